@@ -1,0 +1,72 @@
+import type { SocketAddress } from '../protocol/address.ts';
+import type { Lease, PathHint } from '../protocol/lease.ts';
+import type { SessionState } from '../protocol/relay-plane.ts';
+
+/**
+ * What a relay node asks of its packet engine. All times are milliseconds on the process's monotonic clock
+ * (`monotonicMs()`), which main thread and packet worker share. Every command is answered in order.
+ */
+export type EngineCommand =
+  | { readonly op: 'anchor'; readonly anchor: EngineAnchor }
+  /** Forget the anchor and everything on it; nothing is forwarded for it from here on. */
+  | { readonly op: 'drop-anchor'; readonly anchor: string }
+  /** Forward for the anchor until then and not after, whatever happens to the process that asks. */
+  | { readonly op: 'deadline'; readonly anchor: string; readonly untilMs: number }
+  | { readonly op: 'session'; readonly anchor: string; readonly session: EngineSession }
+  | { readonly op: 'drop-session'; readonly anchor: string; readonly id: string }
+  | { readonly op: 'lease'; readonly anchor: string; readonly lease: Lease; readonly untilMs: number }
+  | { readonly op: 'drop-lease'; readonly anchor: string; readonly id: string }
+  | {
+      readonly op: 'rebind';
+      readonly anchor: string;
+      readonly datagram: Uint8Array;
+      readonly believed: SocketAddress;
+    }
+  /** Stop forwarding for the anchor and return its sessions' state, to be continued by another relay. */
+  | { readonly op: 'export'; readonly anchor: string }
+  /** Continue sessions that another relay exported (after `anchor`, `session` and `lease`). */
+  | { readonly op: 'import'; readonly anchor: string; readonly sessions: readonly SessionState[] }
+  | { readonly op: 'counters' };
+
+export interface EngineAnchor {
+  readonly id: string;
+  /** Tunnel endpoint addresses, canonical text, one of each family at most; never leased. */
+  readonly endpoints: readonly string[];
+  readonly epoch: bigint;
+  readonly untilMs: number;
+}
+
+export interface EngineSession {
+  readonly id: string;
+  readonly index: number;
+  /** K_root, 32 octets. */
+  readonly root: Uint8Array;
+  /** Where it was last proven under a former owner: challenged, never trusted. */
+  readonly hint: PathHint | null;
+}
+
+export type EngineAnswer<C extends EngineCommand = EngineCommand> = C extends { op: 'export' }
+  ? { readonly sessions: readonly SessionState[] }
+  : C extends { op: 'counters' }
+    ? EngineCounters
+    : null;
+
+/** Packets since the engine started, by direction and verdict (`forwarded`, `held`, or the drop reason). */
+export interface EngineCounters {
+  readonly downlink: Readonly<Record<string, number>>;
+  readonly uplink: Readonly<Record<string, number>>;
+  readonly control: Readonly<Record<string, number>>;
+}
+
+/** What the engine tells the relay node. */
+export type EngineEvent =
+  /** A path was proven and is active; the registry keeps it as a hint. */
+  | {
+      readonly type: 'path';
+      readonly anchor: string;
+      readonly hint: PathHint;
+      readonly oldPath: 'alive' | 'dead' | 'unknown';
+      /** From the first message of this rebind to the flip, milliseconds. */
+      readonly tookMs: number;
+    }
+  | { readonly type: 'lease-expired'; readonly anchor: string; readonly lease: string };

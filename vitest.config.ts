@@ -1,0 +1,27 @@
+import { defineConfig } from 'vitest/config';
+
+/** One project per suite: the folder under `test/` is the suite's name. */
+const suite = (name: string, timeoutMs: number, parallel = true) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    testTimeout: timeoutMs,
+    hookTimeout: timeoutMs,
+    fileParallelism: parallel,
+    retry: 0,
+  },
+});
+
+export default defineConfig({
+  test: {
+    maxWorkers: 2,
+    projects: [
+      suite('unit', 10_000),
+      suite('contract', 20_000),
+      suite('property', 120_000),
+      suite('integration', 60_000),
+      suite('e2e', 180_000, false),
+      suite('soak', 3_600_000, false),
+    ],
+  },
+});
