@@ -1,0 +1,187 @@
+import Type, { type Static } from 'typebox';
+
+const Name = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
+const Path = Type.String({ minLength: 1 });
+const Port = Type.Integer({ minimum: 1, maximum: 65535 });
+const Listen = Type.Object(
+  {
+    host: Type.String({ description: 'address to listen on', default: '127.0.0.1' }),
+    port: Port,
+  },
+  { additionalProperties: false },
+);
+const PowerOfTwo = (minimum: number, maximum: number, fallback: number, description: string) =>
+  Type.Integer({ minimum, maximum, default: fallback, description });
+
+const MutualTls = Type.Object(
+  {
+    certFile: Path,
+    keyFile: Path,
+    caFile: Type.String({
+      minLength: 1,
+      description: 'only peers with a certificate of this authority are served',
+    }),
+  },
+  { additionalProperties: false },
+);
+export type MutualTls = Static<typeof MutualTls>;
+
+const Anchor = Type.Object(
+  {
+    id: Type.String({ pattern: '^[a-z0-9-]{1,32}$', description: 'unique over all pools' }),
+    home: Type.String({
+      pattern: '^[a-z0-9-]{1,32}$',
+      description: 'relay that claims it when nobody ever owned it',
+    }),
+    endpoints: Type.Array(Type.String(), {
+      minItems: 1,
+      maxItems: 2,
+      description: 'tunnel endpoint addresses, one of each family at most; never leased',
+    }),
+    prefixes: Type.Array(Type.String(), {
+      minItems: 1,
+      description: 'public addresses or prefixes that it serves, whole',
+    }),
+  },
+  { additionalProperties: false },
+);
+export type AnchorSettings = Static<typeof Anchor>;
+
+const Pool = Type.Object(
+  {
+    name: Name,
+    sharing: Type.Union([Type.Literal('whole'), Type.Literal('shared')], {
+      description: 'whole: an address a lease; shared: a block of ports and of SPIs a lease',
+    }),
+    portBlock: PowerOfTwo(8, 16384, 1024, 'ports a lease on a shared address; a power of two'),
+    spiBlock: PowerOfTwo(2, 65536, 256, 'SPIs a lease on a shared address; a power of two'),
+    leaseMs: Type.Object(
+      {
+        default: Type.Integer({
+          minimum: 1_000,
+          default: 3_600_000,
+          description: 'milliseconds, when a device names none',
+        }),
+        max: Type.Integer({
+          minimum: 1_000,
+          default: 86_400_000,
+          description: 'milliseconds; longer wishes are shortened',
+        }),
+      },
+      { additionalProperties: false, default: {} },
+    ),
+    coolingMs: Type.Integer({
+      minimum: 0,
+      default: 120_000,
+      description: 'milliseconds before a freed share goes to another device (RFC 3102 §6.1)',
+    }),
+    maxLeasesPerDevice: Type.Integer({ minimum: 1, default: 4 }),
+    anchors: Type.Array(Anchor, { minItems: 1 }),
+  },
+  { additionalProperties: false },
+);
+export type PoolSettings = Static<typeof Pool>;
+
+const Relay = Type.Object(
+  {
+    id: Name,
+    interface: Type.String({
+      minLength: 1,
+      maxLength: 15,
+      description: 'public interface: tunnel and peers',
+    }),
+    tun: Type.String({
+      minLength: 1,
+      maxLength: 15,
+      default: 'mooring0',
+      description: 'persistent TUN device',
+    }),
+    port: Type.Integer({ minimum: 1, maximum: 65535, default: 4556, description: 'UDP port of the tunnel' }),
+    masterKeyFile: Type.Optional(
+      Type.String({
+        description:
+          'the site key, 64 hexadecimal digits, the same on every relay of a site and nowhere else; without it a key is made in dataDir',
+      }),
+    ),
+    ownershipMs: Type.Integer({
+      minimum: 400,
+      default: 10_000,
+      description: 'milliseconds that a claim holds without renewal; forwarding stops at its end',
+    }),
+    announce: Type.Union([Type.Literal('neighbour'), Type.Literal('routed')], {
+      default: 'neighbour',
+      description:
+        'neighbour: proxy ARP/ND and gratuitous ARP on the public interface; routed: the network routes the prefixes here',
+    }),
+    plane: Type.Optional(
+      Type.Object(
+        {
+          listen: Listen,
+          url: Type.String({
+            pattern: '^wss://',
+            description: 'how signalling nodes and other relays reach it',
+          }),
+          tls: MutualTls,
+        },
+        {
+          additionalProperties: false,
+          description: 'needed when signalling or a second relay is another process',
+        },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type RelaySettings = Static<typeof Relay>;
+
+const Issuer = Type.Object(
+  {
+    issuer: Type.String({ pattern: '^https?://' }),
+    audience: Type.String({ minLength: 1 }),
+    jwksUri: Type.Optional(Type.String({ pattern: '^https?://' })),
+    algorithms: Type.Array(Type.String(), { minItems: 1, default: ['ES256', 'RS256', 'EdDSA'] }),
+    tenant: Type.Optional(Type.String({ description: 'tenant of its devices when the token names none' })),
+    caFile: Type.Optional(
+      Type.String({ description: "authority of the issuer's TLS certificate, if private" }),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type IssuerSettings = Static<typeof Issuer>;
+
+const Signalling = Type.Object(
+  {
+    listen: Listen,
+    url: Type.String({
+      pattern: '^(https|http|wss|ws)://',
+      description: 'public URL of the door; DPoP proofs name it',
+    }),
+    tls: Type.Optional(Type.Object({ certFile: Path, keyFile: Path }, { additionalProperties: false })),
+    issuers: Type.Array(Issuer, { minItems: 1 }),
+    planeTls: Type.Optional(MutualTls),
+  },
+  { additionalProperties: false },
+);
+export type SignallingSettings = Static<typeof Signalling>;
+
+/** Every setting of the program. `docs/configuration.md` is generated from it. */
+export const Settings = Type.Object(
+  {
+    dataDir: Type.String({ default: '/var/lib/mooring', description: 'keys, sockets, the private registry' }),
+    redisUrl: Type.Optional(
+      Type.String({
+        description:
+          'Redis or Valkey that holds the registry; the environment variable REDIS_URL goes before it; without both a private redis-server runs in dataDir',
+      }),
+    ),
+    logLevel: Type.Union(
+      ['trace', 'debug', 'info', 'warn', 'error', 'fatal'].map((level) => Type.Literal(level)),
+      { default: 'info' },
+    ),
+    relay: Type.Optional(Relay),
+    signalling: Type.Optional(Signalling),
+    pools: Type.Array(Pool, { default: [] }),
+  },
+  { additionalProperties: false },
+);
+export type Settings = Static<typeof Settings>;
