@@ -1,0 +1,40 @@
+import type { TSchema } from 'typebox';
+import Type, { type Static } from 'typebox';
+import { checked } from '../protocol/checked.ts';
+import { EndReason, Lease } from '../protocol/lease.ts';
+import {
+  AdoptParams,
+  ApplyParams,
+  InstallParams,
+  PrepareParams,
+  RebindParams,
+  type RelayPlane,
+} from '../protocol/relay-plane.ts';
+
+/** WebSocket subprotocol between signalling nodes and relays; the version is part of the name. */
+export const PLANE_SUBPROTOCOL = 'mooring.relay.v1';
+
+/** A hand-over of 4,096 sessions with their windows fits. */
+export const PLANE_MAX_FRAME_BYTES = 16 * 1024 * 1024;
+
+export type PlaneCall = keyof RelayPlane;
+
+const params: Record<PlaneCall, TSchema> = {
+  install: InstallParams,
+  apply: ApplyParams,
+  rebind: RebindParams,
+  prepare: PrepareParams,
+  adopt: AdoptParams,
+};
+
+/** Checks the parameters of a call from the network; throws ERR_MOORING_BAD_INPUT. */
+export const checkedParams = Object.fromEntries(
+  Object.entries(params).map(([call, schema]) => [call, checked(schema)]),
+) as Record<PlaneCall, (value: unknown) => never>;
+
+/** What a relay tells every node that is connected to it, unasked: a lease it serves has ended. */
+export const LeaseEnded = Type.Object(
+  { type: Type.Literal('ended'), lease: Lease, reason: EndReason },
+  { additionalProperties: false },
+);
+export type LeaseEnded = Static<typeof LeaseEnded>;
