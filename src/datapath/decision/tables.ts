@@ -1,0 +1,215 @@
+import { parseAddress } from '../../protocol/address.ts';
+import { badInput, MooringError } from '../../protocol/errors.ts';
+import type { Block, Lease, LeaseKind } from '../../protocol/lease.ts';
+import { AddressTable } from './address-table.ts';
+import { Learned } from './learned.ts';
+
+/** A lease as the packet decision sees it. `S` is whatever the caller hangs its sessions on. */
+export interface LeaseEntry<S> {
+  readonly id: string;
+  readonly kind: LeaseKind;
+  readonly address: Uint8Array;
+  readonly ports: Block | null;
+  readonly spis: Block | null;
+  readonly at: AddressEntry<S>;
+  session: S;
+  /** A packet at or after this moment is not forwarded for the lease. */
+  untilMs: number;
+}
+
+/** Everything leased on one address: the whole of it, or shares. */
+export interface AddressEntry<S> {
+  whole: LeaseEntry<S> | null;
+  readonly ports: BlockTable<S>;
+  readonly spis: BlockTable<S>;
+  /** Query ids of echo requests that went out from here. */
+  readonly queries: Learned<S>;
+  /** SPIs of peers that ESP and AH went out to: what an ICMP error about them quotes. */
+  readonly peerSpis: Learned<S>;
+  readonly leases: Set<LeaseEntry<S>>;
+  /** The same by session: a session holds few of them. */
+  readonly bySession: Map<S, Set<LeaseEntry<S>>>;
+}
+
+/** Limits of what is learned, per lease. */
+export const LEARNING = {
+  queries: { perLease: 256, keepMs: 30_000 },
+  peerSpis: { perLease: 256, keepMs: 600_000 },
+} as const;
+
+/** Blocks of one size on one address, so that a number finds its block by one shift and one look-up. */
+export class BlockTable<S> {
+  readonly #blocks = new Map<number, LeaseEntry<S>>();
+  #count = 0;
+  #shift = 0;
+
+  /** The lease whose block holds `number`. */
+  get(number: number): LeaseEntry<S> | undefined {
+    return this.#blocks.get(number >>> this.#shift);
+  }
+
+  /** Throws ERR_MOORING_BLOCK_SIZE when other blocks of this address have another size. */
+  check(block: Block, field: string): void {
+    const { first, count } = block;
+    if (count < 1 || count > 2 ** 31 || (count & (count - 1)) !== 0 || first % count !== 0) {
+      throw badInput(field, `${first}+${count}`, 'use a power of two as count and a multiple of it as first');
+    }
+    if (this.#blocks.size > 0 && count !== this.#count) {
+      throw new MooringError(
+        'ERR_MOORING_BLOCK_SIZE',
+        `${field}: a block of ${count} beside blocks of ${this.#count} on one address; give the address one block size`,
+        { data: { field, count, expected: this.#count } },
+      );
+    }
+  }
+
+  holder(block: Block): LeaseEntry<S> | undefined {
+    return this.#blocks.size === 0 ? undefined : this.get(block.first);
+  }
+
+  set(block: Block, lease: LeaseEntry<S>): void {
+    this.#count = block.count;
+    this.#shift = 31 - Math.clz32(block.count);
+    this.#blocks.set(block.first >>> this.#shift, lease);
+  }
+
+  delete(block: Block, lease: LeaseEntry<S>): void {
+    const key = block.first >>> this.#shift;
+    if (this.#blocks.get(key) === lease) this.#blocks.delete(key);
+  }
+}
+
+/** Leases by address and number, and the addresses that nothing may be sent to from inside a tunnel. */
+export class LeaseTables<S> {
+  readonly #addresses = new AddressTable<AddressEntry<S>>();
+  readonly #endpoints = new AddressTable<number>();
+  readonly #leases = new Map<string, LeaseEntry<S>>();
+
+  /** What is leased on the address in `size` octets of `buffer` at `at`. */
+  at(buffer: Uint8Array, at: number, size: 4 | 16): AddressEntry<S> | undefined {
+    return this.#addresses.get(buffer, at, size);
+  }
+
+  lease(id: string): LeaseEntry<S> | undefined {
+    return this.#leases.get(id);
+  }
+
+  leases(): IterableIterator<LeaseEntry<S>> {
+    return this.#leases.values();
+  }
+
+  /**
+   * Installs or renews a lease: the same id again moves its deadline, or gives it to another session.
+   * Throws ERR_MOORING_LEASE_CONFLICT when another lease that still runs holds any of it, and changes nothing then.
+   */
+  put(lease: Lease, session: S, untilMs: number, nowMs: number): LeaseEntry<S> {
+    const known = this.#leases.get(lease.id);
+    if (known !== undefined) {
+      detach(known);
+      known.session = session;
+      attach(known);
+      known.untilMs = untilMs;
+      return known;
+    }
+    const address = parseAddress(lease.address, 'lease.address');
+    const size = address.length === 4 ? 4 : 16;
+    if (this.isEndpoint(address, 0, size)) {
+      throw conflict(lease, 'it is a tunnel endpoint; an endpoint is never leased');
+    }
+    const entry = this.#addresses.get(address, 0, size) ?? newAddress<S>();
+    for (const rival of rivals(entry, lease)) {
+      if (nowMs < rival.untilMs) throw conflict(lease, `lease ${rival.id} holds it; free that one first`);
+      this.remove(rival.id);
+    }
+    const { id, kind, ports, spis } = lease;
+    const added: LeaseEntry<S> = { id, kind, address, ports, spis, at: entry, session, untilMs };
+    if (kind === 'rsa-ip') entry.whole = added;
+    else {
+      if (ports !== null) entry.ports.check(ports, 'lease.ports');
+      if (spis !== null) entry.spis.check(spis, 'lease.spis');
+      if (ports !== null) entry.ports.set(ports, added);
+      if (spis !== null && kind === 'rsipsec') entry.spis.set(spis, added);
+    }
+    attach(added);
+    this.#leases.set(id, added);
+    this.#addresses.set(address, entry);
+    return added;
+  }
+
+  /** Forgets a lease and what was learned for it; nothing happens when it is not there. */
+  remove(id: string): void {
+    const lease = this.#leases.get(id);
+    if (lease === undefined) return;
+    this.#leases.delete(id);
+    const entry = lease.at;
+    detach(lease);
+    if (entry.whole === lease) entry.whole = null;
+    if (lease.ports !== null) entry.ports.delete(lease.ports, lease);
+    if (lease.spis !== null) entry.spis.delete(lease.spis, lease);
+    entry.queries.forget(lease);
+    entry.peerSpis.forget(lease);
+    if (entry.leases.size === 0) this.#addresses.delete(lease.address);
+  }
+
+  addEndpoint(address: Uint8Array): void {
+    this.#endpoints.set(address, (this.#endpoints.get(address, 0, width(address)) ?? 0) + 1);
+  }
+
+  removeEndpoint(address: Uint8Array): void {
+    const users = (this.#endpoints.get(address, 0, width(address)) ?? 0) - 1;
+    if (users > 0) this.#endpoints.set(address, users);
+    else this.#endpoints.delete(address);
+  }
+
+  /** True for the tunnel endpoints of this relay. */
+  isEndpoint(buffer: Uint8Array, at: number, size: 4 | 16): boolean {
+    return this.#endpoints.get(buffer, at, size) !== undefined;
+  }
+}
+
+function newAddress<S>(): AddressEntry<S> {
+  return {
+    whole: null,
+    ports: new BlockTable(),
+    spis: new BlockTable(),
+    queries: new Learned(LEARNING.queries),
+    peerSpis: new Learned(LEARNING.peerSpis),
+    leases: new Set(),
+    bySession: new Map(),
+  };
+}
+
+function attach<S>(lease: LeaseEntry<S>): void {
+  const { leases, bySession } = lease.at;
+  leases.add(lease);
+  bySession.set(lease.session, (bySession.get(lease.session) ?? new Set()).add(lease));
+}
+
+function detach<S>(lease: LeaseEntry<S>): void {
+  const { leases, bySession } = lease.at;
+  leases.delete(lease);
+  const own = bySession.get(lease.session);
+  own?.delete(lease);
+  if (own?.size === 0) bySession.delete(lease.session);
+}
+
+/** The leases that exclude this one: the whole address excludes all, a share the whole and its own blocks. */
+function rivals<S>(entry: AddressEntry<S>, lease: Lease): LeaseEntry<S>[] {
+  if (lease.kind === 'rsa-ip') return [...entry.leases];
+  const holders = [
+    entry.whole,
+    lease.ports === null ? null : entry.ports.holder(lease.ports),
+    lease.spis === null ? null : entry.spis.holder(lease.spis),
+  ];
+  return holders.filter((holder): holder is LeaseEntry<S> => holder != null);
+}
+
+function conflict(lease: Lease, why: string): MooringError {
+  return new MooringError('ERR_MOORING_LEASE_CONFLICT', `lease ${lease.id} on ${lease.address}: ${why}`, {
+    data: { lease: lease.id, address: lease.address },
+  });
+}
+
+function width(address: Uint8Array): 4 | 16 {
+  return address.length === 4 ? 4 : 16;
+}

@@ -1,0 +1,38 @@
+import type { RsipErrorNumber } from '../../protocol/errors.ts';
+
+/** Why a packet from the public side is not delivered: the names under which it is counted. */
+export const DOWNLINK_DROPS = {
+  malformed: 'not exactly one well-formed IPv4 or IPv6 packet',
+  'unleased-address': 'nobody leases the destination address',
+  'unleased-port': 'nobody leases the destination port of the shared address',
+  'unleased-spi': 'nobody leases the SPI of the shared address',
+  expired: 'the lease is over',
+  fragment: 'a later fragment to a shared address: it says neither port nor SPI',
+  'icmp-request': 'an echo request to a shared address: its devices cannot be told apart',
+  'icmp-unasked': 'an echo reply that no device on the shared address asked for',
+  'icmp-unmatched': 'an ICMP error that quotes nothing a device on the shared address sent',
+  'icmp-other': 'an ICMP message that never crosses a relay',
+  'other-protocol': 'a protocol that a shared address does not carry',
+} as const;
+export type DownlinkDrop = keyof typeof DOWNLINK_DROPS;
+
+/**
+ * Why a packet from a device is not forwarded, and the RSIP error that the device is told (RFC 3103 §10.4,
+ * appendix A; RFC 3104 appendix B); 0 where it is told nothing.
+ */
+export const UPLINK_DROPS = {
+  malformed: 0,
+  'own-endpoint': 314,
+  'unroutable-destination': 314,
+  'unleased-address': 312,
+  'unleased-port': 313,
+  expired: 312,
+  fragment: 313,
+  'ipsec-unallowed': 401,
+  'icmp-unmatched': 313,
+  'icmp-unallowed': 313,
+  'icmp-id-taken': 313,
+  'icmp-quota': 313,
+  'other-protocol': 313,
+} as const satisfies Record<string, RsipErrorNumber | 0>;
+export type UplinkDrop = keyof typeof UPLINK_DROPS;
