@@ -1,0 +1,182 @@
+import type { Device, Lease, LeaseEvent, LeaseKind, PathHint, Session } from '../protocol/lease.ts';
+
+/** What an operator's configuration says of an anchor. */
+export interface AnchorDeclaration {
+  readonly id: string;
+  readonly pool: string;
+  /** `whole`: one address a lease. `shared`: an address, a port block and, for RSIPSEC, an SPI block. */
+  readonly sharing: 'whole' | 'shared';
+  /** Leasable prefixes, every address of them, first and last included; host bits zero, no overlap. */
+  readonly prefixes: readonly string[];
+  /** Tunnel endpoint addresses: one of each family at most, outside every prefix. */
+  readonly endpoints: readonly string[];
+  /** Ports a lease on a shared address, a power of two; default 64. */
+  readonly portBlock?: number;
+  /** SPIs a lease on a shared address, a power of two; default 64. */
+  readonly spiBlock?: number;
+  /** How long freed resources rest before another device gets them, milliseconds; at least and by default 2 min. */
+  readonly coolingMs?: number;
+  /** The relay that may claim it first. */
+  readonly home: string;
+}
+
+/** A declared anchor with its defaults filled in. */
+export interface Anchor extends Required<AnchorDeclaration> {
+  /** Leases it can hold: at most 4,096. */
+  readonly capacity: number;
+}
+
+/** Who owns an anchor; `remainingMs` of zero or less: the claim has run out, nobody else has claimed. */
+export interface Owner {
+  readonly relay: string;
+  /** 8 octets, hexadecimal: the incarnation. */
+  readonly boot: string;
+  readonly epoch: bigint;
+  readonly remainingMs: number;
+}
+
+export interface GrantRequest {
+  readonly pool: string;
+  /** Only this anchor; default: the device's former one, else by free count. */
+  readonly anchor?: string;
+  readonly device: Device;
+  /** RFC 7638 thumbprint of the device's key. */
+  readonly thumbprint: string;
+  readonly kind: LeaseKind;
+  readonly leaseMs: number;
+  /** Names the wish for ever (128 bits, hexadecimal): a retry returns the first answer. */
+  readonly requestId: string;
+  /** Leases the device may hold in this pool, this one included. */
+  readonly quota: number;
+}
+
+export interface Granted {
+  readonly lease: Lease;
+  readonly session: Session;
+  /** The session that this one replaced just now, because the device came with another key. */
+  readonly replaced?: string;
+}
+
+export type ExtendedEvent = Extract<LeaseEvent, { type: 'extended' }>;
+export type EndedEvent = Extract<LeaseEvent, { type: 'ended' }>;
+
+export interface Snapshot {
+  readonly anchor: Anchor;
+  readonly epoch: bigint;
+  /** Fence of the last event: `events(anchor, lastId)` continues from here. */
+  readonly lastId: string;
+  readonly leases: readonly Lease[];
+  readonly sessions: readonly Session[];
+  readonly hints: readonly PathHint[];
+  readonly owner: Owner | null;
+}
+
+/** Events after an id, in order; `reload`: some are no longer there, take a snapshot. */
+export type EventPage =
+  | { readonly reload: false; readonly events: readonly LeaseEvent[]; readonly lastId: string }
+  | { readonly reload: true };
+
+export interface Swept {
+  readonly ended: readonly EndedEvent[];
+  /** True when the limit was reached: sweep again. */
+  readonly more: boolean;
+  /** Slots that a stranger could get now. */
+  readonly free: number;
+}
+
+export interface RelayAnnouncement {
+  readonly id: string;
+  /** 8 octets, hexadecimal. */
+  readonly boot: string;
+  /** Where its relay plane listens. */
+  readonly planeUrl: string;
+  readonly site: string;
+}
+
+/**
+ * Leases and ownership in Redis. Every mutation is one script in one slot and safe to send twice. Failures are
+ * `MooringError`; when Redis cannot be reached they are ERR_MOORING_REGISTRY_UNAVAILABLE, temporary.
+ */
+export interface Registry {
+  /**
+   * Makes an anchor known, idempotently. Refuses (ERR_MOORING_ANCHOR_IN_USE) a change of resources while a lease
+   * is held or cooling: it would be orphaned.
+   */
+  declareAnchor(declaration: AnchorDeclaration): Promise<Anchor>;
+  anchor(id: string): Promise<Anchor | null>;
+  poolAnchors(pool: string): Promise<readonly string[]>;
+
+  /**
+   * Makes (relay, boot) the owner. The same incarnation gets the same epoch again, a new incarnation of the
+   * owner's relay the next one. An anchor without owner is its home relay's. Another relay gets it only with
+   * `force` (an operator's word) and once the owner's claim has run out.
+   */
+  claim(
+    anchor: string,
+    relay: string,
+    boot: string,
+    ttlMs: number,
+    force?: boolean,
+  ): Promise<{ epoch: bigint }>;
+  /** Holds the claim for `ttlMs` from now; ERR_MOORING_STALE_EPOCH when another epoch has begun. */
+  renew(anchor: string, relay: string, epoch: bigint, ttlMs: number): Promise<{ remainingMs: number }>;
+  /** Planned hand-over: `toRelay` owns the anchor under the next epoch. */
+  transfer(
+    anchor: string,
+    fromRelay: string,
+    epoch: bigint,
+    toRelay: string,
+    toBoot: string,
+    ttlMs: number,
+  ): Promise<{ epoch: bigint }>;
+  /** Gives the claim up; the anchor is without owner. */
+  release(anchor: string, relay: string, epoch: bigint): Promise<void>;
+  owner(anchor: string): Promise<Owner | null>;
+
+  /**
+   * Grants a lease: pending, useless until its owner relay has installed it and said `activate`; withdrawn when
+   * that takes 10 s. RSIP 308/309 when the pool is exhausted, otherwise temporary when no anchor could be asked.
+   */
+  grant(request: GrantRequest): Promise<Granted>;
+  /** The owner has installed the lease: it forwards from now on. */
+  activate(anchor: string, leaseId: string, epoch: bigint): Promise<Lease>;
+  /** Takes a pending lease back; null when it is already gone. Refused when it is active. */
+  withdraw(leaseId: string): Promise<EndedEvent | null>;
+  /** The lease now lasts `leaseMs` from now. RSIP 306 when it is not the device's. */
+  extend(params: {
+    leaseId: string;
+    device: Device;
+    leaseMs: number;
+    requestId: string;
+  }): Promise<ExtendedEvent>;
+  /** Ends the device's lease. RSIP 306 when it is not the device's. */
+  free(params: { leaseId: string; device: Device; requestId: string }): Promise<EndedEvent>;
+  /**
+   * The session that carries the device's lease. With the key (thumbprint) it began with it stays; with another
+   * one it is replaced. RSIP 306 when the lease is not the device's.
+   */
+  attach(params: { leaseId: string; device: Device; thumbprint: string }): Promise<Granted>;
+  /** Ends what has expired, by the owner of `epoch` only, at most `limit` leases. */
+  sweep(anchor: string, epoch: bigint, limit: number): Promise<Swept>;
+
+  snapshot(anchor: string): Promise<Snapshot>;
+  events(anchor: string, afterId: string, limit: number): Promise<EventPage>;
+  /** Calls `wake` when an anchor may have new events. Wakes get lost: poll as well. Returns how to stop. */
+  watch(anchor: string, wake: () => void): Promise<() => Promise<void>>;
+  /** Keeps the last proven path of a session; ignored when the session is gone or the hint is older. */
+  putHint(anchor: string, epoch: bigint, hint: PathHint): Promise<void>;
+
+  /** What the device holds, read from the anchors; repairs the device's index on the way. */
+  deviceLeases(device: Device): Promise<readonly Lease[]>;
+
+  announceRelay(announcement: RelayAnnouncement, ttlMs: number): Promise<void>;
+  relay(id: string): Promise<RelayAnnouncement | null>;
+
+  /** Ends the connection, and the private server when this process was its last user. */
+  close(): Promise<void>;
+}
+
+/** The anchor that a lease id names. */
+export function anchorOf(leaseId: string): string {
+  return leaseId.slice(0, leaseId.indexOf('.'));
+}
