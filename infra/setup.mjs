@@ -1,0 +1,131 @@
+#!/usr/bin/env node
+// Makes a machine ready: Debian packages, npm packages, build. Idempotent; says what it does and why. Plain
+// JavaScript without dependencies, because it runs before anything is installed.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const top = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** Debian package → the command or file that shows it is there, and what it is for. */
+const PACKAGES = {
+  'redis-server': { shows: 'redis-server', why: 'the registry: leases and ownership' },
+  iproute2: { shows: 'ip', why: 'network namespaces of the lab' },
+  nftables: { shows: 'nft', why: 'the NATs of the lab' },
+  conntrack: { shows: 'conntrack', why: 'moving a NAT mapping silently in the lab' },
+  ethtool: { shows: 'ethtool', why: 'switching offloads off on lab links' },
+  tcpdump: { shows: 'tcpdump', why: "captures on the peer's interface" },
+  openssl: { shows: 'openssl', why: 'throw-away certificates of the lab' },
+  kmod: { shows: 'depmod', why: 'modules of the lab kernels' },
+  'user-mode-linux': { shows: 'linux.uml', why: 'real kernel ESP and AH, where the host kernel has none' },
+  'python3-scapy': {
+    shows: '/usr/lib/python3/dist-packages/scapy/__init__.py',
+    why: 'an independent ESP and AH in tests',
+  },
+};
+
+const say = (text) => console.log(`setup: ${text}`);
+
+function present(shows) {
+  if (shows.startsWith('/')) return existsSync(shows);
+  const path = `${process.env.PATH ?? ''}:/usr/sbin:/sbin:/usr/bin:/bin`;
+  return path.split(':').some((folder) => folder !== '' && existsSync(join(folder, shows)));
+}
+
+function run(command, args, options = {}) {
+  const done = spawnSync(command, args, {
+    cwd: top,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    ...options,
+  });
+  if (done.status !== 0) {
+    const tail = `${done.stdout ?? ''}${done.stderr ?? ''}`.trim().split('\n').slice(-12).join('\n');
+    throw new Error(
+      `${command} ${args.join(' ')} failed (${done.error?.message ?? `exit ${done.status}`})\n${tail}`,
+    );
+  }
+}
+
+function checkNode() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < 20 || (major === 20 && minor < 19)) {
+    throw new Error(`Node ${process.versions.node} is too old; install Node 20.19 or newer`);
+  }
+}
+
+function installPackages() {
+  const missing = Object.entries(PACKAGES).filter(([, { shows }]) => !present(shows));
+  if (missing.length === 0) return;
+  for (const [name, { why }] of missing) say(`missing Debian package ${name}: ${why}`);
+  const names = missing.map(([name]) => name);
+  if (process.platform !== 'linux' || !present('apt-get') || process.getuid?.() !== 0) {
+    say(`cannot install them here; run as root: apt-get install ${names.join(' ')}`);
+    say('what needs them will be skipped and named');
+    return;
+  }
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  say('apt-get update');
+  run('apt-get', ['update', '-q'], { env });
+  say(`apt-get install ${names.join(' ')}`);
+  // Debian starts a redis-server of its own on installation, which Mooring does not use: keep it from starting.
+  const policy = '/usr/sbin/policy-rc.d';
+  const guard = !existsSync(policy);
+  if (guard) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    run('apt-get', ['install', '-y', '-q', '--no-install-recommends', ...names], { env });
+  } finally {
+    if (guard) execFileSync('rm', ['-f', policy]);
+  }
+}
+
+function installModules() {
+  const lock = createHash('sha256')
+    .update(readFileSync(join(top, 'package-lock.json')))
+    .digest('hex');
+  const stamp = join(top, 'node_modules', '.mooring-lock');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
+  say('npm ci (packages of package-lock.json)');
+  run('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error']);
+  writeFileSync(stamp, lock);
+}
+
+function newest(folder) {
+  let latest = 0;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) latest = Math.max(latest, newest(path));
+    else if (entry.name.endsWith('.ts')) latest = Math.max(latest, statSync(path).mtimeMs);
+  }
+  return latest;
+}
+
+function build() {
+  const stamp = join(top, 'dist', '.built');
+  const sources = Math.max(...['src', 'clients', 'infra'].map((folder) => newest(join(top, folder))));
+  if (existsSync(stamp) && statSync(stamp).mtimeMs >= sources) return;
+  say('build (TypeScript → dist)');
+  run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json']);
+  mkdirSync(join(top, 'dist'), { recursive: true });
+  writeFileSync(stamp, '');
+}
+
+/** Everything that `npm run demo`, `npm test` and `npm run bench` need; does nothing when all is there. */
+export function setup() {
+  checkNode();
+  installPackages();
+  installModules();
+  build();
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  try {
+    setup();
+    say('ready');
+  } catch (error) {
+    console.error(`setup: ${error.message}`);
+    process.exit(1);
+  }
+}
