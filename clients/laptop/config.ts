@@ -1,0 +1,144 @@
+import { readFileSync } from 'node:fs';
+import Type, { type Static } from 'typebox';
+import { Value } from 'typebox/value';
+import { parse } from 'yaml';
+import { parsePrefix } from '../../src/protocol/address.ts';
+import { checked } from '../../src/protocol/checked.ts';
+import { MooringError } from '../../src/protocol/errors.ts';
+import { LeaseKind } from '../../src/protocol/lease.ts';
+
+/** Every setting of the laptop agent. */
+export const LaptopConfig = Type.Object(
+  {
+    stateDir: Type.String({
+      minLength: 1,
+      default: '/var/lib/mooring-device',
+      description: 'the device key, the lease held, the log of changes, the control socket',
+    }),
+    signalling: Type.Object(
+      {
+        url: Type.String({ pattern: '^wss?://', description: 'the door of a signalling node' }),
+        caFile: Type.Optional(Type.String({ description: 'authority of its certificate, if private' })),
+      },
+      { additionalProperties: false },
+    ),
+    issuer: Type.Object(
+      {
+        tokenEndpoint: Type.String({ pattern: '^https?://' }),
+        issuer: Type.Optional(
+          Type.String({
+            pattern: '^https?://',
+            description: 'audience of the client assertion; default: the origin of tokenEndpoint',
+          }),
+        ),
+        clientId: Type.String({ minLength: 1 }),
+        privateKeyFile: Type.String({
+          minLength: 1,
+          description: 'key of the client assertion (RFC 7523): PEM or JWK, P-256 or Ed25519',
+        }),
+        audience: Type.String({ minLength: 1, description: 'resource indicator (RFC 8707) of the service' }),
+        scope: Type.String({ minLength: 1, default: 'lease' }),
+        caFile: Type.Optional(Type.String({ description: 'authority of its certificate, if private' })),
+      },
+      { additionalProperties: false },
+    ),
+    pool: Type.String({ pattern: '^[a-z0-9-]{1,32}$' }),
+    kind: LeaseKind,
+    leaseMs: Type.Optional(
+      Type.Integer({ minimum: 1_000, description: "milliseconds; default: the pool's own" }),
+    ),
+    interfaces: Type.Array(Type.String({ minLength: 1 }), {
+      minItems: 1,
+      default: ['*'],
+      description: 'access interfaces in order of preference, as globs (`wlan*`)',
+    }),
+    tun: Type.String({
+      pattern: '^[^/\\s%]{1,15}$',
+      default: 'mooring',
+      description: 'name of the TUN device',
+    }),
+    behind: Type.Optional(
+      Type.String({
+        pattern: '^[^/\\s]{1,15}$',
+        description: 'thin form: a host on this interface holds the leased address, not this machine',
+      }),
+    ),
+    routes: Type.Array(Type.String(), {
+      default: [],
+      description:
+        'prefixes that this machine reaches from the leased address; default: only what programs send from that address',
+    }),
+    mtu: Type.Optional(
+      Type.Integer({ minimum: 1280, maximum: 65535, description: 'octets; at most what the lease allows' }),
+    ),
+    table: Type.Integer({
+      minimum: 1,
+      maximum: 0x7fffffff,
+      default: 4556,
+      description: 'routing table of its own, and priority of its rules',
+    }),
+    logLevel: Type.Union(
+      ['trace', 'debug', 'info', 'warn', 'error', 'fatal'].map((level) => Type.Literal(level)),
+      { default: 'info' },
+    ),
+  },
+  { additionalProperties: false },
+);
+export type LaptopConfig = Static<typeof LaptopConfig>;
+
+function refuse(file: string, field: string, value: string, remedy: string, cause?: unknown): MooringError {
+  return new MooringError('ERR_MOORING_CONFIG', `${file}: ${field || '(top level)'} is ${value}; ${remedy}`, {
+    data: { file, field },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** Reads and checks a configuration file (YAML or JSON). Throws ERR_MOORING_CONFIG naming field, value and remedy. */
+export function loadLaptopConfig(file: string): LaptopConfig {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new MooringError(
+      'ERR_MOORING_CONFIG',
+      `${file}: cannot be read; name a readable file with --config`,
+      { cause, data: { file } },
+    );
+  }
+  return parseLaptopConfig(text, file);
+}
+
+/** Checks configuration text; `file` names it in errors. Defaults are filled in. */
+export function parseLaptopConfig(text: string, file = 'configuration'): LaptopConfig {
+  let raw: unknown;
+  try {
+    raw = parse(text, { maxAliasCount: 0 }) ?? {};
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new MooringError('ERR_MOORING_CONFIG', `${file}: is not YAML: ${reason}; mend the line it names`, {
+      cause,
+      data: { file },
+    });
+  }
+  const check = checked(LaptopConfig, ({ field, value, remedy }) => refuse(file, field, value, remedy));
+  const config = check(Value.Default(LaptopConfig, raw));
+  config.routes.forEach((route, i) => {
+    try {
+      parsePrefix(route, `routes.${i}`);
+    } catch (cause) {
+      throw refuse(file, `routes.${i}`, JSON.stringify(route), 'use address/bits, host bits zero', cause);
+    }
+  });
+  if (config.behind !== undefined && config.routes.length > 0) {
+    throw refuse(
+      file,
+      'routes',
+      JSON.stringify(config.routes),
+      'leave it out with `behind`: the leased address is not this machine’s, so it cannot send from it',
+    );
+  }
+  if ([0, 253, 254, 255].includes(config.table)) {
+    throw refuse(file, 'table', String(config.table), 'use a table that the system does not use itself');
+  }
+  return config;
+}
