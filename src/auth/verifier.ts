@@ -1,0 +1,103 @@
+import { MooringError } from '../protocol/errors.ts';
+import type { Device } from '../protocol/lease.ts';
+import type { Log } from '../telemetry/log.ts';
+import { claimedIssuer, type TokenRules, verifyAccessToken } from './access-token.ts';
+import { verifyProof } from './dpop.ts';
+import { createIssuerKeys, type IssuerKeys, type KeyTiming } from './issuer-keys.ts';
+import { refuse, shown } from './refusal.ts';
+
+/** An issuer whose tokens are accepted. */
+export interface IssuerOptions extends TokenRules {
+  /** Where its keys are. Default: what its metadata document says (RFC 8414). */
+  readonly jwksUri?: string | undefined;
+  /** PEM of the authority of its TLS certificate, if private. */
+  readonly ca?: string | undefined;
+}
+
+export interface TokenVerifierOptions {
+  readonly issuers: readonly IssuerOptions[];
+  /** Allowance for other clocks in `exp`, `nbf` and `iat` of tokens, seconds. */
+  readonly clockToleranceS: number;
+  /** How far `iat` of a DPoP proof may lie from now, both ways, seconds. Default 120. */
+  readonly proofWindowS?: number;
+  readonly keyTiming?: Partial<KeyTiming>;
+  readonly log: Log;
+  /** Wall clock, milliseconds since 1970. */
+  readonly now?: () => number;
+}
+
+/** Who holds a socket. */
+export interface Principal {
+  readonly device: Device;
+  /** RFC 7638 SHA-256 thumbprint (base64url) of the device's DPoP key. */
+  readonly thumbprint: string;
+  /** When the access token expires, milliseconds since 1970. */
+  readonly expiresAtMs: number;
+  readonly scopes: readonly string[];
+}
+
+export interface TokenVerifier {
+  /**
+   * Verifies an access token and the DPoP proof that comes with it. `nonce` and `url` are those of the socket's
+   * `welcome`: `htm` is `GET` and `htu` is exactly that URL (with its ws or wss scheme), whatever a proxy in
+   * between has made of the Host header. Throws a refusal of `REFUSALS`, which names the claim and never the token.
+   */
+  verify(
+    token: string,
+    proof: string,
+    socket: { readonly nonce: string; readonly url: string },
+  ): Promise<Principal>;
+  close(): void;
+}
+
+/**
+ * Accepts access tokens (RFC 9068) of the configured issuers, bound to the device's key by DPoP (RFC 9449). A token
+ * without a bound key is refused, whatever proof comes with it.
+ */
+export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifier {
+  const now = options.now ?? Date.now;
+  const issuers = new Map<string, { rules: IssuerOptions; keys: IssuerKeys }>();
+  for (const rules of options.issuers) checkRules(rules);
+  for (const rules of options.issuers) {
+    const { issuer, jwksUri, ca } = rules;
+    const keys = createIssuerKeys({ issuer, jwksUri, ca, timing: options.keyTiming, log: options.log });
+    issuers.set(issuer, { rules, keys });
+  }
+  return {
+    async verify(token, proof, { nonce, url }) {
+      const iss = claimedIssuer(token);
+      const known = typeof iss === 'string' ? issuers.get(iss) : undefined;
+      if (known === undefined) {
+        throw refuse('ERR_MOORING_TOKEN_ISSUER', `it is ${shown(iss)}`, { data: { claim: 'iss' } });
+      }
+      const clock = { nowMs: now(), toleranceS: options.clockToleranceS };
+      const facts = await verifyAccessToken(token, known.rules, known.keys.keyFor, clock);
+      const thumbprint = await verifyProof(proof, {
+        accessToken: token,
+        nonce,
+        method: 'GET',
+        url,
+        jkt: facts.jkt,
+        nowMs: now(),
+        windowMs: (options.proofWindowS ?? 120) * 1000,
+      });
+      return { device: facts.device, thumbprint, expiresAtMs: facts.expiresAtMs, scopes: facts.scopes };
+    },
+    close() {
+      for (const { keys } of issuers.values()) keys.close();
+    },
+  };
+}
+
+/** An issuer's settings that would let in tokens that anyone can make. */
+function checkRules(rules: IssuerOptions): void {
+  const symmetric = rules.algorithms.find((alg) => alg === 'none' || alg.startsWith('HS'));
+  if (rules.algorithms.length === 0 || symmetric !== undefined) {
+    throw new MooringError(
+      'ERR_MOORING_BAD_INPUT',
+      `algorithms of issuer ${rules.issuer}: ${symmetric ?? 'an empty list'} proves nothing; ` +
+        'name the asymmetric ones that it signs with, such as ES256',
+      { data: { field: 'algorithms' } },
+    );
+  }
+}
