@@ -1,0 +1,83 @@
+#!/usr/bin/env node
+// Runs the suites one after the other, holds each to its share of seconds (CONTRIBUTING.md), names what was
+// skipped and why, and ends with one line of totals.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setup } from './setup.mjs';
+
+const top = join(dirname(fileURLToPath(import.meta.url)), '..');
+const SUITES = ['unit', 'contract', 'property', 'integration', 'e2e'];
+
+/** Seconds that each suite may take, from the table in CONTRIBUTING.md. */
+function shares() {
+  const rows = readFileSync(join(top, 'CONTRIBUTING.md'), 'utf8').matchAll(/^\| `(\w+)` \| (\d+) \|/gm);
+  return Object.fromEntries([...rows].map(([, suite, seconds]) => [suite, Number(seconds)]));
+}
+
+function runSuite(suite, outputFile) {
+  const args = ['node_modules/vitest/vitest.mjs', 'run', '--project', suite];
+  args.push('--reporter=default', '--reporter=json', `--outputFile.json=${outputFile}`);
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, args, { cwd: top, stdio: 'inherit' });
+    child.on('exit', (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
+  });
+}
+
+const wanted = process.argv.slice(2);
+const suites = wanted.length > 0 ? wanted : SUITES;
+setup();
+const share = shares();
+const scratch = mkdtempSync(join(tmpdir(), 'mooring-test-'));
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const skipped = [];
+const faults = [];
+try {
+  for (const suite of suites) {
+    if (!existsSync(join(top, 'test', suite)) || readdirSync(join(top, 'test', suite)).length === 0) {
+      faults.push(`there is no suite test/${suite}`);
+      continue;
+    }
+    const output = join(scratch, `${suite}.json`);
+    console.log(`\n── ${suite} (share ${share[suite] ?? '–'} s)`);
+    const started = Date.now();
+    const status = await runSuite(suite, output);
+    const seconds = (Date.now() - started) / 1000;
+    if (!existsSync(output)) {
+      faults.push(`${suite} ended without a result (exit ${status})`);
+      continue;
+    }
+    const result = JSON.parse(readFileSync(output, 'utf8'));
+    totals.passed += result.numPassedTests;
+    totals.failed += result.numFailedTests;
+    totals.skipped += result.numPendingTests + (result.numTodoTests ?? 0);
+    for (const file of result.testResults) {
+      for (const test of file.assertionResults) {
+        if (test.status !== 'passed' && test.status !== 'failed') {
+          skipped.push(`${relative(top, file.name)}: ${test.fullName}`);
+        }
+      }
+    }
+    if (status !== 0 && result.numFailedTests === 0)
+      faults.push(`${suite} failed outside its tests (exit ${status})`);
+    if (result.numPassedTests + result.numFailedTests === 0) faults.push(`${suite} ran no test`);
+    const allowed = share[suite];
+    console.log(`${suite}: ${seconds.toFixed(0)} s of ${allowed ?? '–'} s`);
+    if (allowed !== undefined && seconds > allowed) {
+      faults.push(
+        `${suite} took ${seconds.toFixed(0)} s, more than its share of ${allowed} s in CONTRIBUTING.md`,
+      );
+    }
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+if (skipped.length > 0) {
+  console.log('\nskipped (the reason is in the name, or printed by the test above):');
+  for (const line of skipped) console.log(`  ${line}`);
+}
+for (const fault of faults) console.error(`fault: ${fault}`);
+console.log(`\n${totals.passed} passed, ${totals.failed + faults.length} failed, ${totals.skipped} skipped`);
+process.exit(totals.failed + faults.length === 0 ? 0 : 1);
