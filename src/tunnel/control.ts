@@ -1,0 +1,148 @@
+import { gcm } from '@noble/ciphers/aes.js';
+import { badInput } from '../protocol/errors.ts';
+import { decodeBody, directionOf, encodeBody } from './control-body.ts';
+import { deriveControlAeadKey, deriveControlTagKey } from './keys.ts';
+import type { ControlDraft, ControlMessage } from './message.ts';
+import { type SipKey, sipKey, tagMatches, writeTag } from './siphash.ts';
+import { CONTROL, type Direction, TYPE } from './wire.ts';
+
+/** Why a datagram is not a CONTROL message for this session. */
+export type ControlRefusal =
+  | 'bad-length'
+  | 'bad-type'
+  | 'wrong-index'
+  | 'bad-tag'
+  | 'bad-counter'
+  | 'bad-seal'
+  | 'bad-body';
+
+/** The high nibble of a datagram's first octet (see `TYPE`); 0 for an empty one. */
+export function peekType(buffer: Uint8Array, at: number, length: number): number {
+  return length < 1 ? 0 : buffer[at]! >> 4;
+}
+
+/** The session index of any tunnel datagram; 0, which names no session, when it is too short. */
+export function peekIndex(buffer: Uint8Array, at: number, length: number): number {
+  return length < 4 ? 0 : (buffer[at + 1]! << 16) | (buffer[at + 2]! << 8) | buffer[at + 3]!;
+}
+
+/** AEAD keys of other incarnations that are kept derived: the current one and those still in flight. */
+const PEER_KEYS = 4;
+const MAX_COUNTER = BigInt(Number.MAX_SAFE_INTEGER);
+
+/**
+ * One incarnation's end of a session's CONTROL: seals what it sends in one direction, opens what comes from
+ * the other. It judges form and authenticity only; replay and meaning are the state machines' part.
+ */
+export class ControlChannel {
+  readonly boot: bigint;
+  readonly index: number;
+  readonly sends: Direction;
+  readonly #receives: Direction;
+  readonly #root: Uint8Array;
+  readonly #sendTagKey: SipKey;
+  readonly #receiveTagKey: SipKey;
+  readonly #sendAeadKey: Uint8Array;
+  readonly #peerAeadKeys = new Map<bigint, Uint8Array>();
+  #counter = 0n;
+
+  constructor(options: {
+    /** K_root, 32 octets. */
+    readonly root: Uint8Array;
+    readonly sends: Direction;
+    readonly index: number;
+    /** This incarnation, never 0; never used before with the same root and direction. */
+    readonly boot: bigint;
+  }) {
+    if (options.boot === 0n) throw badInput('boot', 0, 'draw 64 random bits other than 0');
+    this.boot = options.boot;
+    this.index = options.index;
+    this.sends = options.sends;
+    this.#receives = options.sends === 'to-relay' ? 'to-device' : 'to-relay';
+    this.#root = options.root;
+    this.#sendTagKey = sipKey(deriveControlTagKey(options.root, this.sends));
+    this.#receiveTagKey = sipKey(deriveControlTagKey(options.root, this.#receives));
+    this.#sendAeadKey = deriveControlAeadKey(options.root, this.sends, this.boot);
+  }
+
+  /** Counter of the message sealed last; 0 before the first. */
+  get lastCounter(): bigint {
+    return this.#counter;
+  }
+
+  /** A datagram of 116 octets under the next counter. Throws ERR_MOORING_BAD_INPUT for a draft that has no encoding. */
+  seal(draft: ControlDraft): Uint8Array {
+    if (directionOf(draft.kind) !== this.sends) {
+      throw badInput('kind', draft.kind, `send it ${directionOf(draft.kind)}; this end sends ${this.sends}`);
+    }
+    const body = encodeBody(draft);
+    this.#counter += 1n;
+    const datagram = new Uint8Array(CONTROL.length);
+    const view = new DataView(datagram.buffer);
+    datagram[CONTROL.first] = TYPE.control << 4;
+    view.setUint16(CONTROL.index, this.index >>> 8);
+    datagram[CONTROL.index + 2] = this.index;
+    view.setBigUint64(CONTROL.boot, this.boot);
+    view.setBigUint64(CONTROL.counter, this.#counter);
+    const header = datagram.subarray(0, CONTROL.tag);
+    datagram.set(gcm(this.#sendAeadKey, nonceOf(datagram), header).encrypt(body), CONTROL.sealed);
+    const covered = taggedPart(datagram);
+    writeTag(this.#sendTagKey, covered, 0, covered, 8, covered.length - 8, datagram, CONTROL.tag);
+    return datagram;
+  }
+
+  /** The message in `length` octets at `at`, or why there is none. Never throws, whatever the octets. */
+  open(buffer: Uint8Array, at: number, length: number): ControlMessage | ControlRefusal {
+    if (length !== CONTROL.length || at + length > buffer.length) return 'bad-length';
+    if (buffer[at] !== TYPE.control << 4) return 'bad-type';
+    if (peekIndex(buffer, at, length) !== this.index) return 'wrong-index';
+    const datagram = buffer.subarray(at, at + length);
+    const covered = taggedPart(datagram);
+    if (!tagMatches(this.#receiveTagKey, covered, 0, covered, 8, covered.length - 8, datagram, CONTROL.tag)) {
+      return 'bad-tag';
+    }
+    const view = new DataView(datagram.buffer, datagram.byteOffset, length);
+    const boot = view.getBigUint64(CONTROL.boot);
+    const counter = view.getBigUint64(CONTROL.counter);
+    if (boot === 0n || counter === 0n || counter > MAX_COUNTER) return 'bad-counter';
+    const sealed = datagram.subarray(CONTROL.sealed);
+    const plain = this.#unseal(boot, nonceOf(datagram), datagram.subarray(0, CONTROL.tag), sealed);
+    if (plain === null) return 'bad-seal';
+    const body = decodeBody(plain);
+    if (body === null || directionOf(body.kind) !== this.#receives) return 'bad-body';
+    return { ...body, boot, counter };
+  }
+
+  #unseal(boot: bigint, nonce: Uint8Array, header: Uint8Array, sealed: Uint8Array): Uint8Array | null {
+    const known = this.#peerAeadKeys.get(boot);
+    const key = known ?? deriveControlAeadKey(this.#root, this.#receives, boot);
+    let plain: Uint8Array;
+    try {
+      plain = gcm(key, nonce, header).decrypt(sealed);
+    } catch {
+      return null; // the only failure of well-sized input is a wrong authentication tag
+    }
+    if (known === undefined) {
+      const oldest = this.#peerAeadKeys.size < PEER_KEYS ? undefined : this.#peerAeadKeys.keys().next().value;
+      if (oldest !== undefined) this.#peerAeadKeys.delete(oldest);
+      this.#peerAeadKeys.set(boot, key);
+    }
+    return plain;
+  }
+}
+
+/** The nonce of a datagram: four zero octets and the counter. */
+function nonceOf(datagram: Uint8Array): Uint8Array {
+  const nonce = new Uint8Array(12);
+  nonce.set(datagram.subarray(CONTROL.counter, CONTROL.counter + 8), 4);
+  return nonce;
+}
+
+const scratch = new Uint8Array(CONTROL.length - 8);
+
+/** What the tag covers, in one piece: the header before the tag and the sealed body behind it. Valid until the next call. */
+function taggedPart(datagram: Uint8Array): Uint8Array {
+  scratch.set(datagram.subarray(0, CONTROL.tag));
+  scratch.set(datagram.subarray(CONTROL.sealed), CONTROL.tag);
+  return scratch;
+}
