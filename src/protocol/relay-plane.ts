@@ -7,8 +7,8 @@ import { Lease, LeaseEvent, Session } from './lease.ts';
  */
 export interface RelayPlane {
   /**
-   * Install a granted lease (idempotent by fence) and, when `sealTo` is given, return K_root sealed to that
-   * key. Resolves only when the packet loop forwards for the lease.
+   * Install a granted lease (idempotent), tell the registry that it is active and, when `sealing` is given,
+   * return K_root sealed to that key. Resolves only when the packet loop forwards for the lease.
    */
   install(params: InstallParams): Promise<InstallResult>;
   /** Apply a lease event that another node caused in the registry (extended, ended, session). */
@@ -55,13 +55,24 @@ export const Tunnel = Type.Object(
 );
 export type Tunnel = Static<typeof Tunnel>;
 
+/**
+ * The key that K_root is to be sealed to, and the device's word for it: the DPoP proof of its hello, which names
+ * `key.x` in the claim `seal`. A signalling node cannot make one up.
+ */
+export const Sealing = Type.Object(
+  { key: SealingKey, proof: Type.String({ minLength: 16, maxLength: 8192 }) },
+  { additionalProperties: false },
+);
+export type Sealing = Static<typeof Sealing>;
+
 export const InstallParams = Type.Object({
   lease: Lease,
   session: Session,
-  sealTo: Type.Optional(SealingKey),
+  sealing: Type.Optional(Sealing),
 });
 export type InstallParams = Static<typeof InstallParams>;
-export const InstallResult = Type.Object({ tunnel: Type.Optional(Tunnel) });
+/** The lease, active by now, and how to reach its tunnel when `sealing` was given. */
+export const InstallResult = Type.Object({ lease: Lease, tunnel: Type.Optional(Tunnel) });
 export type InstallResult = Static<typeof InstallResult>;
 
 export const ApplyParams = Type.Object({ anchor: Type.String(), event: LeaseEvent });

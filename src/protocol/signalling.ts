@@ -18,7 +18,10 @@ export const Request = {
   hello: request('hello', {
     /** DPoP-bound access token (RFC 9449 §6). */
     token: Type.String({ minLength: 16, maxLength: 8192 }),
-    /** DPoP proof: htm `GET`, htu the signalling URL of `welcome`, ath, and the nonce of `welcome`. */
+    /**
+     * DPoP proof: htm `GET`, htu the signalling URL of `welcome`, ath, the nonce of `welcome`, and the claim
+     * `seal`: `sealingKey.x`, by which the owner relay knows that the device itself chose that key.
+     */
     proof: Type.String({ minLength: 16, maxLength: 8192 }),
     sealingKey: SealingKey,
   }),

@@ -1,0 +1,191 @@
+import type { RelaySettings } from '../config/schema.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent } from '../datapath/engine-api.ts';
+import type { Ownership } from '../ownership/ownership.ts';
+import { MooringError } from '../protocol/errors.ts';
+import type { EndReason, Lease } from '../protocol/lease.ts';
+import type { RelayPlane, SessionState } from '../protocol/relay-plane.ts';
+import type { Registry } from '../registry/registry.ts';
+import { monotonicMs } from '../telemetry/clock.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Announcer } from './announcer.ts';
+import { createRelayPlane } from './plane.ts';
+import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
+
+/** How often the owner looks for expired leases and missed events, milliseconds. */
+const SWEEP_EVERY_MS = 1_000;
+
+export interface RelayNodeOptions {
+  readonly settings: RelaySettings;
+  readonly boot: string;
+  readonly siteKey: Uint8Array;
+  readonly registry: Registry;
+  readonly engine: {
+    command<C extends EngineCommand>(command: C): Promise<EngineAnswer<C>>;
+  };
+  readonly announcer: Announcer;
+  /** Reaches another relay's plane. */
+  readonly planeFor: (relay: string) => Promise<RelayPlane>;
+  readonly onEnded: (lease: Lease, reason: EndReason) => void;
+  readonly log: Log;
+}
+
+export interface RelayNode {
+  readonly plane: RelayPlane;
+  /** The engine's events go here. */
+  engineEvent(event: EngineEvent): void;
+  /** Begins to serve an anchor that ownership has claimed. */
+  serve(anchor: string, epoch: bigint, untilMs: number, resumed?: readonly SessionState[]): Promise<void>;
+  /** Stops serving an anchor at once: nothing more is forwarded or announced for it. */
+  forsake(anchor: string): Promise<void>;
+  deadline(anchor: string, untilMs: number): void;
+  /** Planned hand-over of an anchor to another relay of the site. */
+  handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
+  /** What this relay serves now. */
+  anchors(): readonly { readonly id: string; readonly epoch: string; readonly prefixes: readonly string[] }[];
+  useOwnership(ownership: Ownership): void;
+  close(): Promise<void>;
+}
+
+/** Puts registry, ownership, engine and network together into a relay. */
+export function createRelayNode(options: RelayNodeOptions): RelayNode {
+  const { registry, engine, announcer, log, settings } = options;
+  const served = new Map<string, ServedAnchor>();
+  let ownership: Ownership | null = null;
+
+  const owned = (anchor: string): ServedAnchor => {
+    const found = served.get(anchor);
+    if (found !== undefined) return found;
+    throw new MooringError(
+      'ERR_MOORING_NOT_OWNER',
+      `anchor ${anchor} is not served by relay ${settings.id}; ask the registry for its owner and try there`,
+      { temporary: true, retryAfterMs: 200, data: { anchor, relay: settings.id } },
+    );
+  };
+  const claimed = (): Ownership => {
+    if (ownership === null) throw new Error('the relay has no ownership yet');
+    return ownership;
+  };
+
+  const sweeper = setInterval(() => {
+    for (const anchor of served.values()) {
+      anchor
+        .sweep()
+        .catch((error: Error) => log.warn({ anchor: anchor.id, error: error.message }, 'cannot sweep now'));
+    }
+  }, SWEEP_EVERY_MS);
+
+  const node: RelayNode = {
+    plane: createRelayPlane({
+      owned,
+      engine,
+      registry,
+      port: settings.port,
+      async adopt(anchor, epoch, sessions) {
+        const owner = await registry.owner(anchor);
+        if (owner?.relay !== settings.id || owner.epoch !== epoch || owner.boot !== options.boot) {
+          throw new MooringError(
+            'ERR_MOORING_NOT_OWNER',
+            `anchor ${anchor}: the registry does not name relay ${settings.id} its owner under epoch ${epoch}; hand it over first`,
+          );
+        }
+        await node.serve(anchor, epoch, monotonicMs() + Math.max(0, owner.remainingMs), sessions);
+        claimed().adopt(anchor, epoch);
+      },
+    }),
+
+    engineEvent(event) {
+      switch (event.type) {
+        case 'path': {
+          const anchor = served.get(event.anchor);
+          log.info(
+            { anchor: event.anchor, session: event.hint.session, tookMs: event.tookMs },
+            'path proven',
+          );
+          if (anchor === undefined) return;
+          registry
+            .putHint(event.anchor, anchor.epoch, event.hint)
+            .catch((error: Error) => log.warn({ error: error.message }, 'path hint not kept'));
+          return;
+        }
+        case 'lease-expired':
+          served
+            .get(event.anchor)
+            ?.sweep()
+            .catch((error: Error) => log.warn({ error: error.message }, 'cannot sweep now'));
+          return;
+        default:
+          event satisfies never;
+      }
+    },
+
+    async serve(anchor, epoch, untilMs, resumed = []) {
+      await served.get(anchor)?.stop();
+      const started = await serveAnchor(
+        { anchor, epoch, untilMs, siteKey: options.siteKey, registry, engine, onEnded: options.onEnded, log },
+        resumed,
+      );
+      served.set(anchor, started);
+      announcer.announce(started);
+      log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
+      // Grants that nobody acknowledged yet may have been waiting for an owner.
+      await started.follow();
+    },
+
+    async forsake(anchor) {
+      const former = served.get(anchor);
+      if (former === undefined) return;
+      served.delete(anchor);
+      await engine.command({ op: 'drop-anchor', anchor });
+      announcer.withdraw(former);
+      await former.stop();
+      log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
+    },
+
+    deadline(anchor, untilMs) {
+      engine
+        .command({ op: 'deadline', anchor, untilMs })
+        .catch((error: Error) => log.error({ anchor, error: error.message }, 'deadline not set'));
+    },
+
+    async handOver(anchor, relay) {
+      const startedMs = monotonicMs();
+      const current = owned(anchor);
+      const successor = await registry.relay(relay);
+      if (successor === null || relay === settings.id) {
+        throw new MooringError(
+          'ERR_MOORING_NO_RELAY',
+          `relay ${relay} is not a running relay other than ${settings.id}; name one that "mooring relay list" shows`,
+          { data: { anchor, relay } },
+        );
+      }
+      const plane = await options.planeFor(relay);
+      await plane.prepare({ anchor });
+      const { sessions } = await engine.command({ op: 'export', anchor });
+      let epoch: bigint;
+      try {
+        epoch = await claimed().handOver(anchor, relay, successor.boot);
+      } catch (error) {
+        // Still ours: go on where the export stopped.
+        await node.serve(anchor, current.epoch, monotonicMs() + settings.ownershipMs, sessions);
+        throw error;
+      }
+      await node.forsake(anchor);
+      await plane.adopt({ anchor, epoch: String(epoch), sessions: [...sessions] });
+      return { epoch, tookMs: monotonicMs() - startedMs };
+    },
+
+    anchors: () =>
+      [...served.values()].map(({ id, epoch, prefixes }) => ({ id, epoch: String(epoch), prefixes })),
+
+    useOwnership(created) {
+      ownership = created;
+    },
+
+    async close() {
+      clearInterval(sweeper);
+      for (const anchor of served.values()) await anchor.stop();
+      served.clear();
+    },
+  };
+  return node;
+}

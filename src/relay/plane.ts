@@ -1,0 +1,85 @@
+import type { EngineCommand } from '../datapath/engine-api.ts';
+import { socketAddress } from '../protocol/address.ts';
+import { MooringError } from '../protocol/errors.ts';
+import type { RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
+import type { Registry } from '../registry/registry.ts';
+import { sealRoot } from '../tunnel/root-sealing.ts';
+import { CONTROL, INNER_MTU } from '../tunnel/wire.ts';
+import { checkSealingProof } from './sealing-proof.ts';
+import type { ServedAnchor } from './served-anchor.ts';
+
+/** The relay's side of the relay plane: every call ends in the engine of the relay that owns the anchor. */
+export function createRelayPlane(options: {
+  /** The anchor as served here; throws ERR_MOORING_NOT_OWNER. */
+  readonly owned: (anchor: string) => ServedAnchor;
+  readonly engine: { command(command: EngineCommand): Promise<unknown> };
+  readonly registry: Registry;
+  readonly port: number;
+  readonly adopt: (anchor: string, epoch: bigint, sessions: readonly SessionState[]) => Promise<void>;
+}): RelayPlane {
+  const { owned, engine, registry } = options;
+  return {
+    async install({ lease: wanted, sealing }) {
+      const anchor = owned(wanted.anchor);
+      await anchor.follow();
+      const lease = anchor.lease(wanted.id);
+      const session = lease === undefined ? undefined : anchor.session(lease.session);
+      if (lease === undefined || session === undefined) {
+        throw new MooringError(
+          'ERR_MOORING_NO_LEASE',
+          `lease ${wanted.id} is not held in the registry; ask for a new one`,
+          { rsip: 306, data: { lease: wanted.id } },
+        );
+      }
+      const activated =
+        lease.state === 'active' ? lease : await registry.activate(anchor.id, lease.id, anchor.epoch);
+      if (sealing === undefined) return { lease: activated };
+      const sealTo = await checkSealingProof(sealing, session.thumbprint);
+      const tunnel: Tunnel = {
+        endpoints: anchor.endpoints.map((address) => ({ address, port: options.port })),
+        index: session.index,
+        sessionId: session.id,
+        epoch: String(anchor.epoch),
+        mtu: INNER_MTU,
+        sealedRoot: await sealRoot(anchor.root(session), sealTo, session.id),
+      };
+      return { lease: activated, tunnel };
+    },
+
+    async apply({ anchor }) {
+      await owned(anchor).follow();
+      return {};
+    },
+
+    async rebind({ anchor, datagram, address, port }) {
+      owned(anchor);
+      const octets = Buffer.from(datagram, 'base64url');
+      if (octets.length !== CONTROL.length) {
+        throw new MooringError(
+          'ERR_MOORING_BAD_INPUT',
+          `datagram has ${octets.length} octets; a CONTROL datagram has ${CONTROL.length}`,
+          { rsip: 205, data: { field: 'datagram' } },
+        );
+      }
+      const believed = socketAddress(address, port);
+      await engine.command({ op: 'rebind', anchor, datagram: new Uint8Array(octets), believed });
+      return {};
+    },
+
+    async prepare({ anchor }) {
+      if ((await registry.anchor(anchor)) === null) {
+        throw new MooringError(
+          'ERR_MOORING_NO_ANCHOR',
+          `anchor ${anchor} is not declared; add it to \`pools\` of the configuration`,
+          { data: { anchor } },
+        );
+      }
+      return {};
+    },
+
+    async adopt({ anchor, epoch, sessions }) {
+      await options.adopt(anchor, BigInt(epoch), sessions);
+      return {};
+    },
+  };
+}

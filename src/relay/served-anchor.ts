@@ -1,0 +1,195 @@
+import type { EngineCommand, EngineSession } from '../datapath/engine-api.ts';
+import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
+import type { SessionState } from '../protocol/relay-plane.ts';
+import type { Registry, Snapshot } from '../registry/registry.ts';
+import { monotonicMs } from '../telemetry/clock.ts';
+import type { Log } from '../telemetry/log.ts';
+import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
+
+/** Events read from the registry at a time. */
+const EVENT_PAGE = 512;
+/** Leases ended in one sweep. */
+const SWEEP_LIMIT = 64;
+
+export interface ServedAnchorOptions {
+  readonly anchor: string;
+  readonly epoch: bigint;
+  /** Monotonic milliseconds until which this claim holds. */
+  readonly untilMs: number;
+  readonly siteKey: Uint8Array;
+  readonly registry: Registry;
+  readonly engine: { command(command: EngineCommand): Promise<unknown> };
+  readonly onEnded: (lease: Lease, reason: EndReason) => void;
+  readonly log: Log;
+}
+
+/**
+ * An anchor that this relay owns: the registry's leases and sessions, in the order of their fences, kept
+ * installed in the packet engine. Whatever wakes it, it reads the anchor's event stream: there is one order.
+ */
+export interface ServedAnchor {
+  readonly id: string;
+  readonly epoch: bigint;
+  readonly endpoints: readonly string[];
+  readonly prefixes: readonly string[];
+  /** Applies every event that the registry holds now; resolves when the engine has them. */
+  follow(): Promise<void>;
+  lease(id: string): Lease | undefined;
+  session(id: string): Session | undefined;
+  /** K_root of a session that this anchor carries. */
+  root(session: Session): Uint8Array;
+  /** Ends what has expired, in the registry and in the engine. */
+  sweep(): Promise<void>;
+  /** Stops following; the engine is left as it is. */
+  stop(): Promise<void>;
+}
+
+/** Installs an anchor from the registry into the engine, continuing `resumed` sessions where given. */
+export async function serveAnchor(
+  options: ServedAnchorOptions,
+  resumed: readonly SessionState[] = [],
+): Promise<ServedAnchor> {
+  const { anchor, epoch, registry, engine, log } = options;
+  const anchorKey = deriveAnchorKey(options.siteKey, anchor);
+  const leases = new Map<string, Lease>();
+  const sessions = new Map<string, Session>();
+  let lastId = '0-0';
+
+  const root = (session: Session) => deriveRoot(anchorKey, session);
+
+  async function installSession(session: Session, hint: PathHint | null): Promise<void> {
+    if (sessions.has(session.id)) return;
+    sessions.set(session.id, session);
+    const installed: EngineSession = { id: session.id, index: session.index, root: root(session), hint };
+    await engine.command({ op: 'session', anchor, session: installed });
+  }
+
+  async function dropSession(id: string): Promise<void> {
+    if (sessions.delete(id)) await engine.command({ op: 'drop-session', anchor, id });
+  }
+
+  async function installLease(lease: Lease): Promise<void> {
+    leases.set(lease.id, lease);
+    await engine.command({ op: 'lease', anchor, lease, untilMs: monotonicMs() + lease.remainingMs });
+  }
+
+  async function dropLease(id: string): Promise<void> {
+    const lease = leases.get(id);
+    if (lease === undefined) return;
+    leases.delete(id);
+    await engine.command({ op: 'drop-lease', anchor, id });
+    const idle = ![...leases.values()].some((other) => other.session === lease.session);
+    if (idle) await dropSession(lease.session);
+  }
+
+  async function apply(event: LeaseEvent): Promise<void> {
+    switch (event.type) {
+      case 'granted':
+        await installSession(event.session, null);
+        await installLease(event.lease);
+        return;
+      case 'activated':
+      case 'extended':
+        await installLease(event.lease);
+        return;
+      case 'ended': {
+        const known = leases.has(event.lease.id);
+        await dropLease(event.lease.id);
+        if (known) options.onEnded(event.lease, event.reason);
+        return;
+      }
+      case 'session':
+        await replaceSession(event.session, event.replaces);
+        return;
+      case 'owned':
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  async function replaceSession(session: Session, replaced: string): Promise<void> {
+    await installSession(session, null);
+    for (const lease of [...leases.values()]) {
+      if (lease.session === replaced) await installLease({ ...lease, session: session.id });
+    }
+    await dropSession(replaced);
+  }
+
+  async function load(snapshot: Snapshot): Promise<void> {
+    const hints = new Map(snapshot.hints.map((hint) => [hint.session, hint]));
+    const live = new Set(snapshot.leases.map((lease) => lease.id));
+    for (const session of snapshot.sessions) await installSession(session, hints.get(session.id) ?? null);
+    for (const lease of snapshot.leases) await installLease(lease);
+    for (const id of [...leases.keys()]) if (!live.has(id)) await dropLease(id);
+    lastId = snapshot.lastId;
+  }
+
+  async function catchUp(): Promise<void> {
+    for (;;) {
+      const page = await registry.events(anchor, lastId, EVENT_PAGE);
+      if (page.reload) {
+        log.info({ anchor, lastId }, 'event stream has a gap: reading the whole anchor');
+        await load(await registry.snapshot(anchor));
+        continue;
+      }
+      for (const event of page.events) await apply(event);
+      lastId = page.lastId;
+      if (page.events.length < EVENT_PAGE) return;
+    }
+  }
+
+  const snapshot = await registry.snapshot(anchor);
+  await engine.command({
+    op: 'anchor',
+    anchor: { id: anchor, endpoints: snapshot.anchor.endpoints, epoch, untilMs: options.untilMs },
+  });
+  await load(snapshot);
+  if (resumed.length > 0) await engine.command({ op: 'import', anchor, sessions: resumed });
+
+  const follower = oneAtATime(catchUp);
+  const unwatch = await registry.watch(anchor, () => {
+    follower().catch((error: Error) =>
+      log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'),
+    );
+  });
+
+  return {
+    id: anchor,
+    epoch,
+    endpoints: snapshot.anchor.endpoints,
+    prefixes: snapshot.anchor.prefixes,
+    follow: follower,
+    lease: (id) => leases.get(id),
+    session: (id) => sessions.get(id),
+    root,
+    async sweep() {
+      let more = true;
+      while (more) ({ more } = await registry.sweep(anchor, epoch, SWEEP_LIMIT));
+      await follower();
+    },
+    stop: unwatch,
+  };
+}
+
+/** Runs `work` alone; a call during a run gets a run that starts after it. */
+function oneAtATime(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  let next: Promise<void> | null = null;
+  const start = (): Promise<void> => {
+    running = work().finally(() => {
+      running = null;
+    });
+    return running;
+  };
+  return () => {
+    if (running === null) return start();
+    next ??= running
+      .catch(() => {})
+      .then(() => {
+        next = null;
+        return start();
+      });
+    return next;
+  };
+}

@@ -1,0 +1,42 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { MooringError } from '../protocol/errors.ts';
+import type { Log } from '../telemetry/log.ts';
+
+/**
+ * The site's master key, 32 octets: from `file`, or from `dataDir/site.key`, which is made on the first start.
+ * Relays of one site must share it, so a second relay needs `file`. Throws ERR_MOORING_SITE_KEY.
+ */
+export function loadSiteKey(options: {
+  readonly file: string | undefined;
+  readonly dataDir: string;
+  readonly log: Log;
+}): Uint8Array {
+  const path = options.file ?? join(options.dataDir, 'site.key');
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8').trim();
+  } catch (cause) {
+    if (options.file !== undefined) {
+      throw new MooringError(
+        'ERR_MOORING_SITE_KEY',
+        `${path} cannot be read; give relay.masterKeyFile a readable file`,
+        {
+          cause,
+        },
+      );
+    }
+    text = randomBytes(32).toString('hex');
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    writeFileSync(path, `${text}\n`, { mode: 0o600, flag: 'wx' });
+    options.log.info({ path }, 'made a site key; copy it to every other relay of this site');
+  }
+  if (!/^[0-9a-fA-F]{64}$/.test(text)) {
+    throw new MooringError(
+      'ERR_MOORING_SITE_KEY',
+      `${path} does not hold 64 hexadecimal digits; make one with: openssl rand -hex 32`,
+    );
+  }
+  return Uint8Array.from(Buffer.from(text, 'hex'));
+}
