@@ -95,8 +95,8 @@ export function createTokenClient(settings: LaptopConfig['issuer'], key: DpopKey
       const accessToken = token;
       return {
         token: accessToken,
-        proof: ({ nonce: serverNonce, url }) =>
-          dpopProof(key, { htm: 'GET', htu: url, nonce: serverNonce, accessToken }),
+        proof: ({ nonce: serverNonce, url, seal }) =>
+          dpopProof(key, { htm: 'GET', htu: url, nonce: serverNonce, accessToken, seal }),
       };
     },
   };

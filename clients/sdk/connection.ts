@@ -9,8 +9,8 @@ import type { Connect, WebSocketLike } from './web-socket.ts';
 /** An access token and the means to prove that it is this device's. */
 export interface Credentials {
   readonly token: string;
-  /** A DPoP proof for `url` with the server's nonce and the token's hash (RFC 9449 §4.2). */
-  proof(challenge: { readonly nonce: string; readonly url: string }): Promise<string>;
+  /** A DPoP proof for `url` with the server's nonce, the token's hash (RFC 9449 §4.2) and the sealing key. */
+  proof(challenge: { readonly nonce: string; readonly url: string; readonly seal: string }): Promise<string>;
 }
 
 export interface ConnectionOptions {
@@ -168,7 +168,7 @@ export class Connection {
 
   async #hello(nonce: string, url: string, credentials: Credentials): Promise<void> {
     try {
-      const proof = await credentials.proof({ nonce, url });
+      const proof = await credentials.proof({ nonce, url, seal: this.#options.sealingKey.x });
       const { token } = credentials;
       this.send({ type: 'hello', id: HELLO_ID, token, proof, sealingKey: this.#options.sealingKey });
     } catch (cause) {

@@ -18,6 +18,8 @@ export interface ProofOf {
   readonly nonce?: string;
   /** The access token that goes with it: adds its hash as `ath`. */
   readonly accessToken?: string;
+  /** `x` of the sealing key that goes with it: the owner relay seals K_root to no other. */
+  readonly seal?: string;
 }
 
 /** A new key pair; `extractable` only where the caller has to store it by itself. */
@@ -40,6 +42,7 @@ export async function dpopProof(key: DpopKey, of: ProofOf): Promise<string> {
   target.hash = '';
   const claims: Record<string, string> = { jti: crypto.randomUUID(), htm: of.htm, htu: target.href };
   if (of.nonce !== undefined) claims.nonce = of.nonce;
+  if (of.seal !== undefined) claims.seal = of.seal;
   if (of.accessToken !== undefined) {
     const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(of.accessToken));
     claims.ath = base64url.encode(new Uint8Array(hash));
