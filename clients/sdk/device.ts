@@ -1,0 +1,228 @@
+import { base64url } from 'jose';
+import type { SocketAddress } from '../../src/protocol/address.ts';
+import { MooringError } from '../../src/protocol/errors.ts';
+import type { EndReason, Lease, LeaseKind } from '../../src/protocol/lease.ts';
+import type { Tunnel } from '../../src/protocol/relay-plane.ts';
+import type { Grant } from '../../src/protocol/signalling.ts';
+import { newSealingKeyPair, openRoot } from '../../src/tunnel/root-sealing.ts';
+import { type BackOff, backOffMs } from './reconnect.ts';
+import { createSignallingClient, type SignallingEvent, type SignallingOptions } from './signalling.ts';
+import { systemTimers } from './timers.ts';
+
+export interface DeviceOptions extends Omit<SignallingOptions, 'sealingKey' | 'onEvent'> {
+  readonly onEvent?: (event: DeviceEvent) => void;
+}
+
+export type DeviceEvent =
+  | Exclude<SignallingEvent, { type: 'ended' }>
+  | { readonly type: 'extended'; readonly lease: Lease }
+  | { readonly type: 'extension-failed'; readonly lease: Lease; readonly error: MooringError }
+  /** A lease is over: freed or revoked elsewhere, or not extended in time. */
+  | { readonly type: 'ended'; readonly lease: string; readonly reason: EndReason };
+
+export interface LeaseWish {
+  /** 128 random bits, hexadecimal: repeating the wish, also after a crash, returns the same lease. */
+  readonly request: string;
+  readonly pool: string;
+  readonly kind: LeaseKind;
+  /** Default: the pool's. */
+  readonly leaseMs?: number;
+}
+
+/** A lease and what its tunnel needs. It is extended until it is freed or the device is closed. */
+export interface HeldLease {
+  /** As last told by the server. */
+  readonly lease: Lease;
+  readonly tunnel: Tunnel;
+  /** K_root of its session, 32 octets: a secret. */
+  readonly root: Uint8Array;
+  extend(leaseMs?: number): Promise<Lease>;
+  /** Carries a sealed CONTROL datagram to the relay that owns the session, with the address believed. */
+  rebind(datagram: Uint8Array, believed: SocketAddress): Promise<void>;
+  free(): Promise<void>;
+}
+
+export interface Device {
+  /** Resolves when granted and installed; temporary refusals are retried with back-off. Throws permanent ones. */
+  lease(wish: LeaseWish): Promise<HeldLease>;
+  /** The tunnel of a lease that this device holds already. Errors as `lease`. */
+  attach(lease: string): Promise<HeldLease>;
+  networkChanged(): void;
+  readonly connected: boolean;
+  /** Leaves leases as they are. */
+  close(): void;
+}
+
+const LEASE_BACK_OFF: BackOff = { firstMs: 500, longestMs: 15_000 };
+/** RFC 6887 §11.2.1: no closer together than this. */
+const LEAST_RENEWAL_MS = 4_000;
+
+/**
+ * Milliseconds to wait before the next extension: a random point between 1/2 and 5/8 of what is left
+ * (RFC 6887 §11.2.1); unsuccessful ones close in on the end by the same rule.
+ */
+export function extendAfterMs(remainingMs: number, random: () => number): number {
+  const waitMs = remainingMs * (0.5 + random() / 8);
+  return Math.max(waitMs, Math.min(LEAST_RENEWAL_MS, remainingMs / 2));
+}
+
+/** A device at the signalling door. */
+export async function createDevice(options: DeviceOptions): Promise<Device> {
+  const timers = options.timers ?? systemTimers;
+  const random = options.random ?? Math.random;
+  const emit = options.onEvent ?? (() => {});
+  const sealing = await newSealingKeyPair();
+  const held = new Map<string, Extension>();
+  const waits = new Set<() => void>();
+  let closed = false;
+
+  const client = createSignallingClient({
+    ...options,
+    sealingKey: sealing.publicKey,
+    onEvent(event) {
+      if (event.type === 'ended') over(event.lease, event.reason);
+      else emit(event);
+    },
+  });
+
+  function over(lease: string, reason: EndReason): void {
+    held.get(lease)?.stop();
+    held.delete(lease);
+    emit({ type: 'ended', lease, reason });
+  }
+
+  async function persevere<T>(request: () => Promise<T>): Promise<T> {
+    for (let failures = 0; ; failures += 1) {
+      try {
+        return await request();
+      } catch (error) {
+        if (closed || !(error instanceof MooringError) || !error.temporary) throw error;
+        await pause(Math.max(backOffMs(failures, LEASE_BACK_OFF, random), error.retryAfterMs ?? 0));
+      }
+    }
+  }
+
+  function pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        waits.delete(cancel);
+        resolve();
+      };
+      const cancelTimer = timers.after(delayMs, end);
+      const cancel = (): void => {
+        cancelTimer();
+        end();
+      };
+      waits.add(cancel);
+    });
+  }
+
+  async function hold({ lease, tunnel }: Grant): Promise<HeldLease> {
+    const root = await openRoot(tunnel.sealedRoot, sealing.privateKey, tunnel.sessionId);
+    held.get(lease.id)?.stop();
+    const extension = new Extension(lease);
+    if (!closed) held.set(lease.id, extension);
+    return {
+      get lease() {
+        return extension.lease;
+      },
+      tunnel,
+      root,
+      extend: (leaseMs) => extension.now(leaseMs),
+      async rebind(datagram, believed) {
+        await client.request(
+          'rebind',
+          {
+            lease: lease.id,
+            datagram: base64url.encode(datagram),
+            address: believed.address,
+            port: believed.port,
+          },
+          { resend: false, timeoutMs: 5_000 },
+        );
+      },
+      async free() {
+        await client.request('free', { lease: lease.id });
+        extension.stop();
+        held.delete(lease.id);
+      },
+    };
+  }
+
+  /** Keeps one lease alive. */
+  class Extension {
+    lease: Lease;
+    #expiresAtMs = 0;
+    #cancel: () => void = () => {};
+    #stopped = false;
+
+    constructor(lease: Lease) {
+      this.lease = lease;
+      this.#renewed(lease);
+    }
+
+    stop(): void {
+      this.#stopped = true;
+      this.#cancel();
+    }
+
+    async now(leaseMs?: number): Promise<Lease> {
+      const params = { lease: this.lease.id, ...(leaseMs === undefined ? {} : { leaseMs }) };
+      const { lease } = await client.request('extend', params);
+      this.#renewed(lease);
+      emit({ type: 'extended', lease });
+      return lease;
+    }
+
+    #renewed(lease: Lease): void {
+      this.lease = lease;
+      this.#expiresAtMs = timers.nowMs() + lease.remainingMs;
+      this.#schedule();
+    }
+
+    #schedule(): void {
+      this.#cancel();
+      if (this.#stopped) return;
+      const remainingMs = this.#expiresAtMs - timers.nowMs();
+      if (remainingMs <= 0) {
+        over(this.lease.id, 'expired');
+        return;
+      }
+      // Nearer to the end than an answer takes, there is only the end to wait for.
+      const waitMs = remainingMs < 500 ? remainingMs : extendAfterMs(remainingMs, random);
+      this.#cancel = timers.after(waitMs, () => {
+        if (this.#expiresAtMs <= timers.nowMs()) {
+          this.#schedule();
+          return;
+        }
+        this.now().catch((error: unknown) => {
+          if (this.#stopped) return;
+          const failure = error instanceof MooringError ? error : unexpected(error);
+          emit({ type: 'extension-failed', lease: this.lease, error: failure });
+          this.#schedule();
+        });
+      });
+    }
+  }
+
+  return {
+    lease: async (wish) => hold(await persevere(() => client.request('lease', { ...wish }))),
+    attach: async (lease) => hold(await persevere(() => client.request('attach', { lease }))),
+    networkChanged: () => client.networkChanged(),
+    get connected() {
+      return client.connected;
+    },
+    close() {
+      closed = true;
+      for (const extension of held.values()) extension.stop();
+      client.close();
+      for (const cancel of [...waits]) cancel();
+    },
+  };
+}
+
+function unexpected(cause: unknown): MooringError {
+  return new MooringError('ERR_MOORING_INTERNAL', cause instanceof Error ? cause.message : String(cause), {
+    cause,
+  });
+}
