@@ -33,6 +33,8 @@ export interface ProofContext {
   readonly method: string;
   /** URL that `htu` must name; query and fragment do not count (RFC 9449 §4.3). */
   readonly url: string;
+  /** What the claim `seal` must name: `x` of the X25519 key that session keys are to be sealed to. */
+  readonly seal: string;
   /** Thumbprint that the access token is bound to. */
   readonly jkt: string;
   readonly nowMs: number;
@@ -149,6 +151,11 @@ function checkClaims(payload: JWTPayload, context: ProofContext): void {
   if (nonce !== context.nonce) {
     throw refuse('ERR_MOORING_DPOP_NONCE', 'use the nonce of the welcome frame, once', {
       data: { claim: 'nonce' },
+    });
+  }
+  if (payload.seal !== context.seal) {
+    throw refuse('ERR_MOORING_DPOP_SEAL', `it is ${shown(payload.seal)}: use x of the sealing key`, {
+      data: { claim: 'seal' },
     });
   }
   if (ath !== createHash('sha256').update(context.accessToken).digest('base64url')) {

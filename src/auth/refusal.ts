@@ -26,6 +26,7 @@ export const REFUSALS = {
   ERR_MOORING_DPOP_ISSUED_AT: 'claim iat of the DPoP proof is too far from now',
   ERR_MOORING_DPOP_ID: 'claim jti of the DPoP proof is missing or too long',
   ERR_MOORING_DPOP_NONCE: 'claim nonce of the DPoP proof is not the one of this socket',
+  ERR_MOORING_DPOP_SEAL: 'claim seal of the DPoP proof is not the sealing key',
   ERR_MOORING_DPOP_TOKEN_HASH: 'claim ath of the DPoP proof is not the hash of the access token',
   ERR_MOORING_DPOP_KEY_MISMATCH: 'the access token is bound to another key than the one of the DPoP proof',
 } as const;

@@ -26,6 +26,16 @@ export interface TokenVerifierOptions {
   readonly now?: () => number;
 }
 
+/** What a proof must speak of: this socket and no other. */
+export interface SocketFacts {
+  /** Single-use nonce of the socket's `welcome`. */
+  readonly nonce: string;
+  /** URL of the socket's `welcome`. */
+  readonly url: string;
+  /** `x` of the sealing key that came with the proof. */
+  readonly seal: string;
+}
+
 /** Who holds a socket. */
 export interface Principal {
   readonly device: Device;
@@ -38,15 +48,10 @@ export interface Principal {
 
 export interface TokenVerifier {
   /**
-   * Verifies an access token and the DPoP proof that comes with it. `nonce` and `url` are those of the socket's
-   * `welcome`: `htm` is `GET` and `htu` is exactly that URL (with its ws or wss scheme), whatever a proxy in
+   * Verifies an access token and the DPoP proof that comes with it: `htm` is `GET` and `htu` is exactly that URL (with its ws or wss scheme), whatever a proxy in
    * between has made of the Host header. Throws a refusal of `REFUSALS`, which names the claim and never the token.
    */
-  verify(
-    token: string,
-    proof: string,
-    socket: { readonly nonce: string; readonly url: string },
-  ): Promise<Principal>;
+  verify(token: string, proof: string, socket: SocketFacts): Promise<Principal>;
   close(): void;
 }
 
@@ -64,7 +69,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
     issuers.set(issuer, { rules, keys });
   }
   return {
-    async verify(token, proof, { nonce, url }) {
+    async verify(token, proof, { nonce, url, seal }) {
       const iss = claimedIssuer(token);
       const known = typeof iss === 'string' ? issuers.get(iss) : undefined;
       if (known === undefined) {
@@ -77,6 +82,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         nonce,
         method: 'GET',
         url,
+        seal,
         jkt: facts.jkt,
         nowMs: now(),
         windowMs: (options.proofWindowS ?? 120) * 1000,

@@ -61,6 +61,7 @@ export interface ProofClaims {
   readonly htu?: string | undefined;
   readonly nonce?: string | undefined;
   readonly ath?: string | undefined;
+  readonly seal?: string | undefined;
   readonly jti?: string | undefined;
   readonly iat?: number | undefined;
 }

@@ -1,0 +1,85 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { MooringError } from '../protocol/errors.ts';
+import type { RelayPlane } from '../protocol/relay-plane.ts';
+import type { PlaneFor, SignallingRegistry } from './door.ts';
+
+/** A relay that owns an anchor, as this node may ask it. */
+export interface OwnerRelay {
+  readonly relay: string;
+  readonly epoch: bigint;
+  readonly plane: RelayPlane;
+}
+
+/** Finds and asks the owner relay of an anchor. */
+export interface Owners {
+  /**
+   * Runs `call` at the owner of `anchor`; while the anchor changes hands or its owner does not answer, again, until
+   * `withinMs` are over. `call` must be safe to run twice. Throws ERR_MOORING_OWNER_UNREACHABLE (temporary), or at
+   * once what the owner refuses for good.
+   */
+  ask<T>(anchor: string, withinMs: number, call: (owner: OwnerRelay) => Promise<T>): Promise<T>;
+}
+
+const RETRY_MS = 100;
+
+/**
+ * The registry is asked each time who the owner is. While it is away, the owner it named last is asked: an owner
+ * that is none any more refuses by itself.
+ */
+export function createOwners(registry: Pick<SignallingRegistry, 'owner'>, planeFor: PlaneFor): Owners {
+  const lastKnown = new Map<string, { relay: string; epoch: bigint }>();
+
+  async function find(anchor: string): Promise<OwnerRelay> {
+    const owner = await registry.owner(anchor).catch((error: unknown) => {
+      const known = lastKnown.get(anchor);
+      if (known === undefined) throw error;
+      return { ...known, remainingMs: 1 };
+    });
+    if (owner === null || owner.remainingMs <= 0) {
+      lastKnown.delete(anchor);
+      throw unreachable(anchor, 'it has no owner');
+    }
+    const { relay, epoch } = owner;
+    lastKnown.set(anchor, { relay, epoch });
+    return { relay, epoch, plane: await planeFor(relay) };
+  }
+
+  return {
+    async ask(anchor, withinMs, call) {
+      const over = new AbortController();
+      const deadline = wait(withinMs, undefined, { signal: over.signal }).then(
+        () => {
+          over.abort();
+          throw unreachable(anchor, `its owner did not answer within ${withinMs} ms`);
+        },
+        () => new Promise<never>(() => {}),
+      );
+      const attempts = async () => {
+        for (;;) {
+          try {
+            return await call(await find(anchor));
+          } catch (error) {
+            if (over.signal.aborted || (error instanceof MooringError && !error.temporary)) throw error;
+            await wait(RETRY_MS, undefined, { signal: over.signal });
+          }
+        }
+      };
+      const answer = attempts();
+      // When the deadline wins, nobody is left to hear how the last attempt ended.
+      answer.catch(() => {});
+      try {
+        return await Promise.race([answer, deadline]);
+      } finally {
+        over.abort();
+      }
+    },
+  };
+}
+
+function unreachable(anchor: string, why: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_OWNER_UNREACHABLE',
+    `the relay of anchor ${anchor} cannot be asked (${why}); send the same request again`,
+    { rsip: 104, temporary: true, retryAfterMs: 1_000, data: { anchor } },
+  );
+}

@@ -1,0 +1,29 @@
+import { createHash } from 'node:crypto';
+import { anchorOf } from '../../registry/registry.ts';
+import type { Handler } from '../door.ts';
+
+/**
+ * Ends a lease. It has ended when the registry says so; an owner that cannot be told now reads it in its stream, and
+ * the resources cool for longer than that takes.
+ */
+export const free: Handler<'free'> = async (frame, caller, door) => {
+  const anchor = anchorOf(frame.lease);
+  const event = await door.registry.free({
+    leaseId: frame.lease,
+    device: caller.principal.device,
+    requestId: requestId(frame.lease),
+  });
+  caller.leases.delete(frame.lease);
+  door.freed(caller, frame.lease);
+  await door.owners
+    .ask(anchor, door.limits.ownerTimeoutMs, ({ plane }) => plane.apply({ anchor, event }))
+    .catch((error: unknown) =>
+      door.log.warn({ err: error, anchor }, 'end of a lease not handed to its owner'),
+    );
+  return {};
+};
+
+/** A lease ends once: freeing it again is a retry, and gets the first answer. */
+function requestId(leaseId: string): string {
+  return createHash('sha256').update(`free ${leaseId}`).digest('hex').slice(0, 32);
+}
