@@ -12,6 +12,11 @@ export interface RelayRebindingOptions {
   /** This process's incarnation. */
   readonly relayBoot: bigint;
   readonly random: RandomOctets;
+  /**
+   * Number DATA keys above this (default 0). A process that begins the same session again under one epoch and boot names
+   * the highest number that it has used, so that no key is ever started twice.
+   */
+  readonly lastKeyNumber?: number;
   /** Where the device was last proven under a former incarnation: challenged, never trusted. */
   readonly hint?: {
     readonly path: SocketAddress;

@@ -53,10 +53,16 @@ export class ControlChannel {
     readonly index: number;
     /** This incarnation, never 0; never used before with the same root and direction. */
     readonly boot: bigint;
+    /**
+     * Start above this counter (default 0). A process that may open a channel for the same session again names the
+     * highest counter that it has used, so that no (key, nonce) repeats.
+     */
+    readonly after?: bigint;
   }) {
     if (options.boot === 0n) throw badInput('boot', 0, 'draw 64 random bits other than 0');
     this.boot = options.boot;
     this.index = options.index;
+    this.#counter = options.after ?? 0n;
     this.sends = options.sends;
     this.#receives = options.sends === 'to-relay' ? 'to-device' : 'to-relay';
     this.#root = options.root;
