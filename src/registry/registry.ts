@@ -14,7 +14,7 @@ export interface AnchorDeclaration {
   readonly portBlock?: number;
   /** SPIs a lease on a shared address, a power of two; default 64. */
   readonly spiBlock?: number;
-  /** How long freed resources rest before another device gets them, milliseconds; at least and by default 2 min. */
+  /** How long freed resources rest before another device gets them, milliseconds; default 2 min (RFC 6887 §15). */
   readonly coolingMs?: number;
   /** The relay that may claim it first. */
   readonly home: string;

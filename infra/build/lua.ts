@@ -1,0 +1,123 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * Turns the registry's Lua commands into one TypeScript module, so that nothing is read from disk at run time.
+ * `--check` fails when the module differs from what the sources say.
+ */
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const COMMANDS = join(ROOT, 'src/registry/commands');
+const GENERATED = join(ROOT, 'src/registry/commands.gen.ts');
+
+export interface LuaCommand {
+  /** `<file>_<hash of the text>`: two releases side by side never take each other's script. */
+  readonly name: string;
+  readonly keys: number;
+  readonly lua: string;
+}
+
+export interface LuaCommands {
+  readonly commands: Readonly<Record<string, LuaCommand>>;
+  readonly refusals: Readonly<Record<string, number>>;
+}
+
+const INCLUDE = /^--- @include "([a-z0-9-]+)"$/;
+
+/**
+ * Reads and assembles all commands. `replace` puts another text in the place of an include (tests give the
+ * scripts a clock of their own); `mutate` may plant a fault in a finished command.
+ */
+export function assembleCommands(
+  options: {
+    readonly replace?: Readonly<Record<string, string>>;
+    readonly mutate?: (command: string, lua: string) => string;
+  } = {},
+): LuaCommands {
+  const commands: Record<string, LuaCommand> = {};
+  for (const file of readdirSync(COMMANDS).sort()) {
+    if (!file.endsWith('.lua')) continue;
+    const command = file.slice(0, -4);
+    const assembled = expand(join(COMMANDS, file), new Set(), options.replace ?? {}).join('\n');
+    const lua = options.mutate?.(command, assembled) ?? assembled;
+    const hash = createHash('sha256').update(lua).digest('hex').slice(0, 12);
+    commands[command] = { name: `mooring_${command}_${hash}`, keys: keyCount(command, lua), lua };
+  }
+  return { commands, refusals: refusals() };
+}
+
+/** The lines of a file with its includes in place, each once; comments and blank lines are left out. */
+function expand(path: string, seen: Set<string>, replace: Readonly<Record<string, string>>): string[] {
+  const name = relative(COMMANDS, path);
+  const text = readFileSync(path, 'utf8');
+  return withoutComments(replace[name.replace(/^include\/|\.lua$/g, '')] ?? text).flatMap((line) => {
+    const include = INCLUDE.exec(line)?.[1];
+    if (include === undefined) return line.startsWith('--') ? [] : [line];
+    if (seen.has(include)) return [];
+    seen.add(include);
+    return expand(join(COMMANDS, 'include', `${include}.lua`), seen, replace);
+  });
+}
+
+function withoutComments(text: string): string[] {
+  return text
+    .replace(/--\[\[[\s\S]*?\]\]\n/g, '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && (!line.startsWith('--') || INCLUDE.test(line)));
+}
+
+/** How many keys a command takes: as many as its `… = unpack(KEYS)` names. */
+function keyCount(command: string, lua: string): number {
+  const names = /local ([A-Z][A-Z_, ]*?)\s*=\s*unpack\(KEYS\)/.exec(lua)?.[1];
+  if (names === undefined) throw new Error(`${command}.lua takes no keys: include "anchor" or "device"`);
+  return names.split(',').length;
+}
+
+function refusals(): Record<string, number> {
+  const text = readFileSync(join(COMMANDS, 'include/codes.lua'), 'utf8');
+  return Object.fromEntries(
+    [...text.matchAll(/^local ([A-Z_]+) = (-\d+)$/gm)].map(([, name, code]) => [name, Number(code)]),
+  );
+}
+
+function templateLiteral(text: string): string {
+  return `\`${text.replace(/[`\\]|\$\{/g, '\\$&')}\``;
+}
+
+/** The text of the generated module. */
+export function renderCommands({ commands, refusals }: LuaCommands): string {
+  const entries = Object.entries(commands).map(
+    ([command, { name, keys, lua }]) =>
+      `  ${command}: {\n    name: '${name}',\n    keys: ${keys},\n    lua: ${templateLiteral(lua)},\n  },`,
+  );
+  const codes = Object.entries(refusals).map(([name, code]) => `  ${name}: ${code},`);
+  return [
+    '// Generated from src/registry/commands/*.lua by infra/build/lua.ts. Do not edit.',
+    '',
+    'export const COMMANDS = {',
+    ...entries,
+    '} as const;',
+    '',
+    'export const REFUSALS = {',
+    ...codes,
+    '} as const;',
+    '',
+  ].join('\n');
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const text = renderCommands(assembleCommands());
+  if (process.argv.includes('--check')) {
+    if (readFileSync(GENERATED, 'utf8') !== text) {
+      console.error(
+        'src/registry/commands.gen.ts is not what the Lua says: run `npx tsx infra/build/lua.ts`',
+      );
+      process.exitCode = 1;
+    }
+  } else {
+    writeFileSync(GENERATED, text);
+  }
+}

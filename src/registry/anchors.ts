@@ -1,0 +1,151 @@
+import { randomBytes } from 'node:crypto';
+import { askAnchor } from './asking.ts';
+import type { Connection } from './connection.ts';
+import { poolKey } from './keys.ts';
+import { type CheckedDeclaration, checkDeclaration, planOf } from './plan.ts';
+import { eventFrom, hintFrom, leaseFrom, sessionFrom } from './records.ts';
+import type { Anchor, Owner, Registry } from './registry.ts';
+
+type Anchors = Pick<
+  Registry,
+  | 'declareAnchor'
+  | 'anchor'
+  | 'poolAnchors'
+  | 'claim'
+  | 'renew'
+  | 'transfer'
+  | 'release'
+  | 'owner'
+  | 'snapshot'
+  | 'events'
+  | 'putHint'
+>;
+
+/** Anchors as a whole: what they are, who owns them, what has happened on them. */
+export function anchorCommands(connection: Connection): Anchors {
+  const readAnchor = async (id: string): Promise<Snap | null> => {
+    try {
+      return (await askAnchor(connection, 'snapshot', id, [])) as unknown as Snap;
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ERR_MOORING_UNKNOWN_ANCHOR')
+        return null;
+      throw error;
+    }
+  };
+
+  return {
+    async declareAnchor(wanted) {
+      const declaration = checkDeclaration(wanted);
+      const { plan, capacity } = planOf(declaration);
+      const { id, coolingMs, home, pool } = declaration;
+      const key = JSON.stringify(Array.from({ length: 8 }, () => randomBytes(4).readUInt32BE()));
+      const former = await askAnchor(connection, 'declare', id, [
+        JSON.stringify(plan),
+        key,
+        capacity,
+        coolingMs,
+        home,
+        JSON.stringify(declaration),
+      ]);
+      if (former !== '' && former !== pool) {
+        await connection.plain((redis) => redis.zrem(poolKey(String(former)), id));
+      }
+      await connection.plain((redis) => redis.zadd(poolKey(pool), 'NX', String(capacity), id));
+      return { ...declaration, capacity };
+    },
+
+    async anchor(id) {
+      const snap = await readAnchor(id);
+      return snap === null ? null : anchorFrom(snap);
+    },
+
+    poolAnchors: (pool) => connection.plain((redis) => redis.zrange(poolKey(pool), '0', '-1')),
+
+    async claim(anchor, relay, boot, ttlMs, force = false) {
+      const epoch = await askAnchor(connection, 'claim', anchor, [relay, boot, ttlMs, force ? 1 : 0]);
+      return { epoch: BigInt(epoch as string) };
+    },
+
+    async renew(anchor, relay, epoch, ttlMs) {
+      return { remainingMs: (await askAnchor(connection, 'renew', anchor, [relay, epoch, ttlMs])) as number };
+    },
+
+    async transfer(anchor, fromRelay, epoch, toRelay, toBoot, ttlMs) {
+      const args = [fromRelay, epoch, toRelay, toBoot, ttlMs];
+      return { epoch: BigInt((await askAnchor(connection, 'transfer', anchor, args)) as string) };
+    },
+
+    async release(anchor, relay, epoch) {
+      await askAnchor(connection, 'release', anchor, [relay, epoch]);
+    },
+
+    async owner(anchor) {
+      const snap = await readAnchor(anchor);
+      return snap === null ? null : ownerFrom(snap);
+    },
+
+    async snapshot(anchor) {
+      const snap = (await askAnchor(connection, 'snapshot', anchor, [])) as unknown as Snap;
+      const [nowMs, epoch, lastId] = snap;
+      return {
+        anchor: anchorFrom(snap),
+        epoch: BigInt(epoch),
+        lastId,
+        leases: snap[8].map((json) => leaseFrom(json, nowMs)),
+        sessions: snap[9].map(sessionFrom),
+        hints: snap[10].map(hintFrom),
+        owner: ownerFrom(snap),
+      };
+    },
+
+    async events(anchor, afterId, limit) {
+      const answer = await askAnchor(connection, 'read_events', anchor, [afterId, limit]);
+      const [nowMs, counter, entries] = answer as unknown as [number, string, [string, string, string][]];
+      let last = counterOf(afterId);
+      for (const [fence] of entries) {
+        if (counterOf(fence) !== last + 1n) return { reload: true };
+        last += 1n;
+      }
+      if (entries.length === 0 && BigInt(counter) !== last) return { reload: true };
+      return {
+        reload: false,
+        events: entries.map(([, at, json]) => eventFrom(json, Number(at), nowMs)),
+        lastId: entries.at(-1)?.[0] ?? afterId,
+      };
+    },
+
+    async putHint(anchor, epoch, hint) {
+      const { session, deviceBoot, generation } = hint;
+      const args = [epoch, session, deviceBoot, generation, JSON.stringify(hint)];
+      await askAnchor(connection, 'put_hint', anchor, args);
+    },
+  };
+}
+
+/** What snapshot.lua returns. */
+type Snap = readonly [
+  nowMs: number,
+  epoch: string,
+  lastId: string,
+  owner: string,
+  boot: string,
+  untilMs: string,
+  declaration: string,
+  capacity: string,
+  leases: string[],
+  sessions: string[],
+  hints: string[],
+];
+
+function anchorFrom(snap: Snap): Anchor {
+  return { ...(JSON.parse(snap[6]) as CheckedDeclaration), capacity: Number(snap[7]) };
+}
+
+function ownerFrom([nowMs, epoch, , relay, boot, untilMs]: Snap): Owner | null {
+  if (relay === '') return null;
+  return { relay, boot, epoch: BigInt(epoch), remainingMs: Number(untilMs) - nowMs };
+}
+
+function counterOf(fence: string): bigint {
+  return BigInt(fence.slice(fence.indexOf('-') + 1));
+}

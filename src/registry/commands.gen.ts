@@ -1,0 +1,2576 @@
+// Generated from src/registry/commands/*.lua by infra/build/lua.ts. Do not edit.
+
+export const COMMANDS = {
+  abandon: {
+    name: 'mooring_abandon_460739f53f03',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local stored = redis.call('HGET', INTENTS, ARGV[1])
+if stored then
+local intent = cjson.decode(stored)
+if intent.attempt == ARGV[2] and intent.lease == '' then
+redis.call('HDEL', INTENTS, ARGV[1])
+redis.call('HDEL', OPEN, ARGV[1])
+redis.call('ZREM', AGES, ARGV[1])
+end
+end
+return 'OK'`,
+  },
+  activate: {
+    name: 'mooring_activate_f794e1774c8a',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local lease = leaseOf(ARGV[1])
+if lease and lease.state == 'active' and not isOver(lease) then
+return { now, cjson.encode(lease) }
+end
+if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
+return STALE_EPOCH
+end
+if not lease or isOver(lease) then
+return WITHDRAWN
+end
+lease.state = 'active'
+lease.fence = takeFence()
+publish(lease.fence, { type = 'activated', fence = lease.fence, lease = shown(lease) })
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
+return { now, save(lease) }`,
+  },
+  attach: {
+    name: 'mooring_attach_3f9f192705b6',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local function shownSession(session)
+return {
+id = session.id,
+index = session.index,
+device = session.device,
+thumbprint = session.thumbprint,
+salt = session.salt,
+}
+end
+local function sessionOf(device)
+local id = redis.call('HGET', DEVICES, device)
+return id and cjson.decode(redis.call('HGET', SESSIONS, id))
+end
+local function takeIndex(id)
+repeat
+local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
+if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+return index
+end
+until false
+end
+local function saveSession(session)
+local json = cjson.encode(session)
+redis.call('HSET', SESSIONS, session.id, json)
+redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
+return json
+end
+local function replaceSession(old, id, thumbprint, salt)
+local session = {
+id = id,
+index = takeIndex(id),
+device = old.device,
+thumbprint = thumbprint,
+salt = salt,
+leases = old.leases,
+replaces = old.id,
+}
+local fence = takeFence()
+publish(fence, { type = 'session', fence = fence, session = shownSession(session), replaces = old.id })
+for _, lease in ipairs(old.leases) do
+local record = leaseOf(lease)
+record.session = id
+record.fence = fence
+save(record)
+end
+redis.call('HDEL', SESSIONS, old.id)
+redis.call('HDEL', INDEXES, whole(old.index))
+redis.call('HDEL', HINTS, old.id)
+saveSession(session)
+return session
+end
+local lease = heldBy(ARGV[1], ARGV[2], ARGV[3])
+if not lease then
+return BAD_BIND
+end
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+if session.thumbprint == ARGV[4] then
+local replaced = session.id == ARGV[5] and session.replaces or ''
+return { now, cjson.encode(lease), cjson.encode(session), replaced }
+end
+local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
+return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
+  },
+  claim: {
+    name: 'mooring_claim_7e05aed1a55e',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
+return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, { type = 'owned', fence = fence, relay = relay })
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+local current = owner()
+if not current.home then
+return UNDECLARED
+end
+if current.relay == ARGV[1] and current.boot == ARGV[2] then
+holdUntil(math.max(current.untilMs, now + ARGV[3]))
+return current.epoch
+end
+if current.relay ~= ARGV[1] then
+if current.relay and current.untilMs > now then
+return OWNED_BY_ANOTHER
+end
+if ARGV[4] ~= '1' and current.relay then
+return OWNED_BY_ANOTHER
+end
+if ARGV[4] ~= '1' and current.home ~= ARGV[1] then
+return NOT_HOME
+end
+end
+return own(ARGV[1], ARGV[2], ARGV[3])`,
+  },
+  confirm: {
+    name: 'mooring_confirm_55d3d4d798a4',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local stored = redis.call('HGET', INTENTS, ARGV[1])
+if stored then
+local intent = cjson.decode(stored)
+if intent.attempt == ARGV[2] then
+intent.lease = ARGV[3]
+redis.call('HSET', INTENTS, ARGV[1], cjson.encode(intent))
+end
+end
+redis.call('HDEL', OPEN, ARGV[1])
+redis.call('HSET', HELD, ARGV[3], ARGV[4])
+redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
+return 'OK'`,
+  },
+  declare: {
+    name: 'mooring_declare_ef9c27389a0d',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local stored = redis.call('HGET', META, 'planText')
+if stored ~= ARGV[1] then
+if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
+return LEASES_WOULD_BE_ORPHANED
+end
+local plan = cjson.decode(ARGV[1])
+plan.key = cjson.decode(ARGV[2])
+redis.call('DEL', COOLING, FORMER)
+redis.call('HSET', META, 'planText', ARGV[1], 'plan', cjson.encode(plan), 'frontier', 0, 'capacity', ARGV[3])
+end
+local former = redis.call('HGET', META, 'declaration')
+redis.call('HSET', META, 'coolingMs', ARGV[4], 'home', ARGV[5], 'declaration', ARGV[6])
+redis.call('HSETNX', META, 'epoch', 0)
+redis.call('HSETNX', META, 'counter', 0)
+return former and cjson.decode(former).pool or ''`,
+  },
+  extend: {
+    name: 'mooring_extend_29e561daf4b1',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
+if not lease or lease.state ~= 'active' then
+return BAD_BIND
+end
+local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
+if recall(request) then
+return { now, cjson.encode(lease) }
+end
+lease.expiresAtMs = now + ARGV[5]
+lease.fence = takeFence()
+publish(lease.fence, { type = 'extended', fence = lease.fence, lease = shown(lease) })
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
+remember(request, 'E')
+return { now, save(lease) }`,
+  },
+  forget: {
+    name: 'mooring_forget_9fdd095fdb9b',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+redis.call('HDEL', HELD, unpack(ARGV))
+return 'OK'`,
+  },
+  free: {
+    name: 'mooring_free_f6d48dceee20',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local request = 'free:' .. ARGV[3] .. '/' .. ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[1]
+local answered = recall(request)
+if answered then
+return { now, answered }
+end
+local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
+if not lease then
+return BAD_BIND
+end
+local ended = endLease(lease, 'freed')
+remember(request, ended)
+return { now, ended }`,
+  },
+  grant: {
+    name: 'mooring_grant_d7794314e478',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local function shownSession(session)
+return {
+id = session.id,
+index = session.index,
+device = session.device,
+thumbprint = session.thumbprint,
+salt = session.salt,
+}
+end
+local function sessionOf(device)
+local id = redis.call('HGET', DEVICES, device)
+return id and cjson.decode(redis.call('HGET', SESSIONS, id))
+end
+local function takeIndex(id)
+repeat
+local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
+if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+return index
+end
+until false
+end
+local function saveSession(session)
+local json = cjson.encode(session)
+redis.call('HSET', SESSIONS, session.id, json)
+redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
+return json
+end
+local function replaceSession(old, id, thumbprint, salt)
+local session = {
+id = id,
+index = takeIndex(id),
+device = old.device,
+thumbprint = thumbprint,
+salt = salt,
+leases = old.leases,
+replaces = old.id,
+}
+local fence = takeFence()
+publish(fence, { type = 'session', fence = fence, session = shownSession(session), replaces = old.id })
+for _, lease in ipairs(old.leases) do
+local record = leaseOf(lease)
+record.session = id
+record.fence = fence
+save(record)
+end
+redis.call('HDEL', SESSIONS, old.id)
+redis.call('HDEL', INDEXES, whole(old.index))
+redis.call('HDEL', HINTS, old.id)
+saveSession(session)
+return session
+end
+local WORD = 4294967296
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function permute(value, width, key, tweak)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = 1, 8 do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * 8, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function addressOf(plan, ordinal)
+for at, prefix in ipairs(plan.prefixes) do
+if ordinal < prefix.addresses then
+return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+local function spisOf(plan, slot)
+local block = slot + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, 0)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function resourcesOf(plan, slot, kind)
+slot = tonumber(slot)
+if plan.sharing == 'whole' then
+return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null }
+end
+local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
+return {
+address = addressOf(plan, slot % plan.addresses),
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
+}
+end
+local PENDING_MS = 10000
+local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
+local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
+local device = tenant .. '/' .. deviceId
+local answered = recall(request)
+if answered then
+if string.sub(answered, 1, 1) == 'C' then
+return tonumber(string.sub(answered, 2))
+end
+local lease = leaseOf(string.sub(answered, 2))
+if deviceKey(lease.device) ~= device then
+return REQUEST_MISUSED
+end
+if isOver(lease) then
+if lease.state == 'active' then
+return REQUEST_ENDED
+end
+endLease(lease, 'withdrawn')
+return WITHDRAWN
+end
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
+end
+local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs')
+if not meta[1] then
+return UNDECLARED
+end
+if not meta[3] or tonumber(meta[4]) <= now then
+return refuse(request, NO_OWNER)
+end
+local plan = cjson.decode(meta[1])
+if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
+return refuse(request, KIND_NOT_OFFERED)
+end
+local slot = pickSlot(device, tonumber(meta[2]))
+if not slot then
+return refuse(request, EXHAUSTED)
+end
+local resources = resourcesOf(plan, slot, kind)
+local session = sessionOf(device)
+local replaced = ''
+if session and session.thumbprint ~= thumbprint then
+replaced = session.id
+session = replaceSession(session, ARGV[9], thumbprint, ARGV[10])
+elseif not session then
+session = {
+id = ARGV[9],
+index = takeIndex(ARGV[9]),
+device = { tenant = tenant, id = deviceId },
+thumbprint = thumbprint,
+salt = ARGV[10],
+leases = {},
+}
+end
+local lease = {
+id = leaseId,
+anchor = ARGV[11],
+pool = ARGV[12],
+device = { tenant = tenant, id = deviceId },
+bindId = bindId,
+kind = kind,
+address = resources.address,
+ports = resources.ports,
+spis = resources.spis,
+session = session.id,
+state = 'pending',
+expiresAtMs = now + leaseMs,
+pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
+fence = takeFence(),
+slot = slot,
+request = request,
+}
+publish(lease.fence, { type = 'granted', fence = lease.fence, lease = shown(lease), session = shownSession(session) })
+takeSlot(slot)
+session.leases[#session.leases + 1] = leaseId
+local sessionJson = saveSession(session)
+redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
+redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
+return { now, save(lease), sessionJson, replaced, freeSlots() }`,
+  },
+  held_by: {
+    name: 'mooring_held_by_b1ca1b624317',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local anchors = {}
+for _, request in ipairs(redis.call('HKEYS', OPEN)) do
+local stored = redis.call('HGET', INTENTS, request)
+if stored then
+anchors[#anchors + 1] = cjson.decode(stored).anchor
+end
+end
+return { redis.call('HKEYS', HELD), anchors }`,
+  },
+  held_on: {
+    name: 'mooring_held_on_4869f8a5fa6d',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local answer = { now }
+local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
+if session then
+for _, id in ipairs(cjson.decode(redis.call('HGET', SESSIONS, session)).leases) do
+local lease = leaseOf(id)
+if not isOver(lease) then
+answer[#answer + 1] = cjson.encode(lease)
+end
+end
+end
+return answer`,
+  },
+  intend: {
+    name: 'mooring_intend_998a1a14a13b',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local KEEP_MS = 86400000
+local KEEP_COUNT = 256
+local request, pool = ARGV[1], ARGV[2]
+local function write(intent)
+local json = cjson.encode(intent)
+redis.call('HSET', INTENTS, request, json)
+redis.call('HSET', OPEN, request, whole(now) .. '|' .. pool)
+redis.call('ZADD', AGES, whole(now), request)
+return json
+end
+local stored = redis.call('HGET', INTENTS, request)
+if stored then
+local intent = cjson.decode(stored)
+if intent.attempt == ARGV[6] and intent.lease == '' then
+intent.anchor = ARGV[3]
+intent.attempt = ARGV[4]
+return write(intent)
+end
+return stored
+end
+local count = 0
+for _, of in ipairs(redis.call('HVALS', HELD)) do
+if of == pool then
+count = count + 1
+end
+end
+local open = redis.call('HGETALL', OPEN)
+for at = 1, #open, 2 do
+local since, of = string.match(open[at + 1], '^(%d+)|(.*)$')
+if tonumber(since) + OPEN_MS < now then
+redis.call('HDEL', OPEN, open[at])
+elseif of == pool then
+count = count + 1
+end
+end
+if count >= tonumber(ARGV[5]) then
+return QUOTA
+end
+local surplus = redis.call('ZCARD', AGES) > KEEP_COUNT
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf' or whole(now - KEEP_MS), 'LIMIT', 0, 4)) do
+local intent = cjson.decode(redis.call('HGET', INTENTS, old))
+if redis.call('HEXISTS', HELD, intent.lease) == 1 or redis.call('HEXISTS', OPEN, old) == 1 then
+redis.call('ZADD', AGES, whole(now), old)
+else
+redis.call('HDEL', INTENTS, old)
+redis.call('ZREM', AGES, old)
+end
+end
+local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
+return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
+  },
+  put_hint: {
+    name: 'mooring_put_hint_5fc13642cd9b',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
+return STALE_EPOCH
+end
+if redis.call('HEXISTS', SESSIONS, ARGV[2]) == 0 then
+return 0
+end
+local stored = redis.call('HGET', HINTS, ARGV[2])
+if stored then
+local former = cjson.decode(stored)
+if former.epoch == ARGV[1] and former.deviceBoot == ARGV[3] and former.generation >= tonumber(ARGV[4]) then
+return 0
+end
+end
+local hint = cjson.decode(ARGV[5])
+hint.epoch = ARGV[1]
+redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
+return 1`,
+  },
+  read_events: {
+    name: 'mooring_read_events_ef435671275b',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local counter = redis.call('HGET', META, 'counter')
+if not counter then
+return UNDECLARED
+end
+local entries = {}
+for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
+entries[#entries + 1] = { entry[1], entry[2][2], entry[2][4] }
+end
+return { now, counter, entries }`,
+  },
+  release: {
+    name: 'mooring_release_01c70c3770f6',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
+return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, { type = 'owned', fence = fence, relay = relay })
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+local current = owner()
+if not current.relay and current.epoch == ARGV[2] then
+return 'OK'
+end
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+return STALE_EPOCH
+end
+redis.call('HDEL', META, 'owner', 'boot', 'untilMs')
+return 'OK'`,
+  },
+  renew: {
+    name: 'mooring_renew_3050b43453e7',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
+return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, { type = 'owned', fence = fence, relay = relay })
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+local current = owner()
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+return STALE_EPOCH
+end
+local untilMs = math.max(current.untilMs, now + ARGV[3])
+holdUntil(untilMs)
+return untilMs - now`,
+  },
+  snapshot: {
+    name: 'mooring_snapshot_ae09fcb19afd',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local meta = redis.call('HMGET', META, 'epoch', 'counter', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
+if not meta[6] then
+return UNDECLARED
+end
+local last = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)
+return {
+now,
+meta[1],
+last[1] and last[1][1] or '0-0',
+meta[3] or '',
+meta[4] or '',
+meta[5] or '0',
+meta[6],
+meta[7],
+redis.call('HVALS', LEASES),
+redis.call('HVALS', SESSIONS),
+redis.call('HVALS', HINTS),
+}`,
+  },
+  sweep: {
+    name: 'mooring_sweep_a7ef04547388',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, 'owner') == 0 then
+return STALE_EPOCH
+end
+local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0, ARGV[2] + 1)
+local more = #due > tonumber(ARGV[2])
+local answer = { now, 0, more and 1 or 0 }
+for at = 1, math.min(#due, tonumber(ARGV[2])) do
+local lease = leaseOf(due[at])
+local reason = lease.state == 'pending' and 'withdrawn' or 'expired'
+answer[#answer + 1] = endLease(lease, reason)
+answer[#answer + 1] = reason
+end
+answer[2] = freeSlots()
+return answer`,
+  },
+  transfer: {
+    name: 'mooring_transfer_480ba11b492f',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
+return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, { type = 'owned', fence = fence, relay = relay })
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+local current = owner()
+if current.relay == ARGV[3] and current.boot == ARGV[4] and tonumber(current.epoch) == ARGV[2] + 1 then
+return current.epoch
+end
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+return STALE_EPOCH
+end
+return own(ARGV[3], ARGV[4], ARGV[5])`,
+  },
+  withdraw: {
+    name: 'mooring_withdraw_d5b4e4c3f06d',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease)
+local json = cjson.encode(lease)
+redis.call('HSET', LEASES, lease.id, json)
+return json
+end
+local function shown(lease)
+return {
+id = lease.id,
+anchor = lease.anchor,
+pool = lease.pool,
+device = lease.device,
+bindId = lease.bindId,
+kind = lease.kind,
+address = lease.address,
+ports = lease.ports,
+spis = lease.spis,
+session = lease.session,
+state = lease.state,
+remainingMs = lease.expiresAtMs - now,
+fence = lease.fence,
+}
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+lease.fence = takeFence()
+local last = shown(lease)
+publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return cjson.encode(lease)
+end
+local lease = leaseOf(ARGV[1])
+if not lease then
+return { now }
+end
+if lease.state ~= 'pending' then
+return NOT_PENDING
+end
+return { now, endLease(lease, 'withdrawn') }`,
+  },
+} as const;
+
+export const REFUSALS = {
+  UNDECLARED: -1,
+  OWNED_BY_ANOTHER: -2,
+  STALE_EPOCH: -3,
+  NO_OWNER: -4,
+  EXHAUSTED: -5,
+  BAD_BIND: -6,
+  KIND_NOT_OFFERED: -7,
+  LEASES_WOULD_BE_ORPHANED: -8,
+  WITHDRAWN: -9,
+  NOT_PENDING: -10,
+  REQUEST_ENDED: -11,
+  NOT_HOME: -12,
+  QUOTA: -13,
+  REQUEST_MISUSED: -14,
+} as const;

@@ -1,0 +1,19 @@
+--[[
+  Drops an intent that no anchor could grant; the request may be tried anew.
+
+  KEYS  the device's (include/device.lua)
+  ARGV  1 request  2 attempt that failed
+  Events  none
+  Returns OK
+]]
+--- @include "device"
+local stored = redis.call('HGET', INTENTS, ARGV[1])
+if stored then
+  local intent = cjson.decode(stored)
+  if intent.attempt == ARGV[2] and intent.lease == '' then
+    redis.call('HDEL', INTENTS, ARGV[1])
+    redis.call('HDEL', OPEN, ARGV[1])
+    redis.call('ZREM', AGES, ARGV[1])
+  end
+end
+return 'OK'

@@ -1,0 +1,22 @@
+--[[
+  The session that carries a device's lease; a new one when the device's key is another than before.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 lease id  2 tenant  3 device  4 thumbprint  5 session id and 6 salt for a new session
+  Events  session, when it is replaced
+  Returns {now, lease, session, replaced session or ''}, or BAD_BIND
+]]
+--- @include "sessions"
+local lease = heldBy(ARGV[1], ARGV[2], ARGV[3])
+if not lease then
+  return BAD_BIND
+end
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+-- 1. Idempotency: the key is the session's, or this request made the session.
+if session.thumbprint == ARGV[4] then
+  local replaced = session.id == ARGV[5] and session.replaces or ''
+  return { now, cjson.encode(lease), cjson.encode(session), replaced }
+end
+-- 2. Change.
+local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
+return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }

@@ -1,0 +1,32 @@
+--[[
+  Makes an incarnation of a relay the owner of an anchor.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 relay  2 boot  3 ttlMs  4 '1' when an operator says so
+  Events  owned, when the epoch rises
+  Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME
+]]
+--- @include "ownership"
+local current = owner()
+if not current.home then
+  return UNDECLARED
+end
+-- 1. Idempotency: this incarnation owns it already.
+if current.relay == ARGV[1] and current.boot == ARGV[2] then
+  holdUntil(math.max(current.untilMs, now + ARGV[3]))
+  return current.epoch
+end
+-- 2. Who may. A relay that restarted need not wait for its own former claim; another waits for its end.
+if current.relay ~= ARGV[1] then
+  if current.relay and current.untilMs > now then
+    return OWNED_BY_ANOTHER
+  end
+  if ARGV[4] ~= '1' and current.relay then
+    return OWNED_BY_ANOTHER
+  end
+  if ARGV[4] ~= '1' and current.home ~= ARGV[1] then
+    return NOT_HOME
+  end
+end
+-- 3. Change.
+return own(ARGV[1], ARGV[2], ARGV[3])

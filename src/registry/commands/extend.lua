@@ -1,0 +1,25 @@
+--[[
+  A lease lasts so long from now (RFC 3103 section 9.10). Sent twice it extends once.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 request  2 lease id  3 tenant  4 device  5 leaseMs
+  Events  extended
+  Returns {now, lease}, or BAD_BIND
+]]
+--- @include "leases"
+local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
+if not lease or lease.state ~= 'active' then
+  return BAD_BIND
+end
+-- 1. Idempotency. The request names the lease as well: it cannot answer for another.
+local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
+if recall(request) then
+  return { now, cjson.encode(lease) }
+end
+-- 2. Change.
+lease.expiresAtMs = now + ARGV[5]
+lease.fence = takeFence()
+publish(lease.fence, { type = 'extended', fence = lease.fence, lease = shown(lease) })
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
+remember(request, 'E')
+return { now, save(lease) }

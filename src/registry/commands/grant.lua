@@ -1,0 +1,101 @@
+--[[
+  Grants a lease: pending until the owner relay has installed it (activate), withdrawn after 10 s without.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 request  2 lease id  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
+        9 session id and 10 salt, for the case that the device needs a new session  11 anchor  12 pool
+  Events  session (the device came with another key), granted
+  Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
+          EXHAUSTED, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED. A refusal is remembered: the request stays refused
+]]
+--- @include "sessions"
+--- @include "resources"
+local PENDING_MS = 10000
+local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
+local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
+local device = tenant .. '/' .. deviceId
+
+-- 1. Idempotency.
+local answered = recall(request)
+if answered then
+  if string.sub(answered, 1, 1) == 'C' then
+    return tonumber(string.sub(answered, 2))
+  end
+  local lease = leaseOf(string.sub(answered, 2))
+  if deviceKey(lease.device) ~= device then
+    return REQUEST_MISUSED
+  end
+  if isOver(lease) then
+    if lease.state == 'active' then
+      return REQUEST_ENDED
+    end
+    endLease(lease, 'withdrawn')
+    return WITHDRAWN
+  end
+  local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+  return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
+end
+
+-- 2. An owner to install it.
+local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs')
+if not meta[1] then
+  return UNDECLARED
+end
+if not meta[3] or tonumber(meta[4]) <= now then
+  return refuse(request, NO_OWNER)
+end
+
+-- 3. Resources.
+local plan = cjson.decode(meta[1])
+if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
+  return refuse(request, KIND_NOT_OFFERED)
+end
+local slot = pickSlot(device, tonumber(meta[2]))
+if not slot then
+  return refuse(request, EXHAUSTED)
+end
+local resources = resourcesOf(plan, slot, kind)
+
+-- 4. The device's session on this anchor.
+local session = sessionOf(device)
+local replaced = ''
+if session and session.thumbprint ~= thumbprint then
+  replaced = session.id
+  session = replaceSession(session, ARGV[9], thumbprint, ARGV[10])
+elseif not session then
+  session = {
+    id = ARGV[9],
+    index = takeIndex(ARGV[9]),
+    device = { tenant = tenant, id = deviceId },
+    thumbprint = thumbprint,
+    salt = ARGV[10],
+    leases = {},
+  }
+end
+
+-- 5. Change: the event first, then what it says.
+local lease = {
+  id = leaseId,
+  anchor = ARGV[11],
+  pool = ARGV[12],
+  device = { tenant = tenant, id = deviceId },
+  bindId = bindId,
+  kind = kind,
+  address = resources.address,
+  ports = resources.ports,
+  spis = resources.spis,
+  session = session.id,
+  state = 'pending',
+  expiresAtMs = now + leaseMs,
+  pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
+  fence = takeFence(),
+  slot = slot,
+  request = request,
+}
+publish(lease.fence, { type = 'granted', fence = lease.fence, lease = shown(lease), session = shownSession(session) })
+takeSlot(slot)
+session.leases[#session.leases + 1] = leaseId
+local sessionJson = saveSession(session)
+redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
+redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
+return { now, save(lease), sessionJson, replaced, freeSlots() }

@@ -1,0 +1,22 @@
+--- @include "codes"
+--- @include "now"
+-- The keys of an anchor, always all of them and in this order (keys.ts): one hash tag, so one slot.
+--   META      hash   plan, epoch, counter, owner, boot, untilMs, home, frontier, nextIndex
+--   LEASES    hash   lease id -> record
+--   SESSIONS  hash   session id -> record with its lease ids
+--   DEVICES   hash   device -> session id
+--   INDEXES   hash   session index -> session id
+--   EXPIRIES  zset   lease id by the instant when a sweep may end it
+--   COOLING   zset   slot by the instant when it is cool
+--   FORMER    hash   s:<slot> -> its last device, d:<device> -> its former slots
+--   ANSWERS   hash   request -> what it was answered
+--   ANSWERED  zset   request by the instant when its answer may be forgotten
+--   STREAM    stream of lease events, entry id = fence
+--   HINTS     hash   session id -> last proven path
+--   CHANNEL   sharded channel: "something happened", nothing more
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+  unpack(KEYS)
+
+local function whole(number)
+  return string.format('%.0f', number)
+end

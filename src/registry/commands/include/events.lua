@@ -1,0 +1,16 @@
+--- @include "anchor"
+-- Fences and the stream. The counter rises by one with every event and never restarts, also not with a new
+-- epoch: a reader that sees another step than +1 has missed something.
+local STREAM_LENGTH = 10000
+
+local function takeFence()
+  local counter = redis.call('HINCRBY', META, 'counter', 1)
+  return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+
+-- Redis refuses an id that does not rise. Called before the change that it announces, so a refused fence
+-- changes nothing.
+local function publish(fence, event)
+  redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+  redis.call('SPUBLISH', CHANNEL, fence)
+end

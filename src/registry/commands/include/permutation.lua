@@ -1,0 +1,34 @@
+-- A keyed permutation of 0..2^width-1 (width <= 48): an alternating Feistel network, so a bijection whatever its
+-- round function is. The round function is the 32-bit finaliser of MurmurHash3.
+local WORD = 4294967296
+
+local function times(a, b)
+  local high = math.floor(a / 65536)
+  local low = a % 65536
+  return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+
+local function mix(value)
+  value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+  value = times(value, 2246822507)
+  value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+  value = times(value, 3266489909)
+  return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+
+local function permute(value, width, key, tweak)
+  local leftWidth = math.floor(width / 2)
+  local leftSize = 2 ^ leftWidth
+  local rightSize = 2 ^ (width - leftWidth)
+  local left = math.floor(value / rightSize)
+  local right = value % rightSize
+  for round = 1, 8 do
+    local word = (key[(round - 1) % #key + 1] + times(round + tweak * 8, 2654435769)) % WORD
+    if round % 2 == 1 then
+      left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+    else
+      right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+    end
+  end
+  return left * rightSize + right
+end

@@ -1,0 +1,75 @@
+--- @include "permutation"
+-- Slot -> address, port block, SPI block, by the anchor's plan (plan.ts).
+local function textV6(bytes)
+  local groups = {}
+  for at = 1, 16, 2 do
+    groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+  end
+  -- RFC 5952: the first longest run of at least two zero groups becomes "::".
+  local bestAt, bestLength, at = 0, 1, 1
+  while at <= 8 do
+    local length = 0
+    while groups[at + length] == 0 do
+      length = length + 1
+    end
+    if length > bestLength then
+      bestAt, bestLength = at, length
+    end
+    at = at + math.max(length, 1)
+  end
+  local head, tail = {}, {}
+  for group = 1, 8 do
+    if bestAt == 0 or group < bestAt then
+      head[#head + 1] = string.format('%x', groups[group])
+    elseif group >= bestAt + bestLength then
+      tail[#tail + 1] = string.format('%x', groups[group])
+    end
+  end
+  local text = table.concat(head, ':')
+  return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+
+local function addressText(prefix, host)
+  local bytes = {}
+  for pair in string.gmatch(prefix.hex, '%x%x') do
+    bytes[#bytes + 1] = tonumber(pair, 16)
+  end
+  local at = #bytes
+  while host > 0 do
+    bytes[at] = bytes[at] + host % 256
+    host = math.floor(host / 256)
+    at = at - 1
+  end
+  return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+
+local function addressOf(plan, ordinal)
+  for at, prefix in ipairs(plan.prefixes) do
+    if ordinal < prefix.addresses then
+      return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
+    end
+    ordinal = ordinal - prefix.addresses
+  end
+end
+
+-- SPIs 0-255 are reserved (RFC 4303 section 2.1): walk the cycle until the block lies above them.
+local function spisOf(plan, slot)
+  local block = slot + plan.reservedSpiBlocks
+  repeat
+    block = permute(block, plan.spiWidth, plan.key, 0)
+  until block >= plan.reservedSpiBlocks
+  return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+
+local function resourcesOf(plan, slot, kind)
+  slot = tonumber(slot)
+  if plan.sharing == 'whole' then
+    return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null }
+  end
+  local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
+  return {
+    address = addressOf(plan, slot % plan.addresses),
+    ports = { first = block * plan.portBlock, count = plan.portBlock },
+    spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
+  }
+end

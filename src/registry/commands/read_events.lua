@@ -1,0 +1,18 @@
+--[[
+  Events after a fence. The reader checks that counters follow each other; here is what it checks them against.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 fence to read after  2 limit
+  Events  none
+  Returns {now, counter, {{fence, at, event} ...}}, or UNDECLARED
+]]
+--- @include "anchor"
+local counter = redis.call('HGET', META, 'counter')
+if not counter then
+  return UNDECLARED
+end
+local entries = {}
+for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
+  entries[#entries + 1] = { entry[1], entry[2][2], entry[2][4] }
+end
+return { now, counter, entries }

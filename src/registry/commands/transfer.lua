@@ -1,0 +1,20 @@
+--[[
+  Planned hand-over: the owner gives the anchor to another incarnation, under the next epoch.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 relay that gives  2 its epoch  3 relay that takes  4 its boot  5 ttlMs
+  Events  owned
+  Returns epoch, or STALE_EPOCH
+]]
+--- @include "ownership"
+local current = owner()
+-- 1. Idempotency: this very hand-over has happened.
+if current.relay == ARGV[3] and current.boot == ARGV[4] and tonumber(current.epoch) == ARGV[2] + 1 then
+  return current.epoch
+end
+-- 2. Epoch.
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+  return STALE_EPOCH
+end
+-- 3. Change.
+return own(ARGV[3], ARGV[4], ARGV[5])

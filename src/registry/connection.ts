@@ -1,0 +1,104 @@
+import { Redis } from 'ioredis';
+import type { Logger } from 'pino';
+import { MooringError } from '../protocol/errors.ts';
+import { COMMANDS } from './commands.gen.ts';
+import { type Refusal, refusalIn } from './refusals.ts';
+
+export type CommandName = keyof typeof COMMANDS;
+/** The scripts to run: the generated ones; tests put their own clock or a fault into them. */
+export type Commands = Readonly<
+  Record<CommandName, { readonly name: string; readonly keys: number; readonly lua: string }>
+>;
+
+/** How long one sending of a command may take before it is sent again. */
+const COMMAND_TIMEOUT_MS = 1000;
+/** Sendings of one command, the first included. Every command is safe to send again. */
+const SENDINGS = 3;
+
+export type Answer = string | number | null | readonly Answer[];
+
+/** A connection that knows the commands. */
+export interface Connection {
+  readonly redis: Redis;
+  /** Runs a command; sends it again when no answer came. Refusals are returned, see `Refused`. */
+  run(command: CommandName, keys: readonly string[], args: readonly Argument[]): Promise<Answer | Refused>;
+  /** A plain Redis command that may be sent again. */
+  plain<T>(send: (redis: Redis) => Promise<T>): Promise<T>;
+}
+
+export type Argument = string | number | bigint;
+
+/** A command said no and why. */
+export interface Refused {
+  readonly refused: Refusal;
+}
+
+export function isRefused(answer: unknown): answer is Refused {
+  return typeof answer === 'object' && answer !== null && 'refused' in answer;
+}
+
+/** Where a registry is: a URL, or the path of a unix socket. */
+export function connectRedis(where: string, log: Logger, name: string): Redis {
+  const redis = new Redis(where, {
+    connectionName: name,
+    lazyConnect: true,
+    // A resent script would run twice without our knowing; what is lost is sent again here, by its request id.
+    autoResendUnfulfilledCommands: false,
+    // Without it a command lost with its socket would never settle.
+    commandTimeout: COMMAND_TIMEOUT_MS,
+    connectTimeout: 5000,
+    maxRetriesPerRequest: 1,
+    enableAutoPipelining: false,
+    retryStrategy: (attempt) => Math.min(50 * attempt, 1000),
+    // A primary that became a replica answers READONLY: find the new one. The command is not resent here.
+    reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
+  });
+  redis.on('error', (error) => log.warn({ err: error.message }, 'registry connection'));
+  return redis;
+}
+
+/** Teaches a Redis client the commands. */
+export function commandConnection(redis: Redis, commands: Commands = COMMANDS): Connection {
+  for (const { name, keys, lua } of Object.values(commands)) {
+    redis.defineCommand(name, { numberOfKeys: keys, lua });
+  }
+  const scripts = redis as unknown as Record<string, (...args: Argument[]) => Promise<Answer>>;
+  return {
+    redis,
+    async run(command, keys, args) {
+      const { name } = commands[command];
+      const text = args.map(String);
+      const answer = await again(() => scripts[name]!.call(redis, ...keys, ...text));
+      const refused = refusalIn(answer);
+      return refused === undefined ? answer : { refused };
+    },
+    plain: (send) => again(() => send(redis)),
+  };
+}
+
+async function again<T>(send: () => Promise<T>): Promise<T> {
+  for (let sending = 1; ; sending += 1) {
+    try {
+      return await send();
+    } catch (cause) {
+      if (!isLost(cause)) throw cause;
+      if (sending >= SENDINGS) {
+        throw new MooringError(
+          'ERR_MOORING_REGISTRY_UNAVAILABLE',
+          `the registry did not answer (${cause.message}); it is tried again, check that Redis runs and is reachable`,
+          { temporary: true, retryAfterMs: 1000, cause },
+        );
+      }
+    }
+  }
+}
+
+/** No answer, or one that says "not here, not now": sending again is right. */
+function isLost(cause: unknown): cause is Error {
+  return (
+    cause instanceof Error &&
+    /Command timed out|Connection is closed|Connection is in closing|ECONN|EPIPE|ENOENT|max retries|Stream isn't writeable|Socket closed|LOADING|READONLY|MASTERDOWN|NOREPLICAS/i.test(
+      `${cause.message} ${cause.name}`,
+    )
+  );
+}

@@ -1,0 +1,175 @@
+import { randomBytes } from 'node:crypto';
+import { MooringError } from '../protocol/errors.ts';
+import type { Device, Lease } from '../protocol/lease.ts';
+import { type Connection, isRefused } from './connection.ts';
+import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
+import { hex128, noteFree } from './leases.ts';
+import { leaseFrom, sessionFrom } from './records.ts';
+import { type Refusal, refusalError } from './refusals.ts';
+import { anchorOf, type Granted, type GrantRequest, type Registry } from './registry.ts';
+
+/** Anchors that one request asks at most. */
+const PROBES = 16;
+/** Lease ids forgotten a command. */
+const FORGET_BATCH = 256;
+
+interface Intent {
+  readonly anchor: string;
+  readonly attempt: string;
+  readonly bindId: number;
+  /** The lease that answered, or empty. */
+  readonly lease: string;
+}
+
+/** Refusals after which another anchor may do. */
+const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
+  'NO_OWNER',
+  'EXHAUSTED',
+  'WITHDRAWN',
+  'KIND_NOT_OFFERED',
+  'UNDECLARED',
+]);
+
+/**
+ * A device's way to a lease: intent in its own slot, grant in the anchor's, note in its own. The intent names
+ * the anchor and a random attempt; the anchor remembers every answer to an attempt. So a request is answered by
+ * at most one lease, whatever is lost, doubled or late on the way.
+ */
+export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 'deviceLeases'> {
+  async function intend(
+    request: GrantRequest,
+    anchor: string,
+    failedAttempt = '',
+  ): Promise<Intent | undefined> {
+    const { device, requestId, pool, quota } = request;
+    const attempt = randomBytes(8).toString('hex');
+    const answer = await connection.run('intend', deviceKeys(device), [
+      requestId,
+      pool,
+      anchor,
+      attempt,
+      quota,
+      failedAttempt,
+    ]);
+    return isRefused(answer) ? undefined : (JSON.parse(answer as string) as Intent);
+  }
+
+  /** The intent of a request; a quota that looks used up is counted again on the anchors themselves. */
+  async function firstIntent(request: GrantRequest, anchor: string): Promise<Intent> {
+    const intent = await intend(request, anchor);
+    if (intent !== undefined) return intent;
+    await deviceLeases(request.device);
+    const recounted = await intend(request, anchor);
+    if (recounted === undefined) {
+      throw refusalError('QUOTA', `pool ${request.pool}`, { data: { quota: request.quota } });
+    }
+    return recounted;
+  }
+
+  async function ask(request: GrantRequest, intent: Intent): Promise<Granted | Refusal> {
+    const { device, pool, requestId } = request;
+    const leaseId = `${intent.anchor}.${randomBytes(16).toString('base64url')}`;
+    const answer = await connection.run('grant', anchorKeys(intent.anchor), [
+      `${requestId}:${intent.attempt}`,
+      leaseId,
+      device.tenant,
+      device.id,
+      request.thumbprint,
+      request.kind,
+      request.leaseMs,
+      intent.bindId,
+      hex128(),
+      hex128(),
+      intent.anchor,
+      pool,
+    ]);
+    if (isRefused(answer)) return answer.refused;
+    const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];
+    const granted = { lease: leaseFrom(lease, nowMs), session: sessionFrom(session) };
+    const args = [requestId, intent.attempt, granted.lease.id, pool, intent.anchor];
+    await connection.run('confirm', deviceKeys(device), args);
+    if (free < 64 || free % 64 === 0) await noteFree(connection, pool, intent.anchor, free);
+    return replaced === '' ? granted : { ...granted, replaced };
+  }
+
+  /** The device's former anchor, then the others by free count. */
+  async function candidates(request: GrantRequest): Promise<{ anchors: string[]; all: boolean }> {
+    if (request.anchor !== undefined) return { anchors: [request.anchor], all: false };
+    const { device, pool } = request;
+    const [former, byFree] = await Promise.all([
+      connection.plain((redis) => redis.hget(deviceNotes(device), `last:${pool}`)),
+      connection.plain((redis) => redis.zrevrange(poolKey(pool), 0, PROBES)),
+    ]);
+    const anchors = [...new Set(former === null ? byFree : [former, ...byFree])];
+    return { anchors: anchors.slice(0, PROBES), all: byFree.length <= PROBES };
+  }
+
+  async function grant(request: GrantRequest): Promise<Granted> {
+    const { anchors, all } = await candidates(request);
+    if (anchors.length === 0) {
+      throw new MooringError(
+        'ERR_MOORING_UNKNOWN_POOL',
+        `pool ${request.pool}: no anchor is declared for it; name a pool of the configuration`,
+        { rsip: 308, data: { pool: request.pool } },
+      );
+    }
+    let intent = await firstIntent(request, anchors[0]!);
+    const refusals: Refusal[] = [];
+    const asked = new Set<string>();
+    for (;;) {
+      asked.add(intent.anchor);
+      const granted = await ask(request, intent);
+      if (typeof granted !== 'string') return granted;
+      if (!ELSEWHERE.has(granted)) throw refusalError(granted, `request ${request.requestId}`);
+      refusals.push(granted);
+      if (granted === 'EXHAUSTED') await noteFree(connection, request.pool, intent.anchor, 0);
+      // A withdrawn attempt may well succeed at the same anchor, by a new attempt.
+      if (granted === 'WITHDRAWN' && refusals.filter((one) => one === 'WITHDRAWN').length === 1) {
+        asked.delete(intent.anchor);
+      }
+      const next = anchors.find((anchor) => !asked.has(anchor));
+      if (next === undefined || refusals.length >= PROBES) break;
+      const moved = await intend(request, next, intent.attempt);
+      if (moved === undefined) throw refusalError('QUOTA', `pool ${request.pool}`);
+      intent = moved;
+    }
+    const abandoned = [request.requestId, intent.attempt];
+    await connection.run('abandon', deviceKeys(request.device), abandoned);
+    throw noneError(request, refusals, all);
+  }
+
+  async function deviceLeases(device: Device): Promise<readonly Lease[]> {
+    const answer = await connection.run('held_by', deviceKeys(device), []);
+    const [indexed, intended] = answer as unknown as [string[], string[]];
+    const anchors = [...new Set([...indexed.map(anchorOf), ...intended])];
+    const held = (await Promise.all(anchors.map((anchor) => heldOn(device, anchor)))).flat();
+    const ids = new Set(held.map((lease) => lease.id));
+    const gone = indexed.filter((id) => !ids.has(id));
+    for (let at = 0; at < gone.length; at += FORGET_BATCH) {
+      await connection.run('forget', deviceKeys(device), gone.slice(at, at + FORGET_BATCH));
+    }
+    return held;
+  }
+
+  async function heldOn(device: Device, anchor: string): Promise<Lease[]> {
+    const answer = await connection.run('held_on', anchorKeys(anchor), [device.tenant, device.id]);
+    const [nowMs, ...leases] = answer as [number, ...string[]];
+    return leases.map((json) => leaseFrom(json, nowMs));
+  }
+
+  return { grant, deviceLeases };
+}
+
+/** Exhausted only if the whole pool said so; else the reason may pass. */
+function noneError(request: GrantRequest, refusals: readonly Refusal[], all: boolean): MooringError {
+  const subject = `pool ${request.pool}`;
+  if (refusals.every((one) => one === 'KIND_NOT_OFFERED')) return refusalError('KIND_NOT_OFFERED', subject);
+  const exhausted = refusals.every((one) => one === 'EXHAUSTED' || one === 'KIND_NOT_OFFERED');
+  if (exhausted && all) {
+    return refusalError('EXHAUSTED', subject, {
+      rsip: request.kind === 'rsa-ip' ? 308 : 309,
+      temporary: false,
+    });
+  }
+  return refusalError(refusals.includes('NO_OWNER') ? 'NO_OWNER' : 'EXHAUSTED', subject);
+}

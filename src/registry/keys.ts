@@ -1,0 +1,51 @@
+import type { Device } from '../protocol/lease.ts';
+
+/** Layout of everything in Redis. Another layout gets another number, so two never mix. */
+const LAYOUT = 'mooring1';
+
+const ANCHOR_PARTS = [
+  'meta',
+  'leases',
+  'sessions',
+  'devices',
+  'indexes',
+  'expiries',
+  'cooling',
+  'former',
+  'answers',
+  'answered',
+  'events',
+  'hints',
+  'wake',
+] as const;
+
+const DEVICE_PARTS = ['held', 'intents', 'ages', 'open', 'notes'] as const;
+
+/** The keys of an anchor, in the order of commands/include/anchor.lua: one hash tag, one slot. */
+export function anchorKeys(anchor: string): string[] {
+  return ANCHOR_PARTS.map((part) => `${LAYOUT}:{a:${anchor}}:${part}`);
+}
+
+/** The sharded channel that only wakes readers of an anchor's stream. */
+export function wakeChannel(anchor: string): string {
+  return `${LAYOUT}:{a:${anchor}}:wake`;
+}
+
+/** The keys of a device, in the order of commands/include/device.lua. */
+export function deviceKeys(device: Device): string[] {
+  return DEVICE_PARTS.map((part) => `${LAYOUT}:{d:${device.tenant}/${device.id}}:${part}`);
+}
+
+/** Which anchor a device had last in a pool is a field of this hash. */
+export function deviceNotes(device: Device): string {
+  return `${LAYOUT}:{d:${device.tenant}/${device.id}}:notes`;
+}
+
+/** Anchors of a pool by free count: a hint. */
+export function poolKey(pool: string): string {
+  return `${LAYOUT}:{p:${pool}}:anchors`;
+}
+
+export function relayKey(relay: string): string {
+  return `${LAYOUT}:{r:${relay}}:announcement`;
+}

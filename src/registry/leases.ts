@@ -1,0 +1,91 @@
+import { randomBytes } from 'node:crypto';
+import type { Lease } from '../protocol/lease.ts';
+import { askAnchor } from './asking.ts';
+import type { Connection } from './connection.ts';
+import { deviceKeys, poolKey } from './keys.ts';
+import { leaseFrom, sessionFrom } from './records.ts';
+import { anchorOf, type EndedEvent, type Registry } from './registry.ts';
+
+type Leases = Pick<Registry, 'activate' | 'withdraw' | 'extend' | 'free' | 'attach' | 'sweep'>;
+
+/** What happens to a lease once it is granted. */
+export function leaseCommands(connection: Connection): Leases {
+  /** Only spares the index a repair: what it says is never believed against the anchor. */
+  const forget = (lease: Lease) => connection.run('forget', deviceKeys(lease.device), [lease.id]);
+
+  return {
+    async activate(anchor, leaseId, epoch) {
+      const answer = await askAnchor(connection, 'activate', anchor, [leaseId, epoch], `lease ${leaseId}`);
+      const [nowMs, lease] = answer as [number, string];
+      return leaseFrom(lease, nowMs);
+    },
+
+    async withdraw(leaseId) {
+      const anchor = anchorOf(leaseId);
+      const answer = await askAnchor(connection, 'withdraw', anchor, [leaseId], `lease ${leaseId}`);
+      const [nowMs, lease] = answer as [number, string?];
+      if (lease === undefined) return null;
+      const event = ended(lease, 'withdrawn', nowMs);
+      await forget(event.lease);
+      return event;
+    },
+
+    async extend({ leaseId, device, leaseMs, requestId }) {
+      const args = [requestId, leaseId, device.tenant, device.id, leaseMs];
+      const answer = await askAnchor(connection, 'extend', anchorOf(leaseId), args, `lease ${leaseId}`);
+      const [nowMs, json] = answer as [number, string];
+      const lease = leaseFrom(json, nowMs);
+      return { type: 'extended', fence: lease.fence, lease };
+    },
+
+    async free({ leaseId, device, requestId }) {
+      const args = [requestId, leaseId, device.tenant, device.id];
+      const answer = await askAnchor(connection, 'free', anchorOf(leaseId), args, `lease ${leaseId}`);
+      const [nowMs, lease] = answer as [number, string];
+      const event = ended(lease, 'freed', nowMs);
+      await forget(event.lease);
+      return event;
+    },
+
+    async attach({ leaseId, device, thumbprint }) {
+      const args = [leaseId, device.tenant, device.id, thumbprint, hex128(), hex128()];
+      const answer = await askAnchor(connection, 'attach', anchorOf(leaseId), args, `lease ${leaseId}`);
+      const [nowMs, lease, session, replaced] = answer as [number, string, string, string];
+      return {
+        lease: leaseFrom(lease, nowMs),
+        session: sessionFrom(session),
+        ...(replaced === '' ? {} : { replaced }),
+      };
+    },
+
+    async sweep(anchor, epoch, limit) {
+      const answer = await askAnchor(connection, 'sweep', anchor, [epoch, limit]);
+      const [nowMs, free, more, ...pairs] = answer as [number, number, number, ...string[]];
+      const swept: EndedEvent[] = [];
+      for (let at = 0; at < pairs.length; at += 2) {
+        swept.push(ended(pairs[at]!, pairs[at + 1] as EndedEvent['reason'], nowMs));
+      }
+      return { ended: swept, more: more === 1, free };
+    },
+  };
+}
+
+/** 128 random bits in hexadecimal. */
+export function hex128(): string {
+  return randomBytes(16).toString('hex');
+}
+
+function ended(json: string, reason: EndedEvent['reason'], nowMs: number): EndedEvent {
+  const lease = leaseFrom(json, nowMs);
+  return { type: 'ended', fence: lease.fence, lease, reason };
+}
+
+/** Notes how many slots of an anchor are free: where the next device of the pool looks first. */
+export async function noteFree(
+  connection: Connection,
+  pool: string,
+  anchor: string,
+  free: number,
+): Promise<void> {
+  await connection.plain((redis) => redis.zadd(poolKey(pool), 'XX', free, anchor));
+}

@@ -1,0 +1,89 @@
+import type { Logger } from 'pino';
+import { anchorCommands } from './anchors.ts';
+import type { Connection } from './connection.ts';
+import { grantCommands } from './granting.ts';
+import { relayKey, wakeChannel } from './keys.ts';
+import { leaseCommands, noteFree } from './leases.ts';
+import type { Registry, RelayAnnouncement } from './registry.ts';
+
+/** The registry over a connection; `close` ends what was opened for it. */
+export function createStore(connection: Connection, log: Logger, close: () => Promise<void>): Registry {
+  const anchors = anchorCommands(connection);
+  const leases = leaseCommands(connection);
+  const wakes = wakeListener(connection, log);
+  const pools = new Map<string, string>();
+
+  return {
+    ...anchors,
+    ...leases,
+    ...grantCommands(connection),
+
+    async declareAnchor(declaration) {
+      const anchor = await anchors.declareAnchor(declaration);
+      pools.set(anchor.id, anchor.pool);
+      return anchor;
+    },
+
+    async sweep(anchor, epoch, limit) {
+      const swept = await leases.sweep(anchor, epoch, limit);
+      const pool = pools.get(anchor) ?? (await anchors.anchor(anchor))?.pool;
+      if (pool !== undefined) {
+        pools.set(anchor, pool);
+        await noteFree(connection, pool, anchor, swept.free);
+      }
+      return swept;
+    },
+
+    watch: wakes.watch,
+
+    async announceRelay(announcement, ttlMs) {
+      const text = JSON.stringify(announcement);
+      await connection.plain((redis) => redis.set(relayKey(announcement.id), text, 'PX', ttlMs));
+    },
+
+    async relay(id) {
+      const text = await connection.plain((redis) => redis.get(relayKey(id)));
+      return text === null ? null : (JSON.parse(text) as RelayAnnouncement);
+    },
+
+    async close() {
+      await wakes.close();
+      await close();
+    },
+  };
+}
+
+/** A second connection that only listens; opened by the first listener. */
+function wakeListener(connection: Connection, log: Logger) {
+  const listeners = new Map<string, Set<() => void>>();
+  let listening: ReturnType<Connection['redis']['duplicate']> | undefined;
+
+  const open = () => {
+    if (listening !== undefined) return listening;
+    listening = connection.redis.duplicate();
+    listening.on('error', (error) => log.warn({ err: error.message }, 'registry wake-ups'));
+    listening.on('smessage', (channel: string) => {
+      for (const wake of listeners.get(channel) ?? []) wake();
+    });
+    return listening;
+  };
+
+  return {
+    async watch(anchor: string, wake: () => void) {
+      const channel = wakeChannel(anchor);
+      const redis = open();
+      const wakes = listeners.get(channel) ?? new Set();
+      listeners.set(channel, wakes);
+      wakes.add(wake);
+      await redis.ssubscribe(channel);
+      return async () => {
+        wakes.delete(wake);
+        if (wakes.size === 0 && listeners.delete(channel)) await redis.sunsubscribe(channel);
+      };
+    },
+    async close() {
+      listeners.clear();
+      listening?.disconnect();
+    },
+  };
+}
