@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { access, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
@@ -62,7 +63,10 @@ export async function stopIfUnused(redis: Redis, name: string, dataDir: string, 
       log.info({ socket }, 'registry: another process uses the private Redis, it goes on');
       return;
     }
-    await redis.shutdown('NOSAVE').catch(() => undefined);
+    // The answer to a shutdown is the end of the connection.
+    const closed = once(redis, 'close');
+    redis.shutdown('NOSAVE').catch(() => undefined);
+    await closed;
     redis.disconnect();
     const deadline = Date.now() + START_MS;
     while ((await answers(socket)) && Date.now() < deadline) await wait(POLL_MS);

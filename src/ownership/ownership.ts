@@ -1,0 +1,226 @@
+import type { Logger } from 'pino';
+import { MooringError } from '../protocol/errors.ts';
+import type { Registry } from '../registry/registry.ts';
+import { processTimers, type Timers } from './timers.ts';
+
+export interface OwnershipOptions {
+  readonly registry: Pick<Registry, 'claim' | 'renew' | 'transfer'>;
+  readonly relay: string;
+  /** 8 octets, hexadecimal: this incarnation of the relay. */
+  readonly boot: string;
+  /** How long a claim lasts without renewal, milliseconds; default 10,000. */
+  readonly ttlMs?: number;
+  readonly log: Logger;
+  readonly timers?: Timers;
+  /** The anchor is this relay's under `epoch`: serve it, and forward until `untilMs` of the monotonic clock. */
+  onOwned(anchor: string, epoch: bigint, untilMs: number): void | Promise<void>;
+  /** Forward for it until then. */
+  onDeadline(anchor: string, untilMs: number): void;
+  /** It is another's, or given away: stop at once. */
+  onLost(anchor: string, epoch: bigint): void;
+}
+
+/** What a planned hand-over needs of the relay node. */
+export interface HandOverSteps<State> {
+  /** Stop forwarding for the anchor and return what its sessions need to go on. */
+  freeze(): Promise<State>;
+  /** The other relay owns the anchor under `epoch`: give it the state. */
+  deliver(epoch: bigint, state: State): Promise<void>;
+  /** The hand-over did not happen: forward again. */
+  thaw(state: State): Promise<void>;
+}
+
+export interface Owned {
+  readonly epoch: bigint;
+  /** Monotonic milliseconds; forwarding ends then unless it is renewed. */
+  readonly untilMs: number;
+}
+
+export interface Ownership {
+  /**
+   * Claims those of `anchors` that are this relay's: its own from a former incarnation, and its home anchors
+   * without owner. Resolves when each was claimed or is another's; while the registry is away it keeps asking.
+   */
+  start(anchors: readonly string[]): Promise<void>;
+  /** Claims one anchor; `force` is an operator's word that its owner is gone. */
+  claim(anchor: string, force?: boolean): Promise<bigint>;
+  /** Hands an anchor over to another relay's incarnation. Rejects when it stayed here, or was lost. */
+  handOver<State>(
+    anchor: string,
+    to: { readonly id: string; readonly boot: string },
+    steps: HandOverSteps<State>,
+  ): Promise<bigint>;
+  /** Takes an anchor that another relay handed over under `epoch`. */
+  adopt(anchor: string, epoch: bigint): Promise<void>;
+  owned(): ReadonlyMap<string, Owned>;
+  /** Renews no more. Claims stay, so that this relay's next incarnation gets its anchors back at once. */
+  stop(): void;
+}
+
+const DEFAULT_TTL_MS = 10_000;
+/** Renewals within one time to live: three may be lost. */
+const RENEWALS_PER_TTL = 4;
+
+interface Held {
+  epoch: bigint;
+  untilMs: number;
+  cancel: () => void;
+  /** Being handed over: no renewal any more. */
+  leaving: boolean;
+}
+
+/**
+ * Owns anchors on behalf of a relay node. A deadline counts from when the request was *sent*: the registry counts
+ * from when it arrived, later, so the relay stops before anybody else may begin.
+ */
+export function createOwnership(options: OwnershipOptions): Ownership {
+  const { registry, relay, boot, log, ttlMs = DEFAULT_TTL_MS, timers = processTimers } = options;
+  const renewEveryMs = ttlMs / RENEWALS_PER_TTL;
+  const held = new Map<string, Held>();
+  let stopped = false;
+
+  function hold(anchor: string, epoch: bigint, untilMs: number): void {
+    held.get(anchor)?.cancel();
+    held.set(anchor, { epoch, untilMs, cancel: () => undefined, leaving: false });
+  }
+
+  function scheduleRenewal(anchor: string, one: Held, sentMs: number): void {
+    if (stopped || one.leaving || held.get(anchor) !== one) return;
+    const delayMs = Math.max(0, sentMs + renewEveryMs - timers.nowMs());
+    one.cancel = timers.after(delayMs, () => void renew(anchor, one));
+  }
+
+  async function renew(anchor: string, one: Held): Promise<void> {
+    const sentMs = timers.nowMs();
+    try {
+      await registry.renew(anchor, relay, one.epoch, ttlMs);
+      if (stopped || held.get(anchor) !== one) return;
+      one.untilMs = sentMs + ttlMs;
+      options.onDeadline(anchor, one.untilMs);
+    } catch (error) {
+      if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
+        lose(anchor, one);
+        return;
+      }
+      log.warn({ err: error, anchor, untilMs: one.untilMs }, 'ownership: not renewed');
+    }
+    scheduleRenewal(anchor, one, sentMs);
+  }
+
+  function lose(anchor: string, one: Held): void {
+    if (held.get(anchor) !== one) return;
+    one.cancel();
+    held.delete(anchor);
+    log.warn({ anchor, epoch: String(one.epoch) }, 'ownership: lost');
+    options.onLost(anchor, one.epoch);
+  }
+
+  /** From here on the anchor is renewed, also while the node is still installing it. */
+  async function take(anchor: string, epoch: bigint, sentMs: number): Promise<void> {
+    hold(anchor, epoch, sentMs + ttlMs);
+    scheduleRenewal(anchor, held.get(anchor)!, sentMs);
+    log.info({ anchor, epoch: String(epoch) }, 'ownership: owned');
+    await options.onOwned(anchor, epoch, sentMs + ttlMs);
+  }
+
+  async function claim(anchor: string, force = false): Promise<bigint> {
+    const sentMs = timers.nowMs();
+    const { epoch } = await registry.claim(anchor, relay, boot, ttlMs, force);
+    if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs);
+    return epoch;
+  }
+
+  async function claimIfOurs(anchor: string): Promise<void> {
+    while (!stopped) {
+      try {
+        await claim(anchor);
+        return;
+      } catch (error) {
+        if (isCode(error, 'ERR_MOORING_OWNED_BY_ANOTHER') || isCode(error, 'ERR_MOORING_NOT_HOME')) {
+          log.info({ anchor, reason: error.message }, 'ownership: not ours');
+          return;
+        }
+        if (!isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE')) throw error;
+        log.warn({ err: error, anchor }, 'ownership: not claimed yet');
+        await new Promise<void>((resolve) => timers.after(renewEveryMs, resolve));
+      }
+    }
+  }
+
+  /** Asks until the registry has answered: only then is it known whose the anchor is. */
+  async function transfer(
+    anchor: string,
+    one: Held,
+    to: { readonly id: string; readonly boot: string },
+  ): Promise<bigint> {
+    for (;;) {
+      try {
+        return (await registry.transfer(anchor, relay, one.epoch, to.id, to.boot, ttlMs)).epoch;
+      } catch (error) {
+        const mayPass = isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') && timers.nowMs() < one.untilMs;
+        if (!mayPass || stopped) throw error;
+      }
+    }
+  }
+
+  return {
+    async start(anchors) {
+      await Promise.all(anchors.map(claimIfOurs));
+    },
+
+    claim,
+
+    async handOver(anchor, to, steps) {
+      const one = held.get(anchor);
+      if (one === undefined) {
+        throw new MooringError(
+          'ERR_MOORING_NOT_OWNED',
+          `anchor ${anchor}: relay ${relay} does not own it; ask its owner to hand it over`,
+          { data: { anchor, relay } },
+        );
+      }
+      const state = await steps.freeze();
+      one.leaving = true;
+      one.cancel();
+      let epoch: bigint;
+      try {
+        epoch = await transfer(anchor, one, to);
+      } catch (error) {
+        if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
+          lose(anchor, one);
+        } else if (held.get(anchor) === one) {
+          one.leaving = false;
+          await steps.thaw(state);
+          scheduleRenewal(anchor, one, timers.nowMs() - renewEveryMs);
+        }
+        throw error;
+      }
+      held.delete(anchor);
+      log.info({ anchor, epoch: String(epoch), to: to.id }, 'ownership: handed over');
+      try {
+        await steps.deliver(epoch, state);
+      } finally {
+        options.onLost(anchor, one.epoch);
+      }
+      return epoch;
+    },
+
+    async adopt(anchor, epoch) {
+      const sentMs = timers.nowMs();
+      await registry.renew(anchor, relay, epoch, ttlMs);
+      if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs);
+    },
+
+    owned: () => new Map([...held].map(([anchor, { epoch, untilMs }]) => [anchor, { epoch, untilMs }])),
+
+    stop() {
+      stopped = true;
+      for (const one of held.values()) one.cancel();
+      held.clear();
+    },
+  };
+}
+
+function isCode(error: unknown, code: string): error is MooringError {
+  return error instanceof MooringError && error.code === code;
+}
