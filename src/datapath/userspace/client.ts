@@ -1,0 +1,128 @@
+import { startPacketWorker, workerModule } from '../../linux/packet-worker.ts';
+import { MooringError } from '../../protocol/errors.ts';
+import { INNER_MTU, TUNNEL_PORT } from '../../tunnel/wire.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+import type { EngineSettings, FromEngine } from './messages.ts';
+
+export interface UserspaceEngineOptions {
+  /** Name of the TUN device, 1–15 octets; created, or attached to when it is there. */
+  readonly tun: string;
+  /** 64 random bits that name this process's incarnation; not 0. */
+  readonly relayBoot: bigint;
+  /** Inner MTU, octets (default 1,280). */
+  readonly mtu?: number;
+  /** UDP port on every local address (default 4556). */
+  readonly port?: number;
+  /** The TUN device, and the routes into it, outlive the process (default true). */
+  readonly persist?: boolean;
+}
+
+/** The main thread's handle of the userspace engine. */
+export interface EngineClient {
+  /**
+   * Carries out a command; commands are answered in order. Rejects with the engine's MooringError, or with
+   * ERR_MOORING_ENGINE_ENDED (temporary) when the thread is gone.
+   */
+  command<C extends EngineCommand>(command: C): Promise<EngineAnswer<C>>;
+  /** Calls `listener` for every event from now on. */
+  onEvent(listener: (event: EngineEvent) => void): void;
+  /** Calls `listener` once when the thread has ended: the error that ended it, or null after `close`. */
+  onExit(listener: (error: Error | null) => void): void;
+  /** Ends the thread; the sockets are closed when it resolves. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+interface Waiting {
+  readonly resolve: (answer: EngineAnswer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Starts the engine's thread. Resolves when TUN device and sockets are open; rejects with what prevented it. */
+export async function startUserspaceEngine(options: UserspaceEngineOptions): Promise<EngineClient> {
+  const settings: EngineSettings = {
+    tun: options.tun,
+    relayBoot: options.relayBoot,
+    mtu: options.mtu ?? INNER_MTU,
+    port: options.port ?? TUNNEL_PORT,
+    persist: options.persist ?? true,
+  };
+  const waiting = new Map<number, Waiting>();
+  const onEvent: ((event: EngineEvent) => void)[] = [];
+  const onExit: ((error: Error | null) => void)[] = [];
+  let lastId = 0;
+  let ended: { readonly error: Error | null } | null = null;
+  let opened = (): void => {};
+  let failed = (_error: Error): void => {};
+  const ready = new Promise<void>((resolve, reject) => {
+    opened = resolve;
+    failed = reject;
+  });
+
+  const take = (message: FromEngine): void => {
+    switch (message.type) {
+      case 'ready':
+        opened();
+        return;
+      case 'event':
+        for (const listener of onEvent) listener(message.event);
+        return;
+      case 'answer':
+        settle(message.id)?.resolve(message.answer);
+        return;
+      case 'refused': {
+        const { code, message: text, detail } = message.error;
+        settle(message.id)?.reject(new MooringError(code, text, detail));
+        return;
+      }
+      default:
+        message satisfies never;
+    }
+  };
+
+  const settle = (id: number): Waiting | undefined => {
+    const request = waiting.get(id);
+    waiting.delete(id);
+    return request;
+  };
+
+  const end = (error: Error | null): void => {
+    ended = { error };
+    failed(error ?? gone(null));
+    for (const request of waiting.values()) request.reject(gone(error));
+    waiting.clear();
+    for (const listener of onExit) listener(error);
+  };
+
+  const worker = startPacketWorker({
+    url: workerModule('./worker', import.meta.url),
+    settings,
+    onMessage: (message) => take(message as FromEngine),
+    onExit: end,
+  });
+  await ready;
+
+  return {
+    command<C extends EngineCommand>(command: C): Promise<EngineAnswer<C>> {
+      if (ended !== null) return Promise.reject(gone(ended.error));
+      lastId += 1;
+      const id = lastId;
+      return new Promise<EngineAnswer<C>>((resolve, reject) => {
+        waiting.set(id, { resolve: resolve as (answer: EngineAnswer) => void, reject });
+        worker.post({ id, command });
+      });
+    },
+    onEvent: (listener) => void onEvent.push(listener),
+    onExit(listener) {
+      if (ended === null) onExit.push(listener);
+      else listener(ended.error);
+    },
+    close: () => worker.stop(),
+  };
+}
+
+function gone(cause: Error | null): MooringError {
+  return new MooringError('ERR_MOORING_ENGINE_ENDED', 'the packet engine has ended; start it again', {
+    temporary: true,
+    cause,
+  });
+}

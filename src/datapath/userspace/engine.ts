@@ -1,0 +1,190 @@
+import type { SocketAddress } from '../../protocol/address.ts';
+import { peekIndex, peekType } from '../../tunnel/control.ts';
+import { TYPE } from '../../tunnel/wire.ts';
+import { decideDownlink } from '../decision/downlink.ts';
+import { packetHeaders, readPacket } from '../decision/packet.ts';
+import { decideUplink } from '../decision/uplink.ts';
+import { UPLINK_DROPS } from '../decision/verdict.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+import { Counters } from './counters.ts';
+import { DueQueue } from './due-queue.ts';
+import { Installation } from './installation.ts';
+import type { RelaySession, SessionHost } from './session.ts';
+
+/** Held packets of all sessions together. */
+const HOLD_BUDGET_OCTETS = 64 * 1024 * 1024;
+/** How soon a session of an anchor past its deadline is looked at again: the deadline may be moved. */
+const SUSPENDED_MS = 250;
+
+/** Where the engine's packets go. Buffers are lent until the call returns. */
+export interface EngineIo {
+  /** A tunnel datagram from the endpoint address `endpoint` to a device. */
+  toDevice(endpoint: string, to: SocketAddress, buffer: Uint8Array, at: number, length: number): void;
+  /** An inner packet to the public side. */
+  toNetwork(buffer: Uint8Array, at: number, length: number): void;
+  event(event: EngineEvent): void;
+}
+
+/** The packet engine without sockets: every input comes by a call, every output goes to `io`. */
+export interface Engine {
+  /** A tunnel datagram of `length` octets that came from `source` to the local address `destination`. */
+  datagram(
+    destination: string,
+    source: SocketAddress,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    nowMs: number,
+  ): void;
+  /** A packet from the public side; 16 octets in front of it are the engine's to write to. */
+  packet(buffer: Uint8Array, at: number, length: number, nowMs: number): void;
+  /** Carries out a command; throws a MooringError when it cannot. */
+  command<C extends EngineCommand>(command: C, nowMs: number): EngineAnswer<C>;
+  /** When to `tick` next; Infinity when there is nothing to wait for. */
+  nextDueMs(): number;
+  tick(nowMs: number): void;
+}
+
+/** `relayBoot` names this process's incarnation; `random` gives cryptographic octets. */
+export function createEngine(options: {
+  readonly relayBoot: bigint;
+  readonly random: (octets: number) => Uint8Array;
+  readonly io: EngineIo;
+}): Engine {
+  const { io } = options;
+  const counters = new Counters();
+  const due = new DueQueue<RelaySession>();
+  const headers = packetHeaders();
+  const host: SessionHost = {
+    relayBoot: options.relayBoot,
+    random: options.random,
+    counters,
+    due,
+    budget: { freeOctets: HOLD_BUDGET_OCTETS },
+    used: { counter: 0n, keyNumber: 0 },
+    toDevice: io.toDevice,
+    event: io.event,
+  };
+  const installed = new Installation(host, io.event);
+  const { tables } = installed;
+
+  function uplink(
+    session: RelaySession,
+    source: SocketAddress,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    nowMs: number,
+  ): void {
+    const innerAt = session.openData(source, buffer, at, length, nowMs);
+    if (innerAt < 0) return;
+    const innerLength = at + length - innerAt;
+    const drop = readPacket(buffer, innerAt, innerLength, headers)
+      ? decideUplink(tables, session, buffer, headers, nowMs)
+      : 'malformed';
+    if (drop === null) {
+      counters.count('uplink', 'forwarded');
+      io.toNetwork(buffer, innerAt, innerLength);
+      return;
+    }
+    counters.count('uplink', drop);
+    const code = UPLINK_DROPS[drop];
+    if (code !== 0) session.notify(code, nowMs);
+  }
+
+  function rebind(command: Extract<EngineCommand, { op: 'rebind' }>, nowMs: number): void {
+    const anchor = installed.expectAnchor(command.anchor);
+    const { datagram, believed } = command;
+    const session = anchor.byIndex.get(peekIndex(datagram, 0, datagram.length));
+    if (session === undefined) counters.count('control', 'unknown-session');
+    else if (nowMs >= anchor.untilMs) counters.count('control', 'anchor-deadline');
+    else session.signalled(believed, datagram, nowMs);
+  }
+
+  function execute(command: EngineCommand, nowMs: number): EngineAnswer {
+    switch (command.op) {
+      case 'anchor':
+        installed.putAnchor(command.anchor);
+        return null;
+      case 'drop-anchor':
+        installed.dropAnchor(command.anchor);
+        return null;
+      case 'deadline':
+        installed.expectAnchor(command.anchor).untilMs = command.untilMs;
+        return null;
+      case 'session':
+        installed.putSession(command.anchor, command.session, nowMs);
+        return null;
+      case 'drop-session': {
+        const session = installed.anchor(command.anchor)?.byId.get(command.id);
+        if (session !== undefined) installed.dropSession(session);
+        return null;
+      }
+      case 'lease':
+        installed.putLease(command.anchor, command.lease, command.untilMs, nowMs);
+        return null;
+      case 'drop-lease':
+        installed.dropLease(command.id);
+        return null;
+      case 'rebind':
+        rebind(command, nowMs);
+        return null;
+      case 'export': {
+        const anchor = installed.expectAnchor(command.anchor);
+        const sessions = [...anchor.byId.values()].map((session) => session.export());
+        anchor.untilMs = Number.NEGATIVE_INFINITY;
+        return { sessions: sessions.filter((state) => state !== null) };
+      }
+      case 'import': {
+        const { byId } = installed.expectAnchor(command.anchor);
+        // A session that ended meanwhile has nothing to continue.
+        for (const state of command.sessions) byId.get(state.id)?.resume(state, nowMs);
+        return null;
+      }
+      case 'counters':
+        return counters.snapshot();
+      default:
+        return command satisfies never;
+    }
+  }
+
+  return {
+    datagram(destination, source, buffer, at, length, nowMs) {
+      const type = peekType(buffer, at, length);
+      const isData = type === TYPE.data || type === TYPE.dataFull;
+      const group = isData ? 'uplink' : 'control';
+      const anchor = installed.atEndpoint(destination);
+      const session = anchor?.byIndex.get(peekIndex(buffer, at, length));
+      if (!isData && type !== TYPE.control) counters.count(group, 'unknown-type');
+      else if (anchor === undefined) counters.count(group, 'unknown-endpoint');
+      else if (session === undefined) counters.count(group, 'unknown-session');
+      else if (nowMs >= anchor.untilMs) counters.count(group, 'anchor-deadline');
+      else if (isData) uplink(session, source, buffer, at, length, nowMs);
+      else session.control(source, buffer, at, length, nowMs);
+    },
+
+    packet(buffer, at, length, nowMs) {
+      const lease = readPacket(buffer, at, length, headers)
+        ? decideDownlink(tables, buffer, headers, nowMs)
+        : 'malformed';
+      if (typeof lease === 'string') counters.count('downlink', lease);
+      else if (nowMs >= lease.session.anchor.untilMs) counters.count('downlink', 'anchor-deadline');
+      else lease.session.deliver(buffer, at, length, nowMs);
+    },
+
+    command: <C extends EngineCommand>(command: C, nowMs: number) =>
+      execute(command, nowMs) as EngineAnswer<C>,
+
+    nextDueMs: () => Math.min(due.nextMs, installed.sweepMs),
+
+    tick(nowMs) {
+      for (let session = due.take(nowMs); session !== null; session = due.take(nowMs)) {
+        const { untilMs } = session.anchor;
+        // Whoever does not own an anchor says nothing for it.
+        if (nowMs < untilMs) session.tick(nowMs);
+        else if (untilMs > Number.NEGATIVE_INFINITY) due.schedule(session, nowMs + SUSPENDED_MS);
+      }
+      if (nowMs >= installed.sweepMs) installed.sweep(nowMs);
+    },
+  };
+}

@@ -1,0 +1,159 @@
+import { parseAddress } from '../../protocol/address.ts';
+import { MooringError } from '../../protocol/errors.ts';
+import type { Lease } from '../../protocol/lease.ts';
+import { type LeaseEntry, LeaseTables } from '../decision/tables.ts';
+import type { EngineAnchor, EngineEvent, EngineSession } from '../engine-api.ts';
+import { type Anchor, newAnchor } from './anchor.ts';
+import { RelaySession, type SessionHost } from './session.ts';
+
+/** Expired leases are looked for at most this often: packets are checked one by one anyway. */
+const EXPIRY_SWEEP_MS = 250;
+
+/** What the engine forwards for: anchors by endpoint, sessions by index, leases by address. */
+export class Installation {
+  readonly tables = new LeaseTables<RelaySession>();
+  readonly #host: SessionHost;
+  readonly #event: (event: EngineEvent) => void;
+  readonly #anchors = new Map<string, Anchor>();
+  readonly #byEndpoint = new Map<string, Anchor>();
+  /** Expired leases that the relay node has been told of. */
+  readonly #reported = new WeakSet<LeaseEntry<RelaySession>>();
+  #sweepMs = Number.POSITIVE_INFINITY;
+
+  constructor(host: SessionHost, event: (event: EngineEvent) => void) {
+    this.#host = host;
+    this.#event = event;
+  }
+
+  /** The anchor whose tunnel endpoint is `address` (canonical text). */
+  atEndpoint(address: string): Anchor | undefined {
+    return this.#byEndpoint.get(address);
+  }
+
+  anchor(id: string): Anchor | undefined {
+    return this.#anchors.get(id);
+  }
+
+  /** Throws ERR_MOORING_UNKNOWN_ANCHOR. */
+  expectAnchor(id: string): Anchor {
+    const anchor = this.#anchors.get(id);
+    if (anchor !== undefined) return anchor;
+    throw new MooringError('ERR_MOORING_UNKNOWN_ANCHOR', `anchor ${id} is not installed; install it first`, {
+      data: { anchor: id },
+    });
+  }
+
+  /** Installs an anchor or moves its deadline. Another epoch or endpoint is another anchor: what was on it is forgotten. */
+  putAnchor(wanted: EngineAnchor): void {
+    const known = this.#anchors.get(wanted.id);
+    const endpoints = wanted.endpoints.map((text) => ({
+      text,
+      octets: parseAddress(text, 'anchor.endpoints'),
+    }));
+    for (const { text, octets } of endpoints) {
+      const rival = this.#byEndpoint.get(text);
+      if (rival !== undefined && rival !== known) throw endpointTaken(text, `anchor ${rival.id} has it`);
+      if (this.tables.at(octets, 0, octets.length === 4 ? 4 : 16) !== undefined) {
+        throw endpointTaken(text, 'it is leased, and an endpoint is never leased');
+      }
+    }
+    if (known !== undefined) {
+      if (known.epoch === wanted.epoch && sameTexts(known.endpoints, wanted.endpoints)) {
+        known.untilMs = wanted.untilMs;
+        return;
+      }
+      this.dropAnchor(known.id);
+    }
+    const anchor = newAnchor(wanted);
+    this.#anchors.set(anchor.id, anchor);
+    for (const { text, octets } of endpoints) {
+      this.#byEndpoint.set(text, anchor);
+      this.tables.addEndpoint(octets);
+    }
+  }
+
+  dropAnchor(id: string): void {
+    const anchor = this.#anchors.get(id);
+    if (anchor === undefined) return;
+    for (const session of [...anchor.byId.values()]) this.dropSession(session);
+    for (const endpoint of anchor.endpoints) {
+      this.#byEndpoint.delete(endpoint);
+      this.tables.removeEndpoint(parseAddress(endpoint));
+    }
+    this.#anchors.delete(id);
+  }
+
+  /** Installs a session; one that is there goes on untouched. Throws ERR_MOORING_UNKNOWN_ANCHOR. */
+  putSession(anchorId: string, wanted: EngineSession, nowMs: number): void {
+    const { byId, byIndex } = this.expectAnchor(anchorId);
+    const { id, index } = wanted;
+    if (byId.get(id)?.index === index) return;
+    const session = new RelaySession(this.#host, this.expectAnchor(anchorId), wanted, nowMs);
+    // The registry has given the index to a newer session: the old one carries nothing any more.
+    for (const old of [byId.get(id), byIndex.get(index)]) if (old !== undefined) this.dropSession(old);
+    byId.set(id, session);
+    byIndex.set(index, session);
+  }
+
+  /** Ends a session and its leases here. */
+  dropSession(session: RelaySession): void {
+    const { byId, byIndex } = session.anchor;
+    for (const id of session.leases) this.tables.remove(id);
+    session.retire();
+    byId.delete(session.id);
+    byIndex.delete(session.index);
+  }
+
+  /** Installs a lease, moves its deadline, or gives it to another session of the anchor. */
+  putLease(anchorId: string, lease: Lease, untilMs: number, nowMs: number): void {
+    const session = this.expectAnchor(anchorId).byId.get(lease.session);
+    if (session === undefined) {
+      throw new MooringError(
+        'ERR_MOORING_UNKNOWN_SESSION',
+        `lease ${lease.id}: session ${lease.session} is not installed on anchor ${anchorId}; install it first`,
+        { data: { lease: lease.id, session: lease.session } },
+      );
+    }
+    const before = this.tables.lease(lease.id)?.session;
+    const entry = this.tables.put(lease, session, untilMs, nowMs);
+    before?.leases.delete(lease.id);
+    session.leases.add(lease.id);
+    this.#reported.delete(entry);
+    this.#sweepMs = Math.min(this.#sweepMs, Math.max(untilMs, nowMs));
+  }
+
+  dropLease(id: string): void {
+    this.tables.lease(id)?.session.leases.delete(id);
+    this.tables.remove(id);
+  }
+
+  /** When `sweep` may have something to report. */
+  get sweepMs(): number {
+    return this.#sweepMs;
+  }
+
+  /** Reports each lease that is over, once. It stays until the relay node drops it, and forwards nothing. */
+  sweep(nowMs: number): void {
+    let next = Number.POSITIVE_INFINITY;
+    for (const lease of this.tables.leases()) {
+      if (nowMs < lease.untilMs) next = Math.min(next, lease.untilMs);
+      else if (!this.#reported.has(lease)) {
+        this.#reported.add(lease);
+        this.#event({ type: 'lease-expired', anchor: lease.session.anchor.id, lease: lease.id });
+      }
+    }
+    this.#sweepMs = Math.max(next, nowMs + EXPIRY_SWEEP_MS);
+  }
+}
+
+function sameTexts(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((text, i) => text === other[i]);
+}
+
+function endpointTaken(endpoint: string, why: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_ENDPOINT_TAKEN',
+    `tunnel endpoint ${endpoint}: ${why}; choose another address`,
+    { data: { endpoint } },
+  );
+}

@@ -1,0 +1,34 @@
+import type { ErrorDetail } from '../../protocol/errors.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+
+/** What passes between the engine's handle and its thread. All of it survives structured cloning. */
+
+export interface EngineSettings {
+  /** Name of the TUN device. */
+  readonly tun: string;
+  /** Inner MTU, octets. */
+  readonly mtu: number;
+  /** UDP port of the tunnel. */
+  readonly port: number;
+  readonly relayBoot: bigint;
+  /** The TUN device outlives the process. */
+  readonly persist: boolean;
+}
+
+export interface EngineRequest {
+  readonly id: number;
+  readonly command: EngineCommand;
+}
+
+export type FromEngine =
+  | { readonly type: 'ready' }
+  | { readonly type: 'answer'; readonly id: number; readonly answer: EngineAnswer }
+  | { readonly type: 'refused'; readonly id: number; readonly error: PlainError }
+  | { readonly type: 'event'; readonly event: EngineEvent };
+
+/** A MooringError without its prototype, which cloning does not keep. */
+export interface PlainError {
+  readonly code: `ERR_MOORING_${string}`;
+  readonly message: string;
+  readonly detail: ErrorDetail;
+}

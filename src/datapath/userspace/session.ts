@@ -1,0 +1,386 @@
+import type { SocketAddress } from '../../protocol/address.ts';
+import type { RsipErrorNumber } from '../../protocol/errors.ts';
+import type { SessionState } from '../../protocol/relay-plane.ts';
+import { createRelayRebinding } from '../../rebinding/relay.ts';
+import type { RelayInput, RelayOutput, RelayRebinding } from '../../rebinding/relay-io.ts';
+import { ControlChannel } from '../../tunnel/control.ts';
+import { DATA_REFUSED, DataReceiver, DataSender, dataRefusalName, KEY_EXHAUSTED } from '../../tunnel/data.ts';
+import { type DataKeyName, deriveDataKey } from '../../tunnel/keys.ts';
+import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
+import { sipKey } from '../../tunnel/siphash.ts';
+import { CONTROL, DATA, REKEY_AFTER_PACKETS } from '../../tunnel/wire.ts';
+import type { EngineEvent, EngineSession } from '../engine-api.ts';
+import { type Anchor, endpointFor } from './anchor.ts';
+import { TokenBucket } from './bucket.ts';
+import { ControlFilter } from './control-filter.ts';
+import type { Counters } from './counters.ts';
+import type { Due, DueQueue } from './due-queue.ts';
+import { exportSession, resumedState } from './hand-over.ts';
+import { type HoldBudget, HoldQueue } from './hold.ts';
+
+/** How long DATA under the keys before the newest is still received. */
+const OLD_KEYS_MS = 10_000;
+/** The next key is asked for this many packets before the one in use is worn out. */
+const REKEY_MARGIN = 2 ** 20;
+/** Newest keys that the device has not been seen to use yet. */
+const WAITING_KEYS = 4;
+
+const LIMITS = {
+  /** CONTROL datagrams with a good tag that are opened. */
+  control: { perSecond: 200, burst: 100 },
+  /** DATA from an address that is not the path in use, told to the state machine. */
+  strayData: { perSecond: 100, burst: 20 },
+  /** DATA that no key or window admits: says next to nothing. */
+  refusedData: { perSecond: 20, burst: 5 },
+  notices: { perSecond: 2, burst: 5 },
+} as const;
+
+/** What a session needs of the engine around it. */
+export interface SessionHost {
+  readonly relayBoot: bigint;
+  readonly random: (octets: number) => Uint8Array;
+  readonly counters: Counters;
+  readonly due: DueQueue<RelaySession>;
+  readonly budget: HoldBudget;
+  /** No (key, nonce) repeats, even when a session comes back to the same process: new ones start above these. */
+  readonly used: { counter: bigint; keyNumber: number };
+  toDevice(endpoint: string, to: SocketAddress, buffer: Uint8Array, at: number, length: number): void;
+  event(event: EngineEvent): void;
+}
+
+/** DATA keys in use for sending, with their name: a hand-over passes the name, never the key. */
+export interface Sending {
+  readonly name: DataKeyName;
+  readonly sender: DataSender;
+}
+
+/** One session at its owner relay: keys, path, held packets; carries out what its state machine decides. */
+export class RelaySession implements Due {
+  dueMs = Number.POSITIVE_INFINITY;
+  queuedMs = Number.POSITIVE_INFINITY;
+  readonly id: string;
+  readonly index: number;
+  readonly anchor: Anchor;
+  /** Ids of the leases that it carries; kept by the installation. */
+  readonly leases = new Set<string>();
+  readonly receiver = new DataReceiver();
+  rebinding: RelayRebinding;
+  sending: Sending | null = null;
+
+  readonly #host: SessionHost;
+  readonly #root: Uint8Array;
+  readonly #channel: ControlChannel;
+  readonly #filter = new ControlFilter();
+  readonly #queue: HoldQueue;
+  readonly #waiting = new Map<number, Sending>();
+  readonly #controlLimit: TokenBucket;
+  readonly #strayLimit: TokenBucket;
+  readonly #refusedLimit: TokenBucket;
+  readonly #noticeLimit: TokenBucket;
+  #path: SocketAddress | null = null;
+  #endpoint: string | null = null;
+  /** Why downlink is queued: until the state machine releases it, or until the old path has drained. */
+  #queueing: 'hold' | 'flip' | null = null;
+  #flipMs = Number.POSITIVE_INFINITY;
+  #rekeyAsked = -1;
+
+  constructor(host: SessionHost, anchor: Anchor, session: EngineSession, nowMs: number) {
+    this.#host = host;
+    this.anchor = anchor;
+    this.id = session.id;
+    this.index = session.index;
+    this.#root = session.root;
+    this.#channel = new ControlChannel({
+      root: session.root,
+      sends: 'to-device',
+      index: session.index,
+      boot: host.relayBoot,
+      after: host.used.counter,
+    });
+    this.#queue = new HoldQueue(host.budget, DATA.inner);
+    this.#controlLimit = new TokenBucket(LIMITS.control, nowMs);
+    this.#strayLimit = new TokenBucket(LIMITS.strayData, nowMs);
+    this.#refusedLimit = new TokenBucket(LIMITS.refusedData, nowMs);
+    this.#noticeLimit = new TokenBucket(LIMITS.notices, nowMs);
+    const hint = session.hint;
+    this.rebinding = createRelayRebinding({
+      epoch: anchor.epoch,
+      relayBoot: host.relayBoot,
+      random: host.random,
+      lastKeyNumber: host.used.keyNumber,
+      hint:
+        hint === null
+          ? null
+          : {
+              path: { address: hint.address, port: hint.port, key: `${hint.address}|${hint.port}` },
+              generation: hint.generation,
+              deviceBoot: BigInt(`0x${hint.deviceBoot}`),
+            },
+    });
+    // The first tick comes with the next turn of the loop: an import in between replaces the state machine.
+    host.due.schedule(this, nowMs);
+  }
+
+  /** Goes on where another relay stopped: path, windows and sequence numbers continue, under the old keys at first. */
+  resume(state: SessionState, nowMs: number): void {
+    const { data } = state;
+    const name: DataKeyName = {
+      epoch: BigInt(data.epoch),
+      relayBoot: BigInt(`0x${data.relayBoot}`),
+      deviceBoot: BigInt(`0x${state.deviceBoot}`),
+      keyNumber: data.keyNumber,
+    };
+    const resumed = resumedState(state);
+    this.receiver.install(this.#key('to-relay', name), data.keyNumber, { windows: data.windows });
+    this.sending = this.#sending(name, data.nextSequence);
+    this.#waiting.clear();
+    this.rebinding = createRelayRebinding({
+      epoch: this.anchor.epoch,
+      relayBoot: this.#host.relayBoot,
+      random: this.#host.random,
+      lastKeyNumber: this.#host.used.keyNumber,
+      resumed,
+    });
+    this.#queueing = null;
+    this.#take(resumed.active);
+    this.#host.due.schedule(this, nowMs);
+  }
+
+  /** The session's state for another relay; null when there is nothing to continue. What is queued leaves first. */
+  export(): SessionState | null {
+    if (this.#path === null) this.#drop();
+    else this.#release();
+    return exportSession(this);
+  }
+
+  /** Ends the session here; what it used is never used again. */
+  retire(): void {
+    this.#drop();
+    const { used, due } = this.#host;
+    if (this.#channel.lastCounter > used.counter) used.counter = this.#channel.lastCounter;
+    if (this.rebinding.keyNumber > used.keyNumber) used.keyNumber = this.rebinding.keyNumber;
+    due.schedule(this, Number.POSITIVE_INFINITY);
+  }
+
+  /** Opens a DATA datagram: the offset of its inner packet, or −1. */
+  openData(from: SocketAddress, buffer: Uint8Array, at: number, length: number, nowMs: number): number {
+    const { receiver } = this;
+    const innerAt = receiver.open(buffer, at, length, nowMs);
+    if (innerAt < 0) {
+      this.#host.counters.count('uplink', dataRefusalName(innerAt));
+      this.#refused(innerAt, from, length, nowMs);
+      return -1;
+    }
+    const { keyNumber } = receiver;
+    if (receiver.fresh && (from.key !== this.#path?.key || keyNumber !== this.sending?.name.keyNumber)) {
+      if (this.#strayLimit.take(nowMs))
+        this.#step({ type: 'data', from, fresh: true, keyNumber, octets: length }, nowMs);
+    }
+    if (receiver.sequence >= REKEY_AFTER_PACKETS - REKEY_MARGIN) this.#rekey(keyNumber, nowMs);
+    return innerAt;
+  }
+
+  /** A CONTROL datagram that arrived from `from`. */
+  control(from: SocketAddress, buffer: Uint8Array, at: number, length: number, nowMs: number): void {
+    const { counters } = this.#host;
+    if (length === CONTROL.length && this.#filter.seen(buffer, at)) {
+      counters.count('control', 'replayed');
+      return;
+    }
+    const message = this.#open(buffer, at, length, nowMs);
+    if (message === null) return;
+    this.#filter.remember(message.boot, message.counter);
+    this.#step({ type: 'control', from, message }, nowMs);
+  }
+
+  /** A CONTROL datagram that came over signalling, with the address that the device believes it has. */
+  signalled(believed: SocketAddress, datagram: Uint8Array, nowMs: number): void {
+    const message = this.#open(datagram, 0, datagram.length, nowMs);
+    if (message !== null) this.#step({ type: 'signalled', believed, message }, nowMs);
+  }
+
+  /** Sends an inner packet, which has 16 octets of room before it, to the device; or queues it. */
+  deliver(buffer: Uint8Array, at: number, length: number, nowMs: number): void {
+    const { counters } = this.#host;
+    if (this.#queueing !== null) {
+      counters.count('downlink', this.#queue.push(buffer, at, length) ? 'held' : 'hold-full');
+      return;
+    }
+    this.#send(buffer, at, length);
+    if (this.sending !== null && this.sending.sender.sequence >= REKEY_AFTER_PACKETS - REKEY_MARGIN) {
+      this.#rekey(this.sending.name.keyNumber, nowMs);
+    }
+  }
+
+  /** Tells the device why a packet of its own was dropped: seldom, and only on the path that it proved. */
+  notify(code: RsipErrorNumber, nowMs: number): void {
+    if (this.#path === null || !this.#noticeLimit.take(nowMs)) return;
+    const { epoch } = this.anchor;
+    const { deviceBoot, generation, keyNumber } = this.rebinding;
+    const draft: ControlDraft = { kind: 'notice', code, epoch, echoBoot: deviceBoot, generation, keyNumber };
+    this.#control(this.#path, draft);
+  }
+
+  tick(nowMs: number): void {
+    if (nowMs >= this.#flipMs) {
+      this.#flipMs = Number.POSITIVE_INFINITY;
+      if (this.#queueing === 'flip') this.#release();
+    }
+    this.#step({ type: 'tick' }, nowMs);
+  }
+
+  #open(buffer: Uint8Array, at: number, length: number, nowMs: number): ControlMessage | null {
+    const { counters } = this.#host;
+    if (!this.#controlLimit.take(nowMs)) {
+      counters.count('control', 'limited');
+      return null;
+    }
+    const message = this.#channel.open(buffer, at, length);
+    if (typeof message === 'string') {
+      counters.count('control', message);
+      return null;
+    }
+    counters.count('control', 'accepted');
+    return message;
+  }
+
+  /** DATA of a former incarnation's key, or no DATA at all: only the state machine's hint can give it a meaning. */
+  #refused(refusal: number, from: SocketAddress, octets: number, nowMs: number): void {
+    const { badTag, unknownPhase, replayed } = DATA_REFUSED;
+    if (refusal !== badTag && refusal !== unknownPhase && refusal !== replayed) return;
+    if (!this.#refusedLimit.take(nowMs)) return;
+    this.#step({ type: 'data', from, fresh: false, keyNumber: -1, octets }, nowMs);
+  }
+
+  #rekey(keyNumber: number, nowMs: number): void {
+    if (this.#rekeyAsked === keyNumber || keyNumber !== this.rebinding.keyNumber) return;
+    this.#rekeyAsked = keyNumber;
+    this.#step({ type: 'rekey' }, nowMs);
+  }
+
+  #step(input: RelayInput, nowMs: number): void {
+    for (const output of this.rebinding.step(input, nowMs)) this.#carryOut(output, nowMs);
+    this.#host.due.schedule(this, Math.min(this.rebinding.nextDueMs, this.#flipMs));
+  }
+
+  #carryOut(output: RelayOutput, nowMs: number): void {
+    switch (output.type) {
+      case 'send':
+        this.#control(output.to, output.draft);
+        return;
+      case 'hold':
+        this.#queueing = 'hold';
+        return;
+      case 'release':
+        if (output.to === null) this.#drop();
+        else {
+          this.#take(output.to);
+          this.#release();
+        }
+        return;
+      case 'flip':
+        this.#flip(output.path, output.afterMs, nowMs);
+        return;
+      case 'keys':
+        this.#prepare(output.deviceBoot, output.keyNumber, nowMs);
+        return;
+      case 'sender-keys':
+        this.#switch(output.keyNumber);
+        return;
+      case 'moved': {
+        const { path, generation, deviceBoot, oldPath, tookMs } = output;
+        const { address, port } = path;
+        const boot = deviceBoot.toString(16).padStart(16, '0');
+        const hint = { session: this.id, address, port, generation, deviceBoot: boot };
+        this.#host.event({ type: 'path', anchor: this.anchor.id, hint, oldPath, tookMs });
+        return;
+      }
+      case 'count':
+        this.#host.counters.count('control', output.reason);
+        return;
+      default:
+        output satisfies never;
+    }
+  }
+
+  #flip(path: SocketAddress, afterMs: number, nowMs: number): void {
+    // What waited for the former path to drain must not be overtaken by what follows on the next one.
+    if (this.#queueing === 'flip') this.#release();
+    this.#take(path);
+    this.#flipMs = Number.POSITIVE_INFINITY;
+    if (afterMs <= 0 || this.#queueing === 'hold') return;
+    this.#queueing = 'flip';
+    this.#flipMs = nowMs + afterMs;
+  }
+
+  #take(path: SocketAddress | null): void {
+    this.#path = path;
+    this.#endpoint = path === null ? null : endpointFor(this.anchor, path);
+  }
+
+  /** Sends what is queued, in order, before anything that comes later. */
+  #release(): void {
+    this.#queueing = null;
+    this.#queue.release((buffer, at, length) => this.#send(buffer, at, length));
+  }
+
+  #drop(): void {
+    this.#queueing = null;
+    const lost = this.#queue.clear();
+    if (lost > 0) this.#host.counters.count('downlink', 'hold-dropped', lost);
+  }
+
+  #send(buffer: Uint8Array, at: number, length: number): void {
+    const { counters } = this.#host;
+    if (this.#path === null || this.#endpoint === null) {
+      counters.count('downlink', 'no-path');
+      return;
+    }
+    if (this.sending === null) {
+      counters.count('downlink', 'no-key');
+      return;
+    }
+    const datagramAt = this.sending.sender.seal(buffer, at, length);
+    if (datagramAt === KEY_EXHAUSTED) {
+      counters.count('downlink', 'key-exhausted');
+      return;
+    }
+    counters.count('downlink', 'forwarded');
+    this.#host.toDevice(this.#endpoint, this.#path, buffer, datagramAt, length + DATA.inner);
+  }
+
+  #control(to: SocketAddress, draft: ControlDraft): void {
+    const endpoint = endpointFor(this.anchor, to);
+    if (endpoint === null) return;
+    const datagram = this.#channel.seal(draft);
+    this.#host.counters.count('control', `sent-${draft.kind}`);
+    this.#host.toDevice(endpoint, to, datagram, 0, datagram.length);
+  }
+
+  /** New DATA keys: received from now on, sent under once the device has them. */
+  #prepare(deviceBoot: bigint, keyNumber: number, nowMs: number): void {
+    const name = { epoch: this.anchor.epoch, relayBoot: this.#host.relayBoot, deviceBoot, keyNumber };
+    this.receiver.install(this.#key('to-relay', name), keyNumber, { previousUntilMs: nowMs + OLD_KEYS_MS });
+    this.#waiting.set(keyNumber, this.#sending(name, 1));
+    if (this.#waiting.size > WAITING_KEYS) this.#waiting.delete(this.#waiting.keys().next().value!);
+  }
+
+  #switch(keyNumber: number): void {
+    const next = this.#waiting.get(keyNumber);
+    if (next === undefined) return;
+    this.sending = next;
+    // Older ones will not be used again, and a key is never started twice.
+    for (const number of this.#waiting.keys()) if (number <= keyNumber) this.#waiting.delete(number);
+  }
+
+  #sending(name: DataKeyName, nextSequence: number): Sending {
+    const { index } = this;
+    const { keyNumber } = name;
+    const key = this.#key('to-device', name);
+    return { name, sender: new DataSender({ key, index, keyNumber, nextSequence }) };
+  }
+
+  #key(direction: 'to-relay' | 'to-device', name: DataKeyName) {
+    return sipKey(deriveDataKey(this.#root, direction, name));
+  }
+}
