@@ -4,6 +4,7 @@ import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import Provider, { type ClientMetadata, type Configuration, errors } from 'oidc-provider';
+import { createMemoryAdapters } from './memory-adapter.ts';
 
 /** A device as the issuer knows it: an OAuth client with the `client_credentials` grant. */
 export interface IssuerDevice {
@@ -88,6 +89,7 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
   const tenants = new Map(options.devices.map((device) => [device.clientId, device.tenant]));
   const ttlS = options.tokenTtlS ?? 600;
   return {
+    adapter: createMemoryAdapters(),
     clients: options.devices.map(client),
     jwks: { keys: [...keys] } as NonNullable<Configuration['jwks']>,
     scopes: ['lease'],
