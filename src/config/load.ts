@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { parse } from 'yaml';
 import { contains, parseAddress, parsePrefix } from '../protocol/address.ts';
@@ -114,26 +113,4 @@ function checkMeaning(settings: Settings, file: string): void {
       throw refuse(file, endpoint.field, endpoint.text, 'give every anchor a tunnel endpoint of its own');
     }
   }
-}
-
-/** Field path, description and default of every setting, in order: the configuration reference. */
-export function describeSettings(
-  schema: TSchema = Settings,
-  path = '',
-): { path: string; text: string; fallback: unknown }[] {
-  const of = schema as {
-    properties?: Record<string, TSchema>;
-    items?: TSchema;
-    description?: string;
-    default?: unknown;
-  };
-  if (of.properties !== undefined) {
-    return Object.entries(of.properties).flatMap(([key, inner]) =>
-      describeSettings(inner, path ? `${path}.${key}` : key),
-    );
-  }
-  if (of.items !== undefined && (of.items as { properties?: unknown }).properties !== undefined) {
-    return describeSettings(of.items, `${path}[]`);
-  }
-  return [{ path, text: of.description ?? '', fallback: of.default }];
 }

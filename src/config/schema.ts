@@ -71,7 +71,7 @@ const Pool = Type.Object(
       { additionalProperties: false, default: {} },
     ),
     coolingMs: Type.Integer({
-      minimum: 0,
+      minimum: 120_000,
       default: 120_000,
       description: 'milliseconds before a freed share goes to another device (RFC 3102 §6.1)',
     }),

@@ -50,6 +50,8 @@ export interface RelayNode {
 export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const { registry, engine, announcer, log, settings } = options;
   const served = new Map<string, ServedAnchor>();
+  /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
+  const adopting = new Map<string, readonly SessionState[]>();
   let ownership: Ownership | null = null;
 
   const owned = (anchor: string): ServedAnchor => {
@@ -88,8 +90,12 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
             `anchor ${anchor}: the registry does not name relay ${settings.id} its owner under epoch ${epoch}; hand it over first`,
           );
         }
-        await node.serve(anchor, epoch, monotonicMs() + Math.max(0, owner.remainingMs), sessions);
-        claimed().adopt(anchor, epoch);
+        adopting.set(anchor, sessions);
+        try {
+          await claimed().adopt(anchor, epoch);
+        } finally {
+          adopting.delete(anchor);
+        }
       },
     }),
 
@@ -118,7 +124,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       }
     },
 
-    async serve(anchor, epoch, untilMs, resumed = []) {
+    async serve(anchor, epoch, untilMs, resumed = adopting.get(anchor) ?? []) {
       await served.get(anchor)?.stop();
       const started = await serveAnchor(
         { anchor, epoch, untilMs, siteKey: options.siteKey, registry, engine, onEnded: options.onEnded, log },
@@ -154,23 +160,22 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       if (successor === null || relay === settings.id) {
         throw new MooringError(
           'ERR_MOORING_NO_RELAY',
-          `relay ${relay} is not a running relay other than ${settings.id}; name one that "mooring relay list" shows`,
+          `relay ${relay} is not a running relay other than ${settings.id}; start it, or name another`,
           { data: { anchor, relay } },
         );
       }
       const plane = await options.planeFor(relay);
       await plane.prepare({ anchor });
-      const { sessions } = await engine.command({ op: 'export', anchor });
-      let epoch: bigint;
-      try {
-        epoch = await claimed().handOver(anchor, relay, successor.boot);
-      } catch (error) {
-        // Still ours: go on where the export stopped.
-        await node.serve(anchor, current.epoch, monotonicMs() + settings.ownershipMs, sessions);
-        throw error;
-      }
-      await node.forsake(anchor);
-      await plane.adopt({ anchor, epoch: String(epoch), sessions: [...sessions] });
+      const epoch = await claimed().handOver<readonly SessionState[]>(anchor, successor, {
+        freeze: async () => (await engine.command({ op: 'export', anchor })).sessions,
+        async deliver(next, sessions) {
+          // Two relays must not answer for one address: withdraw before the other one announces.
+          await node.forsake(anchor);
+          await plane.adopt({ anchor, epoch: String(next), sessions: [...sessions] });
+        },
+        thaw: (sessions) =>
+          node.serve(anchor, current.epoch, claimed().owned().get(anchor)?.untilMs ?? startedMs, sessions),
+      });
       return { epoch, tookMs: monotonicMs() - startedMs };
     },
 

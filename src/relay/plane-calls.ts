@@ -27,6 +27,24 @@ const params: Record<PlaneCall, TSchema> = {
   adopt: AdoptParams,
 };
 
+/** Who a node is, by its certificate's common name: `relay:ID` or `signalling:ID`. */
+export type PlaneRole = 'relay' | 'signalling';
+
+/** A signalling node may not pretend to hand an anchor over: sessions' paths would follow its word. */
+export const CALLERS: Readonly<Record<PlaneCall, readonly PlaneRole[]>> = {
+  install: ['signalling', 'relay'],
+  apply: ['signalling', 'relay'],
+  rebind: ['signalling', 'relay'],
+  prepare: ['relay'],
+  adopt: ['relay'],
+};
+
+/** The role that a certificate's common name gives; null for any other name. */
+export function roleOf(commonName: string | string[] | undefined): PlaneRole | null {
+  const [role] = String(commonName ?? '').split(':', 1);
+  return role === 'relay' || role === 'signalling' ? role : null;
+}
+
 /** Checks the parameters of a call from the network; throws ERR_MOORING_BAD_INPUT. */
 export const checkedParams = Object.fromEntries(
   Object.entries(params).map(([call, schema]) => [call, checked(schema)]),

@@ -1,16 +1,20 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
+import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { MutualTls } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { RelayPlane } from '../protocol/relay-plane.ts';
 import type { Log } from '../telemetry/log.ts';
 import {
+  CALLERS,
   checkedParams,
   type LeaseEnded,
   PLANE_MAX_FRAME_BYTES,
   PLANE_SUBPROTOCOL,
   type PlaneCall,
+  type PlaneRole,
+  roleOf,
 } from './plane-calls.ts';
 
 export interface PlaneServer {
@@ -50,7 +54,8 @@ export async function servePlane(options: {
   });
   const answered = new WeakSet<WebSocket>();
 
-  sockets.on('connection', (socket) => {
+  sockets.on('connection', (socket, request) => {
+    const role = roleOf((request.socket as TLSSocket).getPeerCertificate().subject?.CN);
     if (socket.protocol !== PLANE_SUBPROTOCOL) {
       socket.close(1002, `speak ${PLANE_SUBPROTOCOL}`);
       return;
@@ -58,7 +63,7 @@ export async function servePlane(options: {
     answered.add(socket);
     socket.on('pong', () => answered.add(socket));
     socket.on('error', (error) => log.warn({ error: error.message }, 'relay plane connection failed'));
-    socket.on('message', (data) => void answer(socket, String(data)));
+    socket.on('message', (data) => void answer(socket, role, String(data)));
   });
   const pinger = setInterval(() => {
     for (const socket of sockets.clients) {
@@ -67,7 +72,7 @@ export async function servePlane(options: {
     }
   }, PING_MS);
 
-  async function answer(socket: WebSocket, text: string): Promise<void> {
+  async function answer(socket: WebSocket, role: PlaneRole | null, text: string): Promise<void> {
     let id: unknown;
     try {
       const frame = JSON.parse(text) as { id?: unknown; call?: unknown; params?: unknown };
@@ -83,6 +88,12 @@ export async function servePlane(options: {
         );
       }
       const call = frame.call as PlaneCall;
+      if (role === null || !CALLERS[call].includes(role)) {
+        throw new MooringError(
+          'ERR_MOORING_FORBIDDEN',
+          `${call} is not for this certificate; its common name must begin with ${CALLERS[call].join(': or ')}:`,
+        );
+      }
       const result = await plane[call](checkedParams[call](frame.params));
       socket.send(JSON.stringify({ id, result }));
     } catch (error) {

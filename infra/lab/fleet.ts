@@ -1,0 +1,354 @@
+/**
+ * The real parts on the lab's networks: Redis, token issuer, signalling node, relays, device agents. Each is its own
+ * process, configured by files as an operator would write them, talking TLS of a throw-away authority.
+ */
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { PoolSettings } from '../../src/config/schema.ts';
+import type { LeaseKind } from '../../src/protocol/lease.ts';
+import { createAuthority, type Leaf } from './certificates.ts';
+import type { Lab, LabProcess, Namespace } from './lab.ts';
+import { nodeCommand } from './node-command.ts';
+import type { Device, PublicHost, PublicNetwork } from './topology.ts';
+
+/** The program as `npm run build` leaves it: what an operator runs. */
+const MOORING = fileURLToPath(new URL('../../../dist/src/cli/main.js', distUrl()));
+const ISSUER = fileURLToPath(new URL('../../../dist/infra/issuer/main.js', distUrl()));
+
+/** This file's URL as if it stood in `dist/infra/lab/`, wherever it runs from. */
+function distUrl(): string {
+  return import.meta.url.includes('/dist/')
+    ? import.meta.url
+    : import.meta.url.replace('/infra/lab/', '/dist/infra/lab/');
+}
+
+export const CORE_ADDRESS = '198.51.100.2';
+export const AUDIENCE = 'https://mooring.lab';
+const REDIS_PORT = 6379;
+const ISSUER_PORT = 9443;
+const SIGNALLING_PORT = 8443;
+const PLANE_PORT = 4557;
+
+export interface FleetOptions {
+  readonly pools: readonly PoolSettings[];
+  /** Relay ids; each gets a host on the public segment, `198.51.100.11` and up. */
+  readonly relays: readonly string[];
+  /** Every device that may ask for a token: the label of its namespace. */
+  readonly devices: readonly string[];
+  readonly ownershipMs?: number;
+  readonly logLevel?: string;
+}
+
+export interface RelayHost {
+  readonly id: string;
+  readonly host: PublicHost;
+  readonly configFile: string;
+  readonly process: LabProcess;
+  /** Ends it as `kill -9` does. */
+  crash(): Promise<void>;
+  /** Starts it again with the same configuration. Resolves when it serves. */
+  restart(): Promise<void>;
+}
+
+export interface AgentOptions {
+  readonly pool: string;
+  readonly kind: LeaseKind;
+  /** Interfaces in order of preference. */
+  readonly interfaces: readonly string[];
+  /** Hand the leased address to a host behind this interface. */
+  readonly behind?: string;
+  readonly leaseMs?: number;
+}
+
+export interface Agent {
+  readonly device: Device;
+  readonly configFile: string;
+  readonly stateDir: string;
+  readonly process: LabProcess;
+  /** `mooring device-status --json`. */
+  status(): Promise<AgentStatus>;
+  /** Resolves with the status when `accept` likes it; throws with the last one after `withinMs`. */
+  until(accept: (status: AgentStatus) => boolean, what: string, withinMs?: number): Promise<AgentStatus>;
+  /** Prefer this link from now on. */
+  use(link: string): Promise<void>;
+  crash(): Promise<void>;
+  restart(): Promise<void>;
+}
+
+export interface Fleet {
+  readonly core: PublicHost;
+  readonly relays: ReadonlyMap<string, RelayHost>;
+  /** Configuration for another client of the same door. */
+  readonly signallingUrl: string;
+  readonly tokenEndpoint: string;
+  readonly authorityFile: string;
+  /** Private key file of a device's token client. */
+  clientKeyFile(device: string): string;
+  agent(device: Device, options: AgentOptions): Promise<Agent>;
+  /** `mooring anchor move`; resolves with its answer. */
+  moveAnchor(anchor: string, from: string, to: string): Promise<{ epoch: string; tookMs: number }>;
+  /** `mooring …` in a namespace, to its end. */
+  mooring(namespace: Namespace, ...args: string[]): Promise<string>;
+}
+
+/** Where a device's agent says it stands; see clients/laptop/status.ts. */
+export interface AgentStatus {
+  readonly lease: {
+    readonly id: string;
+    readonly bindId: number;
+    readonly kind: LeaseKind;
+    readonly address: string;
+    readonly ports: { readonly first: number; readonly count: number } | null;
+    readonly spis: { readonly first: number; readonly count: number } | null;
+  } | null;
+  readonly path: { readonly link: string | null; readonly observed: string | null; readonly rttMs: number };
+  readonly generation: number;
+  readonly epoch: string;
+  readonly state: string;
+}
+
+export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOptions): Promise<Fleet> {
+  const logLevel = options.logLevel ?? 'info';
+  const core = await net.host('core', { address: CORE_ADDRESS });
+  const authority = await createAuthority(lab);
+  const [issuerLeaf, signallingLeaf, signallingPlane] = await Promise.all([
+    authority.issue('issuer', [CORE_ADDRESS]),
+    authority.issue('signalling', [CORE_ADDRESS]),
+    authority.issue('signalling:core', [CORE_ADDRESS]),
+  ]);
+  const redis = await lab.spawn(core.namespace, [
+    'redis-server',
+    ...['--bind', CORE_ADDRESS, '--port', String(REDIS_PORT), '--protected-mode', 'no', '--save', ''],
+    ...['--appendonly', 'yes', '--dir', lab.directory, '--maxmemory-policy', 'noeviction'],
+  ]);
+  const issuer = await startIssuer(lab, core, issuerLeaf, options.devices);
+  const masterKeyFile = lab.file('site.key');
+  writeFileSync(masterKeyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
+  await waitForLine(redis, 'Ready to accept connections');
+
+  const common = (name: string) => ({
+    dataDir: directory(lab, name),
+    redisUrl: `redis://${CORE_ADDRESS}:${REDIS_PORT}`,
+    logLevel,
+    pools: options.pools,
+  });
+  const relays = new Map<string, RelayHost>();
+  await Promise.all(
+    options.relays.map(async (id, i) => {
+      const address = `198.51.100.${11 + i}`;
+      const host = await net.host(id, { address, forwarding: true });
+      const tls = await authority.issue(`relay:${id}`, [address]);
+      const configFile = writeConfig(lab, id, {
+        ...common(id),
+        relay: {
+          id,
+          interface: host.interface,
+          masterKeyFile,
+          ...(options.ownershipMs === undefined ? {} : { ownershipMs: options.ownershipMs }),
+          plane: {
+            listen: { host: address, port: PLANE_PORT },
+            url: `wss://${address}:${PLANE_PORT}`,
+            tls: files(tls, authority.certFile),
+          },
+        },
+      });
+      relays.set(id, await startRelay(lab, id, host, configFile));
+    }),
+  );
+
+  const signallingUrl = `wss://${CORE_ADDRESS}:${SIGNALLING_PORT}/mooring`;
+  const signallingConfig = writeConfig(lab, 'signalling', {
+    ...common('signalling'),
+    signalling: {
+      listen: { host: CORE_ADDRESS, port: SIGNALLING_PORT },
+      url: signallingUrl,
+      tls: { certFile: signallingLeaf.certFile, keyFile: signallingLeaf.keyFile },
+      issuers: [
+        { issuer: issuer.url, audience: AUDIENCE, jwksUri: issuer.jwksUri, caFile: authority.certFile },
+      ],
+      planeTls: files(signallingPlane, authority.certFile),
+    },
+  });
+  const signalling = await lab.spawn(
+    core.namespace,
+    nodeCommand(MOORING, 'serve', '--config', signallingConfig),
+    { label: 'signalling' },
+  );
+  await waitForLine(signalling, 'mooring is up');
+
+  const mooring = async (namespace: Namespace, ...args: string[]) =>
+    (await lab.run(namespace, nodeCommand(MOORING, ...args))).stdout;
+  const clientKeyFile = (device: string) => lab.file(`${device}.client.json`);
+
+  return {
+    core,
+    relays,
+    signallingUrl,
+    tokenEndpoint: issuer.tokenEndpoint,
+    authorityFile: authority.certFile,
+    clientKeyFile,
+    mooring,
+    async moveAnchor(anchor, from, to) {
+      const relay = relays.get(from);
+      if (relay === undefined) throw new Error(`there is no relay ${from} in this fleet`);
+      const { host, configFile } = relay;
+      return JSON.parse(
+        await mooring(host.namespace, 'anchor', 'move', anchor, '--to', to, '--config', configFile, '--json'),
+      );
+    },
+    agent: (device, agentOptions) =>
+      startAgent(lab, device, mooring, {
+        stateDir: directory(lab, `${device.label}-agent`),
+        signalling: { url: signallingUrl, caFile: authority.certFile },
+        issuer: {
+          tokenEndpoint: issuer.tokenEndpoint,
+          issuer: issuer.url,
+          clientId: device.label,
+          privateKeyFile: clientKeyFile(device.label),
+          audience: AUDIENCE,
+          caFile: authority.certFile,
+        },
+        logLevel,
+        ...agentOptions,
+      }),
+  };
+}
+
+async function startIssuer(lab: Lab, core: PublicHost, leaf: Leaf, labels: readonly string[]) {
+  const devices = labels.map((clientId) => {
+    const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    const key = JSON.stringify(privateKey.export({ format: 'jwk' }));
+    writeFileSync(lab.file(`${clientId}.client.json`), key, { mode: 0o600 });
+    return { clientId, tenant: 'lab', publicJwk: publicKey.export({ format: 'jwk' }) };
+  });
+  const devicesFile = lab.file('issuer-devices.json');
+  writeFileSync(devicesFile, JSON.stringify(devices));
+  const issuer = await lab.spawn(
+    core.namespace,
+    nodeCommand(
+      ISSUER,
+      ...['--host', CORE_ADDRESS, '--port', String(ISSUER_PORT), '--audience', AUDIENCE],
+      ...['--devices', devicesFile, '--tls-key', leaf.keyFile, '--tls-cert', leaf.certFile],
+    ),
+    { label: 'issuer' },
+  );
+  const line = await waitForLine(issuer, '"tokenEndpoint"');
+  return JSON.parse(line) as { url: string; jwksUri: string; tokenEndpoint: string };
+}
+
+async function startRelay(lab: Lab, id: string, host: PublicHost, configFile: string): Promise<RelayHost> {
+  const start = async () => {
+    const started = await lab.spawn(host.namespace, nodeCommand(MOORING, 'serve', '--config', configFile), {
+      label: id,
+    });
+    await waitForLine(started, 'mooring is up');
+    return started;
+  };
+  let process = await start();
+  return {
+    id,
+    host,
+    configFile,
+    get process() {
+      return process;
+    },
+    async crash() {
+      process.kill('SIGKILL');
+      await process.ended;
+    },
+    async restart() {
+      process = await start();
+    },
+  };
+}
+
+async function startAgent(
+  lab: Lab,
+  device: Device,
+  mooring: Fleet['mooring'],
+  config: { readonly stateDir: string },
+): Promise<Agent> {
+  const configFile = writeConfig(lab, `${device.label}-agent`, config);
+  const start = () =>
+    lab.spawn(device.namespace, nodeCommand(MOORING, 'up', '--config', configFile), {
+      label: `agent ${device.label}`,
+    });
+  let process = await start();
+  const status = async () =>
+    JSON.parse(
+      await mooring(device.namespace, 'device-status', '--config', configFile, '--json'),
+    ) as AgentStatus;
+  return {
+    device,
+    configFile,
+    stateDir: config.stateDir,
+    get process() {
+      return process;
+    },
+    status,
+    async until(accept, what, withinMs = 15_000) {
+      const deadline = Date.now() + withinMs;
+      let last: unknown;
+      while (Date.now() < deadline) {
+        try {
+          const seen = await status();
+          if (accept(seen)) return seen;
+          last = seen;
+        } catch (error) {
+          last = error;
+        }
+        await delay(50);
+      }
+      const tail = process.output().trimEnd().split('\n').slice(-8).join('\n');
+      throw new Error(
+        `${device.label}: not ${what} within ${withinMs} ms; last: ${last instanceof Error ? last.message : JSON.stringify(last)}\n${tail}`,
+      );
+    },
+    async use(link) {
+      await mooring(device.namespace, 'use', link, '--config', configFile);
+    },
+    async crash() {
+      process.kill('SIGKILL');
+      await process.ended;
+    },
+    async restart() {
+      process = await start();
+    },
+  };
+}
+
+/** The first line of a process's output that contains `text`; throws when it ends or 20 s pass before. */
+async function waitForLine(process: LabProcess, text: string): Promise<string> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const found = process
+      .output()
+      .split('\n')
+      .find((line) => line.includes(text));
+    if (found !== undefined) return found;
+    if (!process.running || Date.now() > deadline) {
+      const tail = process.output().trimEnd().split('\n').slice(-12).join('\n');
+      throw new Error(`${process.label} did not say ${JSON.stringify(text)}:\n${tail}`);
+    }
+    await delay(20);
+  }
+}
+
+function directory(lab: Lab, name: string): string {
+  const path = lab.file(`data-${name}`);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+/** JSON is YAML: the program reads either. */
+function writeConfig(lab: Lab, name: string, config: object): string {
+  const path = lab.file(`${name}.yaml`);
+  writeFileSync(path, JSON.stringify(config, null, 2), { mode: 0o600 });
+  return path;
+}
+
+function files(leaf: Leaf, caFile: string) {
+  return { certFile: leaf.certFile, keyFile: leaf.keyFile, caFile };
+}

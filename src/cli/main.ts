@@ -1,0 +1,119 @@
+#!/usr/bin/env node
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { askControl } from '../admin/control-socket.ts';
+import { loadSettings } from '../config/load.ts';
+import { MooringError } from '../protocol/errors.ts';
+import { createLog } from '../telemetry/log.ts';
+import { serve } from './serve.ts';
+
+const USAGE = `mooring: leases of a public IP presence that stay while devices wander
+
+  mooring serve --config FILE                 run the roles that FILE configures (relay, signalling)
+  mooring check --config FILE                 say whether FILE is right, and what is wrong with it
+  mooring status --config FILE [--json]       what the running program serves
+  mooring metrics --config FILE               its metrics in Prometheus' format
+  mooring anchor move ANCHOR --to RELAY --config FILE [--json]
+                                              hand an anchor over to another relay of its site
+  mooring up|down|status|use|restore …        the device's agent: mooring up --help
+`;
+
+/** Sub-commands of the device's agent; \`status\` is its own when the configuration is a device's. */
+const DEVICE_COMMANDS = ['up', 'down', 'use', 'restore', 'device-status'];
+
+async function main(argv: readonly string[]): Promise<void> {
+  const [command = 'help', ...rest] = argv;
+  if (DEVICE_COMMANDS.includes(command)) {
+    const { runDeviceCommand } = await import('../../clients/laptop/main.ts');
+    return runDeviceCommand(command === 'device-status' ? 'status' : command, rest);
+  }
+  const { values, positionals } = parseArgs({
+    args: rest,
+    allowPositionals: true,
+    options: {
+      config: { type: 'string' },
+      to: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const settings = () => {
+    if (values.config === undefined) throw usage('--config is missing; name the configuration file');
+    return loadSettings(values.config);
+  };
+  const control = () => join(settings().dataDir, 'control.sock');
+  const print = (text: string) => process.stdout.write(`${text}\n`);
+  switch (command) {
+    case 'serve': {
+      const loaded = settings();
+      const log = createLog(loaded.logLevel, 'mooring');
+      const server = await serve(loaded, log);
+      const stop = (signal: string) => {
+        log.info({ signal }, 'stopping');
+        server.close().then(
+          () => process.exit(0),
+          (error: Error) => {
+            log.error({ error: error.message }, 'did not stop cleanly');
+            process.exit(1);
+          },
+        );
+      };
+      process.once('SIGINT', stop);
+      process.once('SIGTERM', stop);
+      return;
+    }
+    case 'check':
+      settings();
+      print(`${values.config}: ok`);
+      return;
+    case 'status':
+      print(render(await askControl(control(), 'GET', '/status'), values.json));
+      return;
+    case 'metrics':
+      print(await askControl(control(), 'GET', '/metrics'));
+      return;
+    case 'anchor': {
+      const [verb, anchor] = positionals;
+      if (verb !== 'move' || anchor === undefined || values.to === undefined) {
+        throw usage('write: mooring anchor move ANCHOR --to RELAY --config FILE');
+      }
+      const url = `/anchors/${encodeURIComponent(anchor)}/move`;
+      print(render(await askControl(control(), 'POST', url, { to: values.to }), values.json));
+      return;
+    }
+    case 'help':
+    case '--help':
+    case '-h':
+      print(USAGE);
+      return;
+    default:
+      throw usage(`there is no command ${JSON.stringify(command)}`);
+  }
+}
+
+function usage(fault: string): MooringError {
+  return new MooringError('ERR_MOORING_USAGE', `${fault}\n\n${USAGE}`);
+}
+
+/** JSON as it came, or as indented lines for a person. */
+function render(text: string, json: boolean): string {
+  if (json) return text;
+  const lines: string[] = [];
+  const walk = (value: unknown, name: string, depth: number): void => {
+    const indent = '  '.repeat(depth);
+    if (value !== null && typeof value === 'object') {
+      lines.push(`${indent}${name}`);
+      for (const [key, inner] of Object.entries(value)) walk(inner, key, depth + 1);
+    } else lines.push(`${indent}${name}: ${String(value)}`);
+  };
+  for (const [key, value] of Object.entries(JSON.parse(text) as object)) walk(value, key, 0);
+  return lines.join('\n');
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  const text =
+    error instanceof MooringError
+      ? `${error.message} [${error.code}]`
+      : String((error as Error)?.stack ?? error);
+  process.stderr.write(`mooring: ${text}\n`);
+  process.exit(error instanceof MooringError && error.code === 'ERR_MOORING_USAGE' ? 2 : 1);
+});
