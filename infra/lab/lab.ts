@@ -13,7 +13,6 @@
  *   const phone = await net.device('phone');
  *   const wifi0 = await phone.attach(wifi, { interface: 'wifi0', metric: 100, delayMs: 10 });
  *   await phone.attach(cellular, { interface: 'cell0', metric: 200, delayMs: 40, lossRate: 0.001 });
- *   const redis = await startRedis(lab, (await net.host('core', { address: '198.51.100.2' })).namespace, {...});
  *   const agent = await lab.spawn(phone.namespace, nodeCommand('dist/src/cli/main.js', 'up'), { label: 'phone agent' });
  *   await Promise.race([lab.failure, scenario()]);     // a process that dies fails the scenario
  *   await wifi0.cut();

@@ -5,11 +5,13 @@
  * when that channel closes, so an emulator never outlives its lab. The loop is synchronous: frames and commands are
  * taken in turn from one `ppoll`, which wakes with sub-millisecond resolution.
  */
-import { closeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
+import { allocate, check, libc, memoryAddress } from '../../src/linux/libc.ts';
+import { openTap, type TunDevice } from '../../src/linux/tun.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { CONTROL_DESCRIPTOR } from './control-channel.ts';
 import { DelayLine, type LineCounters, type LinkShape } from './delay-line.ts';
-import { openTap, Poller, readFrom, setCarrier, writeTo } from './tap.ts';
+import { PrecisePoller } from './precise-poller.ts';
 
 export type EmulatorCommand =
   | {
@@ -27,11 +29,22 @@ export type EmulatorCommand =
 export type LinkCounters = readonly [LineCounters, LineCounters];
 
 interface Direction {
-  readonly source: number;
-  readonly target: number;
+  readonly source: TunDevice;
+  readonly target: TunDevice;
   readonly line: DelayLine<Buffer>;
 }
 
+// linux/if_tun.h: plugs or pulls the virtual cable, in whatever namespace the device is.
+const TUNSETCARRIER = 0x4004_54e2;
+
+function setCarrier(tap: TunDevice, up: boolean): void {
+  const flag = allocate(4);
+  flag[0] = up ? 1 : 0;
+  check('ioctl TUNSETCARRIER', tap.name, libc.ioctl(tap.fd, TUNSETCARRIER, flag));
+}
+
+const MTU = 1_500;
+const ETHERNET_HEADER = 14;
 const ETHERTYPE = 12;
 const ARP = 0x0806;
 const IPV6 = 0x86dd;
@@ -53,8 +66,9 @@ const BATCH = 64;
 class Emulator {
   readonly #links = new Map<string, readonly [Direction, Direction]>();
   readonly #directions: Direction[] = [];
-  readonly #frame = Buffer.alloc(65_536);
-  #poller = new Poller([CONTROL_DESCRIPTOR]);
+  readonly #frame = Buffer.from(allocate(65_536).buffer);
+  readonly #frameAddress = memoryAddress(this.#frame);
+  #poller = new PrecisePoller([CONTROL_DESCRIPTOR]);
   #input = '';
 
   /** Runs until the control channel closes. */
@@ -82,8 +96,8 @@ class Emulator {
   #receive(direction: Direction): void {
     const nowMs = monotonicMs();
     for (let taken = 0; taken < BATCH; taken++) {
-      const length = readFrom(direction.source, this.#frame);
-      if (length < 14) return;
+      const length = direction.source.read(this.#frame, 0, this.#frame.length);
+      if (length < ETHERNET_HEADER) return;
       const frame = Buffer.from(this.#frame.subarray(0, length));
       direction.line.offer(frame, nowMs, isAddressResolution(frame));
     }
@@ -93,14 +107,14 @@ class Emulator {
     const nowMs = monotonicMs();
     for (const { line, target } of this.#directions) {
       for (let frame = line.take(nowMs); frame; frame = line.take(nowMs)) {
-        if (!writeTo(target, frame)) line.counters.lost += 1;
+        if (!target.write(frame, 0, frame.length)) line.counters.lost += 1;
       }
     }
   }
 
   /** @returns false at the end of the control channel */
   #obey(): boolean {
-    const length = readFrom(CONTROL_DESCRIPTOR, this.#frame);
+    const length = libc.read(CONTROL_DESCRIPTOR, this.#frameAddress, this.#frame.length);
     if (length === 0) return false;
     if (length < 0) return true;
     this.#input += this.#frame.toString('utf8', 0, length);
@@ -113,7 +127,7 @@ class Emulator {
       } catch (error) {
         answer = { id, error: (error as Error).message };
       }
-      writeTo(CONTROL_DESCRIPTOR, Buffer.from(`${JSON.stringify(answer)}\n`));
+      writeSync(CONTROL_DESCRIPTOR, `${JSON.stringify(answer)}\n`);
     }
     return true;
   }
@@ -128,12 +142,12 @@ class Emulator {
     switch (command.op) {
       case 'link': {
         const [first, second] = command.ends;
-        const a = openTap(first);
-        let b: number;
+        const a = openTap({ name: first, mtu: MTU });
+        let b: TunDevice;
         try {
-          b = openTap(second);
+          b = openTap({ name: second, mtu: MTU });
         } catch (error) {
-          closeSync(a);
+          a.close();
           throw error;
         }
         const pair: [Direction, Direction] = [
@@ -142,7 +156,10 @@ class Emulator {
         ];
         this.#links.set(command.link, pair);
         this.#directions.push(...pair);
-        this.#poller = new Poller([CONTROL_DESCRIPTOR, ...this.#directions.map(({ source }) => source)]);
+        this.#poller = new PrecisePoller([
+          CONTROL_DESCRIPTOR,
+          ...this.#directions.map(({ source }) => source.fd),
+        ]);
         return undefined;
       }
       case 'shape':
