@@ -1,6 +1,336 @@
-import type { DeviceRebinding, DeviceRebindingOptions } from './device-io.ts';
+import type { SocketAddress } from '../protocol/address.ts';
+import type { ControlDraft, ControlMessage } from '../tunnel/message.ts';
+import { ReplayWindow } from '../tunnel/window.ts';
+import type { OldPath } from '../tunnel/wire.ts';
+import type {
+  DeviceCount,
+  DeviceInput,
+  DeviceOutput,
+  DeviceRebinding,
+  DeviceRebindingOptions,
+  LinkId,
+} from './device-io.ts';
+import { Liveness } from './liveness.ts';
 
-/** The device's side of one session's rebinds. */
-export function createDeviceRebinding(_options: DeviceRebindingOptions): DeviceRebinding {
-  throw new Error('not there yet');
+/** Pauses between two BINDs: 1.5 round trips at first, doubling. A device that was long away asks less often. */
+const BIND_LEAST_MS = 50;
+const BIND_UNMEASURED_MS = 100;
+const BIND_MOST_MS = 1_000;
+const BIND_MOST_LATER_MS = 5_000;
+const LATER_MS = 30_000;
+/** A BIND is offered over signalling when this many in band went unanswered, and again after as many more. */
+const SIGNAL_EVERY = 4;
+
+interface Binding {
+  readonly link: LinkId;
+  readonly generation: number;
+  oldPath: OldPath;
+  readonly startedMs: number;
+  sentMs: number;
+  attempts: number;
+  pauseMs: number;
+  /** Measured by the first challenge or by the answer to its proof; 0 when neither was unambiguous. */
+  rttMs: number;
+  proofs: number;
+  provedMs: number;
+}
+
+/**
+ * The device's side of one session's rebinds. Promises: DATA always has a link to leave on while one is there;
+ * a BIND is repeated until it is accepted, replaced by a newer one, or its link is gone; every fresh challenge
+ * is answered at once on the link that it came in on; of the relay's incarnations only the newest is believed.
+ */
+export function createDeviceRebinding(options: DeviceRebindingOptions): DeviceRebinding {
+  return new DeviceSession(options);
+}
+
+class DeviceSession implements DeviceRebinding {
+  readonly #boot: bigint;
+  readonly #liveness = new Liveness();
+  #epoch = 0n;
+  #relayBoot = 0n;
+  #keyNumber = 0;
+  #window = new ReplayWindow();
+  /** Newest message of ours that the relay was heard to answer: an answer to a newer one is fresh. */
+  #highestEcho = 0n;
+  #generation = 0;
+  #boundGeneration = 0;
+  #bound: LinkId | null = null;
+  #uplink: LinkId | null = null;
+  #binding: Binding | null = null;
+  #rttMs = 0;
+  #observed: SocketAddress | null = null;
+  #out: DeviceOutput[] = [];
+
+  constructor(options: DeviceRebindingOptions) {
+    this.#boot = options.boot;
+  }
+
+  get uplink(): LinkId | null {
+    return this.#uplink;
+  }
+  get bound(): LinkId | null {
+    return this.#bound;
+  }
+  get binding(): boolean {
+    return this.#binding !== null;
+  }
+  get generation(): number {
+    return this.#generation;
+  }
+  get epoch(): bigint {
+    return this.#epoch;
+  }
+  get relayBoot(): bigint {
+    return this.#relayBoot;
+  }
+  get keyNumber(): number {
+    return this.#keyNumber;
+  }
+  get rttMs(): number {
+    return this.#rttMs;
+  }
+
+  get nextDueMs(): number {
+    if (this.#binding) return this.#binding.sentMs + this.#binding.pauseMs;
+    return this.#uplink === null ? Number.POSITIVE_INFINITY : this.#liveness.dueMs(this.#rttMs);
+  }
+
+  noteSent(nowMs: number): void {
+    this.#liveness.noteSent(nowMs);
+  }
+
+  noteReceived(nowMs: number): void {
+    this.#liveness.noteData(nowMs);
+  }
+
+  step(input: DeviceInput, nowMs: number): readonly DeviceOutput[] {
+    this.#out = [];
+    switch (input.type) {
+      case 'use':
+        this.#bindOn(input.link, input.oldPath, nowMs);
+        break;
+      case 'link-gone':
+        this.#linkGone(input.link, nowMs);
+        break;
+      case 'leaving':
+        if (this.#uplink !== null) this.#send(this.#uplink, { kind: 'hold' });
+        break;
+      case 'control':
+        this.#control(input.link, input.message, nowMs);
+        break;
+      case 'tick':
+        this.#tick(nowMs);
+        break;
+      default:
+        input satisfies never;
+    }
+    return this.#out;
+  }
+
+  // --- moving -----------------------------------------------------------------------------------------
+
+  #bindOn(link: LinkId, oldPath: OldPath, nowMs: number): void {
+    this.#generation += 1;
+    this.#binding = {
+      link,
+      generation: this.#generation,
+      oldPath,
+      startedMs: nowMs,
+      sentMs: nowMs,
+      attempts: 0,
+      pauseMs: this.#rttMs > 0 ? Math.max(BIND_LEAST_MS, 1.5 * this.#rttMs) : BIND_UNMEASURED_MS,
+      rttMs: 0,
+      proofs: 0,
+      provedMs: 0,
+    };
+    // The tag admits uplink from anywhere: only a path that still works is worth staying on until the answer.
+    if (oldPath !== 'alive' || this.#uplink === null) this.#sendUplinkOn(link, 0);
+    this.#sendBind(this.#binding, nowMs);
+  }
+
+  #sendBind(binding: Binding, nowMs: number): void {
+    const draft = { kind: 'bind' as const, oldPath: binding.oldPath };
+    binding.sentMs = nowMs;
+    binding.attempts += 1;
+    this.#send(binding.link, draft);
+    const unanswered = binding.attempts % SIGNAL_EVERY === 0;
+    if (unanswered || (binding.attempts === 1 && binding.oldPath === 'dead')) {
+      this.#out.push({ type: 'signal', link: binding.link, draft: this.#completed(draft) });
+    }
+  }
+
+  #linkGone(link: LinkId, nowMs: number): void {
+    if (this.#uplink === link) this.#uplink = null;
+    if (this.#bound === link) this.#bound = null;
+    const binding = this.#binding;
+    if (binding?.link === link) {
+      this.#binding = null;
+    } else if (binding && this.#bound === null && binding.oldPath === 'alive') {
+      binding.oldPath = 'dead';
+      this.#sendUplinkOn(binding.link, 0);
+      this.#sendBind(binding, nowMs);
+    }
+  }
+
+  #sendUplinkOn(link: LinkId, afterMs: number): void {
+    if (this.#uplink === link) return;
+    this.#uplink = link;
+    this.#out.push({ type: 'uplink', link, afterMs });
+  }
+
+  #tick(nowMs: number): void {
+    if (nowMs < this.nextDueMs) return;
+    const binding = this.#binding;
+    if (binding) {
+      const mostMs = nowMs - binding.startedMs < LATER_MS ? BIND_MOST_MS : BIND_MOST_LATER_MS;
+      binding.pauseMs = Math.min(2 * binding.pauseMs, mostMs);
+      this.#sendBind(binding, nowMs);
+    } else if (this.#uplink !== null && this.#liveness.isLost(nowMs, this.#rttMs)) {
+      this.#rebind('unanswered', nowMs);
+    } else if (this.#uplink !== null) {
+      this.#liveness.noteProbe(nowMs);
+      this.#send(this.#uplink, { kind: 'keepalive' });
+    }
+  }
+
+  #rebind(reason: 'unanswered' | 'forgotten', nowMs: number): void {
+    if (this.#uplink === null) return;
+    this.#out.push({ type: 'lost', reason });
+    this.#liveness.restart();
+    this.#bindOn(this.#uplink, 'unknown', nowMs);
+  }
+
+  // --- what the relay says ----------------------------------------------------------------------------
+
+  #control(link: LinkId, message: ControlMessage, nowMs: number): void {
+    if (message.kind !== 'challenge' && message.kind !== 'sync' && message.kind !== 'notice') {
+      this.#count('not-for-device');
+      return;
+    }
+    if (message.echoBoot !== this.#boot) {
+      this.#count('not-for-this-boot');
+      return;
+    }
+    const standing = this.#standingOf(message);
+    if (standing === 'former') {
+      this.#count('former-relay');
+      return;
+    }
+    if (standing === 'new') {
+      this.#epoch = message.epoch;
+      this.#relayBoot = message.boot;
+      this.#keyNumber = 0;
+      this.#window = new ReplayWindow();
+    }
+    const counter = Number(message.counter);
+    if (!this.#window.admits(counter)) {
+      this.#count('replayed');
+      return;
+    }
+    const isNewest = counter > this.#window.highest;
+    this.#window.commit(counter);
+    if (message.echoCounter > this.#highestEcho) this.#highestEcho = message.echoCounter;
+    this.#liveness.noteHeard(nowMs);
+    const hasNewKey = isNewest && this.#adoptKey(message.keyNumber);
+    if (standing === 'new' && this.#binding) this.#bindAgain(this.#binding, nowMs);
+    if (message.kind === 'challenge') this.#challenge(link, message, nowMs);
+    else if (message.kind === 'sync') this.#sync(link, message, isNewest, hasNewKey, nowMs);
+    else this.#out.push({ type: 'notice', code: message.code });
+  }
+
+  /** Of several incarnations of the relay the one with the highest epoch counts. */
+  #standingOf(message: ControlMessage): 'known' | 'new' | 'former' {
+    if (message.epoch !== this.#epoch) return message.epoch > this.#epoch ? 'new' : 'former';
+    if (message.boot === this.#relayBoot) return 'known';
+    // Two incarnations never share an epoch; should it happen, only an answer to what we just said counts.
+    return message.echoCounter > this.#highestEcho ? 'new' : 'former';
+  }
+
+  #adoptKey(keyNumber: number): boolean {
+    if (keyNumber === 0 || keyNumber <= this.#keyNumber) return false;
+    this.#keyNumber = keyNumber;
+    this.#out.push({ type: 'keys', epoch: this.#epoch, relayBoot: this.#relayBoot, keyNumber });
+    return true;
+  }
+
+  /** The BIND on its way speaks to an incarnation that is gone: say it again to this one. */
+  #bindAgain(binding: Binding, nowMs: number): void {
+    binding.attempts = 0;
+    binding.proofs = 0;
+    this.#sendBind(binding, nowMs);
+  }
+
+  #challenge(link: LinkId, message: ControlMessage, nowMs: number): void {
+    const binding = this.#binding;
+    if (binding?.link === link && message.generation === binding.generation) {
+      if (binding.attempts === 1 && binding.rttMs === 0) binding.rttMs = nowMs - binding.sentMs;
+      binding.proofs += 1;
+      binding.provedMs = nowMs;
+    }
+    if (binding === null) this.#noteObserved(message);
+    this.#send(link, { kind: 'proof', cookie: message.cookie, echoCounter: message.counter });
+  }
+
+  #sync(link: LinkId, message: ControlMessage, isNewest: boolean, hasNewKey: boolean, nowMs: number): void {
+    const binding = this.#binding;
+    if (binding && message.generation === binding.generation) {
+      // Only a rebind that left the choice to the relay may be accepted on another link than asked for.
+      if (link === binding.link || binding.oldPath === 'unknown')
+        this.#accepted(link, binding, message, nowMs);
+      return;
+    }
+    if (message.generation > this.#generation) {
+      this.#generation = message.generation;
+      if (binding) this.#bindOn(binding.link, binding.oldPath, nowMs);
+      return;
+    }
+    if (binding || !isNewest) return;
+    if (message.generation < this.#boundGeneration) {
+      this.#rebind('forgotten', nowMs);
+      return;
+    }
+    this.#noteObserved(message);
+    // A challenge confirms itself by its proof; a sync that brought a key does not.
+    if (hasNewKey && this.#uplink !== null) this.#send(this.#uplink, { kind: 'keepalive' });
+  }
+
+  #accepted(link: LinkId, binding: Binding, message: ControlMessage, nowMs: number): void {
+    if (binding.rttMs === 0 && binding.proofs === 1) binding.rttMs = nowMs - binding.provedMs;
+    this.#rttMs = binding.rttMs;
+    this.#binding = null;
+    this.#bound = link;
+    this.#boundGeneration = binding.generation;
+    this.#observed = message.observed;
+    this.#liveness.restart();
+    this.#liveness.noteSent(nowMs);
+    this.#liveness.noteHeard(nowMs);
+    this.#out.push({
+      type: 'bound',
+      link,
+      generation: binding.generation,
+      observed: message.observed,
+      rttMs: this.#rttMs,
+      tookMs: nowMs - binding.startedMs,
+    });
+    this.#sendUplinkOn(link, message.delayMs);
+  }
+
+  #noteObserved(message: ControlMessage): void {
+    if (message.observed === null) return;
+    this.#liveness.noteMapping(message.observed.key !== this.#observed?.key);
+    this.#observed = message.observed;
+  }
+
+  #send(link: LinkId, draft: ControlDraft): void {
+    this.#out.push({ type: 'send', link, draft: this.#completed(draft) });
+  }
+
+  #completed(draft: ControlDraft): ControlDraft {
+    return { epoch: this.#epoch, echoBoot: this.#relayBoot, generation: this.#generation, ...draft };
+  }
+
+  #count(reason: DeviceCount): void {
+    this.#out.push({ type: 'count', reason });
+  }
 }

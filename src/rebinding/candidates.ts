@@ -1,0 +1,107 @@
+import type { SocketAddress } from '../protocol/address.ts';
+import type { OldPath } from '../tunnel/wire.ts';
+import { Challenges } from './challenges.ts';
+import type { RandomOctets } from './relay-io.ts';
+
+/**
+ * How an address became a candidate: a BIND in band, a BIND over signalling (the address is what the device
+ * believes), another fresh datagram of the session (its NAT changed), or what the registry remembered.
+ */
+export type Origin = 'bind' | 'signalled' | 'drift' | 'hint';
+
+/** An address that may become the path once the device proved that it receives there. */
+export interface Candidate {
+  readonly address: SocketAddress;
+  readonly challenges: Challenges;
+  origin: Origin;
+  boot: bigint;
+  generation: number;
+  oldPath: OldPath;
+  /** First message of this rebind. */
+  firstMs: number;
+  expiresMs: number;
+  /** Octets that came from here and were not answered yet. */
+  credit: number;
+  /** No unasked challenge before. */
+  spacedMs: number;
+  /** Counter of the message to answer. */
+  asked: bigint;
+  /** When the path in use was asked too, because this one may replace it only if that one is silent; null: no need. */
+  contestedMs: number | null;
+  /** The path in use answered: it stays. */
+  lost: boolean;
+  /** The device proved itself here; `keyNumber` is the DATA key that it then had. */
+  proven: { readonly rttMs: number; readonly counter: bigint; readonly keyNumber: number } | null;
+}
+
+export type CandidateOpening = Pick<Candidate, 'address' | 'origin' | 'boot' | 'generation' | 'oldPath'>;
+
+const SLOTS = 2;
+
+/**
+ * At most two candidates. A third one replaces a weaker one or is refused, so that whoever can only re-send
+ * or divert datagrams of the device never pushes out what the device itself asked for: what the current
+ * incarnation asks for by BIND outranks a newcomer's BIND, and both outrank drift and signalling.
+ */
+export class Candidates {
+  #list: Candidate[] = [];
+  readonly #random: RandomOctets;
+
+  constructor(random: RandomOctets) {
+    this.#random = random;
+  }
+
+  get all(): readonly Candidate[] {
+    return this.#list;
+  }
+
+  at(address: SocketAddress): Candidate | null {
+    return this.#list.find((candidate) => candidate.address.key === address.key) ?? null;
+  }
+
+  /** Null when both places are taken by candidates at least as strong. */
+  open(opening: CandidateOpening, currentBoot: bigint, nowMs: number): Candidate | null {
+    const candidate = newCandidate(opening, this.#random, nowMs);
+    if (this.#list.length >= SLOTS) {
+      const rank = (of: CandidateOpening) => (of.origin !== 'bind' ? 0 : of.boot === currentBoot ? 2 : 1);
+      const weakest = this.#list.reduce((left, right) => {
+        const order = rank(left) - rank(right) || left.generation - right.generation;
+        return order < 0 || (order === 0 && left.firstMs <= right.firstMs) ? left : right;
+      });
+      const stronger = rank(opening) - rank(weakest);
+      const replaces =
+        stronger > 0 ||
+        (stronger === 0 && opening.origin === 'bind' && opening.generation >= weakest.generation);
+      if (!replaces) return null;
+      this.drop(weakest);
+    }
+    this.#list.push(candidate);
+    return candidate;
+  }
+
+  drop(candidate: Candidate): void {
+    this.#list = this.#list.filter((other) => other !== candidate);
+  }
+
+  keep(condition: (candidate: Candidate) => boolean): void {
+    this.#list = this.#list.filter(condition);
+  }
+}
+
+/** How long an address stays a candidate after it was last heard from, milliseconds. */
+export const CANDIDATE_MS = 3_000;
+
+export function newCandidate(opening: CandidateOpening, random: RandomOctets, nowMs: number): Candidate {
+  return {
+    ...opening,
+    challenges: new Challenges(random),
+    firstMs: nowMs,
+    expiresMs: nowMs + CANDIDATE_MS,
+    credit: 0,
+    spacedMs: nowMs,
+    asked: 0n,
+    contestedMs: null,
+    lost: false,
+    proven: null,
+  };
+}
