@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { sipKey, tagMatches, writeTag } from '../../../src/tunnel/siphash.ts';
+import { sipHash24 } from '../../contract/siphash-by-the-paper.ts';
 
 /**
  * `vectors_sip64` of the reference implementation: key 00 01 … 0f, message 00 01 … of `length` octets, here
@@ -31,6 +32,16 @@ describe('SipHash-2-4', () => {
       const out = new Uint8Array(10);
       writeTag(KEY, MESSAGE, 0, MESSAGE, 8, length - 8, out, 1);
       expect(hex(out)).toBe(`00${tag}00`);
+    },
+  );
+
+  test.each([0, 56, 57, 64, 65, 1392, 65_499, 65_527])(
+    'agrees with the paper over 8 + %i octets',
+    (length) => {
+      const message = Uint8Array.from({ length: length + 8 }, (_, at) => (at * 31) & 0xff);
+      const out = new Uint8Array(8);
+      writeTag(KEY, message, 0, message, 8, length, out, 0);
+      expect(hex(out)).toBe(hex(sipHash24(MESSAGE.subarray(0, 16), message)));
     },
   );
 
