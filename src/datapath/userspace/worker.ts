@@ -57,7 +57,7 @@ function openIpv6(common: { port: number; pktinfo: boolean; maxDatagramBytes: nu
   try {
     return openUdp({ ...common, family: 6 });
   } catch (error) {
-    if (error instanceof MooringError && error.data.errno === 'EAFNOSUPPORT') return null;
+    if (error instanceof MooringError && error.data.errnoName === 'EAFNOSUPPORT') return null;
     throw error;
   }
 }
