@@ -1,0 +1,333 @@
+import { randomBytes } from 'node:crypto';
+import fc from 'fast-check';
+import type { Redis } from 'ioredis';
+import { assembleCommands } from '../../infra/build/lua.ts';
+import type { Lease, LeaseEvent, Session } from '../../src/protocol/lease.ts';
+import { type Commands, commandConnection, isRefused } from '../../src/registry/connection.ts';
+import { anchorKeys } from '../../src/registry/keys.ts';
+import type { Refusal } from '../../src/registry/refusals.ts';
+import { createStore } from '../../src/registry/store.ts';
+import { silent } from '../integration/registry/real-redis.ts';
+import { LeaseModel, type ModelLease, type Verdict } from './lease-model.ts';
+
+/** The scripts with a clock that the test turns, and perhaps a fault. */
+export function commandsWithTestClock(mutate?: (command: string, lua: string) => string): Commands {
+  const replace = { now: "local now = tonumber(redis.call('GET', 'test:now'))" };
+  return assembleCommands(mutate === undefined ? { replace } : { replace, mutate })
+    .commands as unknown as Commands;
+}
+
+export type Op =
+  | { op: 'grant'; device: number; leaseMs: number; again: number | null }
+  | { op: 'activate'; lease: number }
+  | { op: 'withdraw'; lease: number }
+  | { op: 'extend'; lease: number; device: number | null; leaseMs: number; twice: boolean }
+  | { op: 'free'; lease: number; device: number | null; twice: boolean }
+  | { op: 'attach'; lease: number; key: number }
+  | { op: 'advance'; ms: number }
+  | { op: 'sweep' }
+  | { op: 'claim' };
+
+const anyLease = fc.nat(7);
+const device = fc.nat(3);
+const maybe = fc.option(device, { nil: null, freq: 4 });
+const leaseMs = fc.integer({ min: 1000, max: 40_000 });
+
+export const anyOp: fc.Arbitrary<Op> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      op: fc.constant('grant' as const),
+      device,
+      leaseMs,
+      again: fc.option(fc.nat(9), { nil: null, freq: 2 }),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ op: fc.constant('activate' as const), lease: anyLease }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('withdraw' as const), lease: anyLease }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant('extend' as const),
+      lease: anyLease,
+      device: maybe,
+      leaseMs,
+      twice: fc.boolean(),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('free' as const),
+      lease: anyLease,
+      device: maybe,
+      twice: fc.boolean(),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('attach' as const), lease: anyLease, key: fc.nat(2) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constant('advance' as const), ms: fc.integer({ min: 1, max: 30_000 }) }),
+  },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('sweep' as const) }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('claim' as const) }) },
+);
+
+export interface Layout {
+  readonly sharing: 'whole' | 'shared';
+  readonly prefixes: readonly string[];
+  readonly portBlock: number;
+  readonly capacity: number;
+}
+
+export const LAYOUTS: readonly Layout[] = [
+  { sharing: 'whole', prefixes: ['192.0.2.4/30'], portBlock: 64, capacity: 4 },
+  { sharing: 'whole', prefixes: ['192.0.2.7/32', '2001:db8::2/127'], portBlock: 64, capacity: 3 },
+  { sharing: 'shared', prefixes: ['192.0.2.9/32'], portBlock: 16_384, capacity: 3 },
+  { sharing: 'shared', prefixes: ['192.0.2.8/31'], portBlock: 32_768, capacity: 2 },
+];
+
+const VERDICTS: Readonly<Partial<Record<Refusal, Verdict>>> = {
+  EXHAUSTED: 'exhausted',
+  BAD_BIND: 'bad-bind',
+  WITHDRAWN: 'withdrawn',
+  REQUEST_ENDED: 'ended',
+  NOT_PENDING: 'not-pending',
+  NO_OWNER: 'no-owner',
+};
+const COOLING_MS = 20_000;
+const FOR_EVER_MS = 1e12;
+
+let anchors = 0;
+
+/** Runs operations against scripts and model side by side; throws where they part or an invariant breaks. */
+export async function runAgainstModel(
+  redis: Redis,
+  commands: Commands,
+  layout: Layout,
+  ops: readonly Op[],
+): Promise<void> {
+  anchors += 1;
+  const anchor = `t${anchors}`;
+  const connection = commandConnection(redis, commands);
+  const store = createStore(connection, silent, async () => undefined);
+  const model = new LeaseModel(layout.capacity, COOLING_MS);
+  const requests: { request: string; device: number; id?: string }[] = [];
+  const ids: string[] = [];
+  let epoch = 0n;
+  const setClock = async (nowMs: number) => {
+    model.nowMs = nowMs;
+    await redis.set('test:now', nowMs);
+  };
+  const ask = (command: keyof Commands, ...args: (string | number)[]) =>
+    connection.run(command, anchorKeys(anchor), args);
+  const leaseAt = (at: number): ModelLease | undefined =>
+    ids.length === 0 ? undefined : model.leases.get(ids[at % ids.length]!);
+
+  await setClock(1_700_000_000_000);
+  const declared = await store.declareAnchor({
+    id: anchor,
+    pool: 'p',
+    endpoints: ['198.51.100.1'],
+    coolingMs: COOLING_MS,
+    home: 'r',
+    ...layout,
+  });
+  same('capacity', declared.capacity, layout.capacity);
+  const claim = async () => {
+    const won = await store.claim(anchor, 'r', randomBytes(8).toString('hex'), FOR_EVER_MS);
+    same('epoch after a claim', won.epoch, epoch + 1n);
+    epoch = won.epoch;
+  };
+  await claim();
+
+  for (const op of ops) {
+    switch (op.op) {
+      case 'grant': {
+        const former = op.again === null ? undefined : requests[op.again];
+        const wish = former ?? { request: `q${requests.length}`, device: op.device };
+        if (former === undefined) requests.push(wish);
+        const expected = model.expectGrant(wish.request, `t/${wish.device}`);
+        const known = model.requests.get(wish.request)?.lease;
+        const id = `${anchor}.${randomBytes(16).toString('base64url')}`;
+        const answer = await ask(
+          'grant',
+          ...[wish.request, id, 't', wish.device, key(0), kindOf(layout)],
+          op.leaseMs,
+          ...[requests.length, hex(), hex(), anchor, 'p'],
+        );
+        if (isRefused(answer)) {
+          same(`refusal of grant ${wish.request}`, VERDICTS[answer.refused] ?? answer.refused, expected);
+          model.refused(wish.request, expected);
+          break;
+        }
+        same(`answer to grant ${wish.request}`, 'ok', expected);
+        const lease = JSON.parse((answer as [number, string])[1]) as Lease;
+        if (known !== undefined) {
+          same(`lease of the repeated request ${wish.request}`, lease.id, known);
+          break;
+        }
+        same('lease id', lease.id, id);
+        const wrong = model.granted(wish.request, `t/${wish.device}`, id, resource(lease), op.leaseMs);
+        if (wrong !== undefined) throw new Error(wrong);
+        ids.push(id);
+        break;
+      }
+      case 'activate': {
+        const id = ids[op.lease % Math.max(ids.length, 1)];
+        if (id === undefined) break;
+        const lease = model.leases.get(id);
+        const answer = await ask('activate', id, String(epoch));
+        const usable = lease !== undefined && !model.over(lease);
+        same(`activate ${id}`, isRefused(answer) ? answer.refused : 'ok', usable ? 'ok' : 'WITHDRAWN');
+        if (usable) lease.state = 'active';
+        break;
+      }
+      case 'withdraw': {
+        const lease = leaseAt(op.lease);
+        if (lease === undefined) break;
+        const answer = await ask('withdraw', lease.id);
+        same(`withdraw ${lease.id}`, isRefused(answer), lease.state === 'active');
+        if (lease.state === 'pending') model.end(lease, 'withdrawn');
+        break;
+      }
+      case 'extend': {
+        const id = ids[op.lease % Math.max(ids.length, 1)];
+        if (id === undefined) break;
+        const who = op.device ?? Number(model.leases.get(id)?.device.slice(2) ?? 0);
+        const lease = model.heldBy(id, `t/${who}`);
+        const good = lease?.state === 'active';
+        const request = hex();
+        for (let sending = 0; sending < (op.twice ? 2 : 1); sending += 1) {
+          const answer = await ask('extend', request, id, 't', who, op.leaseMs);
+          same(`extend ${id}`, isRefused(answer) ? answer.refused : 'ok', good ? 'ok' : 'BAD_BIND');
+          if (good && sending === 0) lease.expiresAtMs = model.nowMs + op.leaseMs;
+          if (op.twice) await setClock(model.nowMs + 1);
+        }
+        break;
+      }
+      case 'free': {
+        const id = ids[op.lease % Math.max(ids.length, 1)];
+        if (id === undefined) break;
+        const who = op.device ?? Number(model.leases.get(id)?.device.slice(2) ?? 0);
+        const lease = model.heldBy(id, `t/${who}`);
+        const request = hex();
+        for (let sending = 0; sending < (op.twice ? 2 : 1); sending += 1) {
+          const answer = await ask('free', request, id, 't', who);
+          same(
+            `free ${id}`,
+            isRefused(answer) ? answer.refused : 'ok',
+            lease === undefined ? 'BAD_BIND' : 'ok',
+          );
+        }
+        if (lease !== undefined) model.end(lease, 'ended');
+        break;
+      }
+      case 'attach': {
+        const lease = leaseAt(op.lease);
+        if (lease === undefined) break;
+        const held = model.heldBy(lease.id, lease.device) !== undefined;
+        const answer = await ask('attach', lease.id, 't', lease.device.slice(2), key(op.key), hex(), hex());
+        same(`attach ${lease.id}`, isRefused(answer), !held);
+        break;
+      }
+      case 'advance':
+        await setClock(model.nowMs + op.ms);
+        break;
+      case 'sweep': {
+        const swept = await store.sweep(anchor, epoch, 100);
+        const expected = model.sweep().sort().join();
+        same(
+          'swept',
+          swept.ended
+            .map(({ lease }) => lease.id)
+            .sort()
+            .join(),
+          expected,
+        );
+        break;
+      }
+      case 'claim':
+        await claim();
+        break;
+    }
+    await compare(anchor);
+  }
+  await checkStream(anchor);
+
+  async function compare(id: string): Promise<void> {
+    const { leases, sessions } = await store.snapshot(id);
+    same('leases', list(leases.map(show)), list([...model.leases.values()].map(showModel)));
+    same('each resource once', new Set(leases.map(resource)).size, leases.length);
+    checkSessions(leases, sessions);
+    const [frontier, capacity] = await redis.hmget(anchorKeys(id)[0]!, 'frontier', 'capacity');
+    const resting = await redis.zcard(anchorKeys(id)[6]!);
+    const free = Number(capacity) - Number(frontier);
+    same('free + leased + cooling', free + leases.length + resting, layout.capacity);
+    same('cooling', resting, model.resting.size);
+  }
+
+  function showModel({ id, device, slot, state, expiresAtMs }: ModelLease): string {
+    return `${id} ${device} ${slot} ${state} ${expiresAtMs - model.nowMs}`;
+  }
+
+  async function checkStream(id: string): Promise<void> {
+    const entries = await redis.xrange(anchorKeys(id)[10]!, '-', '+');
+    const live = new Map<string, Lease>();
+    let lastEpoch = 0;
+    entries.forEach(([fence, fields], at) => {
+      const event = JSON.parse(fields[3]!) as LeaseEvent;
+      same('fence and stream id', event.fence, fence);
+      const [of, counter] = fence.split('-').map(Number);
+      same('counter', counter, at + 1);
+      if (of! < lastEpoch) throw new Error(`epoch fell from ${lastEpoch} to ${of}`);
+      lastEpoch = of!;
+      if (!('lease' in event)) return;
+      if (event.type === 'ended') live.delete(event.lease.id);
+      else live.set(event.lease.id, event.lease);
+    });
+    // Whoever only follows the stream knows the same leases as whoever takes a snapshot.
+    same('leases by the stream', list([...live.keys()]), list([...model.leases.keys()]));
+  }
+}
+
+function checkSessions(leases: readonly Lease[], sessions: readonly Session[]): void {
+  const byId = new Map(sessions.map((session) => [session.id, session]));
+  for (const lease of leases) {
+    same(`device of the session of ${lease.id}`, byId.get(lease.session)?.device.id, lease.device.id);
+  }
+  same('a session a device', sessions.length, new Set(leases.map((lease) => lease.device.id)).size);
+  same('session indexes', new Set(sessions.map((session) => session.index)).size, sessions.length);
+}
+
+function show(lease: Lease): string {
+  const { id, device, state, remainingMs } = lease;
+  return `${id} ${device.tenant}/${device.id} ${resource(lease)} ${state} ${remainingMs}`;
+}
+
+function resource({ address, ports, spis }: Lease): string {
+  return `${address} ${ports?.first ?? '-'} ${spis?.first ?? '-'}`;
+}
+
+function kindOf({ sharing }: Layout): string {
+  return sharing === 'whole' ? 'rsa-ip' : 'rsipsec';
+}
+
+function key(number: number): string {
+  return String(number).repeat(43);
+}
+
+function hex(): string {
+  return randomBytes(16).toString('hex');
+}
+
+function list(lines: readonly string[]): string {
+  return [...lines].sort().join('\n');
+}
+
+function same(what: string, is: unknown, expected: unknown): void {
+  if (is !== expected) throw new Error(`${what}: ${is}, the model says ${expected}`);
+}
