@@ -66,7 +66,7 @@ class RelaySession implements RelayRebinding {
   #begunMs: number | null = null;
   #active: SocketAddress | null = null;
   #generation = 0;
-  #keyNumber = 1;
+  #keyNumber: number;
   /** The key number that every message of this incarnation names, until the first rekey. */
   readonly #firstKey: number;
   #senderKey = 0;
@@ -88,12 +88,16 @@ class RelaySession implements RelayRebinding {
     this.#candidates = new Candidates(options.random);
     this.#activeChallenges = new Challenges(options.random);
     const { hint, resumed } = options;
+    const used = options.lastKeyNumber ?? 0;
+    this.#keyNumber = used + 1;
     if (resumed) {
       this.#boots.resume(resumed.deviceBoot, resumed.control);
       this.#active = resumed.active;
       this.#generation = resumed.generation;
       this.#rttMs = resumed.rttMs;
-      this.#keyNumber = resumed.keyNumber + 1;
+      this.#keyNumber = Math.max(resumed.keyNumber, used) + 1;
+      // The wire tells keys apart by two bits, and the former owner's key is still received for a while.
+      if (((this.#keyNumber ^ resumed.keyNumber) & 3) === 0) this.#keyNumber += 1;
       this.#senderKey = resumed.keyNumber;
     } else if (hint) {
       this.#hint = newCandidate(
