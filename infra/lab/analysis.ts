@@ -30,6 +30,8 @@ export interface WindowReport {
   readonly reordered: number;
   /** Longest time without any arrival that touches the window. */
   readonly gapMs: number;
+  /** When that silence ended; the window's end when it did not. */
+  readonly gapEndedMs: number;
   /** Median of the one-way delays; NaN if nothing arrived. */
   readonly delayMs: number;
 }
@@ -52,10 +54,16 @@ export function analyseWindow(trace: DirectionTrace, { fromMs, toMs }: Window): 
   let highest = -1;
   let previousArrivalMs: number | undefined;
   let gapMs = 0;
+  let gapEndedMs = toMs;
+  const silence = (sinceMs: number, untilMs: number) => {
+    if (untilMs - sinceMs <= gapMs) return;
+    gapMs = untilMs - sinceMs;
+    gapEndedMs = untilMs;
+  };
   let lastArrivalMs: number | undefined;
   for (const { sequence, sentMs, receivedMs } of trace.received) {
     if (previousArrivalMs !== undefined && receivedMs >= fromMs && previousArrivalMs <= toMs) {
-      gapMs = Math.max(gapMs, receivedMs - previousArrivalMs);
+      silence(previousArrivalMs, receivedMs);
     }
     previousArrivalMs = receivedMs;
     lastArrivalMs = receivedMs;
@@ -72,7 +80,7 @@ export function analyseWindow(trace: DirectionTrace, { fromMs, toMs }: Window): 
   }
   // Silence that lasts until the end of the window has no arrival to end it.
   if (sent > 0 && (lastArrivalMs === undefined || lastArrivalMs < toMs)) {
-    gapMs = Math.max(gapMs, toMs - Math.max(lastArrivalMs ?? fromMs, fromMs));
+    silence(Math.max(lastArrivalMs ?? fromMs, fromMs), toMs);
   }
   delays.sort((a, b) => a - b);
   return {
@@ -82,6 +90,7 @@ export function analyseWindow(trace: DirectionTrace, { fromMs, toMs }: Window): 
     duplicated,
     reordered,
     gapMs,
+    gapEndedMs,
     delayMs: delays[Math.floor(delays.length / 2)] ?? Number.NaN,
   };
 }
@@ -95,6 +104,7 @@ export function together(a: WindowReport, b: WindowReport): WindowReport {
     duplicated: a.duplicated + b.duplicated,
     reordered: a.reordered + b.reordered,
     gapMs: Math.max(a.gapMs, b.gapMs),
+    gapEndedMs: a.gapMs >= b.gapMs ? a.gapEndedMs : b.gapEndedMs,
     delayMs: Math.max(a.delayMs, b.delayMs),
   };
 }

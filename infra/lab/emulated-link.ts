@@ -2,6 +2,7 @@
 import { type ControlChannel, controlChannel } from './control-channel.ts';
 import type { LinkShape } from './delay-line.ts';
 import type { Lab, Namespace } from './lab.ts';
+import { processorMs } from './lab-process.ts';
 import type { EmulatorCommand, LinkCounters } from './link-emulator.ts';
 import { labProgram } from './node-command.ts';
 
@@ -24,8 +25,8 @@ export interface LinkEmulator {
    * @param seed of the loss; the same seed loses the same frames
    */
   link(ends: readonly [LinkEnd, LinkEnd], shape: LinkShape, seed: number): Promise<EmulatedLink>;
-  /** Process id, to measure its use of the processor. */
-  readonly pid: number;
+  /** Processor time that the emulator has used, in milliseconds. */
+  processorMs(): number;
 }
 
 export async function startLinkEmulator(lab: Lab): Promise<LinkEmulator> {
@@ -37,7 +38,7 @@ export async function startLinkEmulator(lab: Lab): Promise<LinkEmulator> {
   const control: ControlChannel<EmulatorCommand> = controlChannel('link emulator', program.control!);
   let count = 0;
   return {
-    pid: program.pid,
+    processorMs: () => processorMs(program.pid),
     async link(ends, shape, seed) {
       const link = `t${count++}`;
       const taps = [`${link}a`, `${link}b`] as const;

@@ -67,6 +67,9 @@ export function isAlive(identity: ProcessIdentity): boolean {
 
 const recordPath = (id: string) => path.join(STATE_DIRECTORY, `${id}.json`);
 
+/** Whether a lab of this id exists, of whatever process. */
+export const isRecorded = (id: string): boolean => existsSync(recordPath(id));
+
 /** Replaces the record on disk in one step. */
 export function writeRecord(record: LabRecord): void {
   const temporary = `${recordPath(record.id)}.new`;

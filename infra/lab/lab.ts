@@ -28,7 +28,7 @@ import { mkdtempSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { type LabProcess, startProcess } from './lab-process.ts';
-import { destroy, identify, type LabRecord, writeRecord } from './lab-record.ts';
+import { destroy, identify, isRecorded, type LabRecord, writeRecord } from './lab-record.ts';
 
 export type { LabProcess } from './lab-process.ts';
 export { cleanStaleLabs } from './lab-record.ts';
@@ -135,12 +135,20 @@ function execute(argv: readonly string[], input?: string): Promise<{ stdout: str
   });
 }
 
+/** Short, because interface and namespace names carry it. */
+function freshId(): string {
+  for (;;) {
+    const id = `mo${randomBytes(2).toString('hex')}`;
+    if (!isRecorded(id)) return id;
+  }
+}
+
 /** @throws Error if not run as root */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
   if (process.getuid?.() !== 0) {
     throw new Error('a lab makes network namespaces: run it as root (user id 0)');
   }
-  const id = `mo${randomBytes(2).toString('hex')}`;
+  const id = freshId();
   const directory = mkdtempSync(path.join(os.tmpdir(), `${id}-${options.name ?? 'lab'}-`));
   const record: LabRecord = { id, owner: identify(process.pid), directory, namespaces: [], processes: [] };
   const keepFiles = options.keepFiles ?? false;
