@@ -18,6 +18,7 @@ interface Outstanding {
   readonly frame: RequestFrame;
   readonly resend: boolean;
   sent: boolean;
+  postponed: boolean;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: unknown) => void;
   readonly cancelTimeout: () => void;
@@ -72,6 +73,7 @@ export class RequestBook {
         frame: { ...params, type, id } as unknown as RequestFrame,
         resend: options.resend ?? true,
         sent: send !== null,
+        postponed: false,
         resolve: resolve as (result: unknown) => void,
         reject,
         cancelTimeout,
@@ -108,6 +110,14 @@ export class RequestBook {
     } catch (error) {
       entry.reject(error);
     }
+    return true;
+  }
+
+  /** Keeps a refused request for the next socket; false when it had that chance already. */
+  postpone(id: number): boolean {
+    const entry = this.#outstanding.get(id);
+    if (entry === undefined || entry.postponed) return false;
+    entry.postponed = true;
     return true;
   }
 

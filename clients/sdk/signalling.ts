@@ -3,7 +3,7 @@ import type { EndReason } from '../../src/protocol/lease.ts';
 import type { SealingKey } from '../../src/protocol/relay-plane.ts';
 import type { RequestName, ResultOf } from '../../src/protocol/signalling.ts';
 import { Connection, type Credentials, disconnected, type Loss } from './connection.ts';
-import type { AnyServerFrame } from './frames.ts';
+import { type AnyServerFrame, errorFromServer } from './frames.ts';
 import { type BackOff, backOffMs } from './reconnect.ts';
 import { type ParamsOf, RequestBook, type RequestOptions } from './request-book.ts';
 import { systemTimers, type Timers } from './timers.ts';
@@ -51,6 +51,7 @@ export interface SignallingClient {
   close(): void;
 }
 
+const TOKEN_EXPIRED = 'ERR_MOORING_TOKEN_EXPIRED';
 /** A socket that lived this long was a success: the next failure starts the back-off afresh. */
 const STABLE_AFTER_MS = 10_000;
 
@@ -96,7 +97,15 @@ export function createSignallingClient(options: SignallingOptions): SignallingCl
         book.answer(frame.id, { result: frame.result });
         return;
       case 'error':
-        if (frame.id !== null) book.answer(frame.id, { error: frame.error });
+        if (frame.id === null) return;
+        if (frame.error.code === TOKEN_EXPIRED && book.postpone(frame.id)) {
+          // The socket stays good for what needs no token, but only another hello brings a new one.
+          freshToken = true;
+          connection.close();
+          reconnect(errorFromServer(frame.error), 0);
+          return;
+        }
+        book.answer(frame.id, { error: frame.error });
         return;
       case 'ended':
         emit({ type: 'ended', lease: frame.lease, reason: frame.reason });

@@ -1,0 +1,356 @@
+import { readFileSync } from 'node:fs';
+import WebSocket from 'ws';
+import { readSysctl } from '../../src/linux/sysctl.ts';
+import { MooringError } from '../../src/protocol/errors.ts';
+import type { EndReason } from '../../src/protocol/lease.ts';
+import type { Log } from '../../src/telemetry/log.ts';
+import { createDevice, type Device, type DeviceEvent, type HeldLease } from '../sdk/device.ts';
+import type { WebSocketLike } from '../sdk/web-socket.ts';
+import { ChangeLog } from './change-log.ts';
+import type { LaptopConfig } from './config.ts';
+import { type ControlRequest, serveControl } from './control-socket.ts';
+import { type AccessLink, matchesGlob } from './link-choice.ts';
+import { watchAccessLinks } from './link-watch.ts';
+import { linuxSystem } from './linux-system.ts';
+import { planNetwork } from './network-plan.ts';
+import { obtainLease } from './obtain-lease.ts';
+import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
+import type { AgentStatus, Move } from './status.ts';
+import { createTokenClient } from './token.ts';
+import { runTunnel, type TunnelRun } from './tunnel-run.ts';
+
+export const CONTROL_SOCKET = 'agent.sock';
+
+export interface AgentOptions {
+  readonly log: Log;
+  /** Called when the state, the link in use or the lease changed. */
+  readonly onStatus?: (status: AgentStatus) => void;
+}
+
+export interface Agent {
+  /** Resolves when packets flow for the first time; rejects when the agent ends before. */
+  readonly ready: Promise<void>;
+  /** Resolves when the agent has stopped and the machine is as it was; rejects with why it gave up. */
+  readonly done: Promise<void>;
+  status(): Promise<AgentStatus>;
+  /** Prefers a link from now on; null: chooses by the configuration again. Resolves when the relay sends there. */
+  use(link: string | null): Promise<Move | null>;
+  /** Takes all changes to the machine back. The lease stays, to be resumed, unless `free`. */
+  stop(options?: { readonly free?: boolean }): Promise<void>;
+}
+
+/**
+ * Runs the device's agent: leases, carries the lease's packets, moves when the network under it changes.
+ * Resolves when it has begun. Throws ERR_MOORING_CONFIG, ERR_MOORING_STATE, ERR_MOORING_ALREADY_RUNNING.
+ */
+export async function runAgent(config: LaptopConfig, options: AgentOptions): Promise<Agent> {
+  const agent = new RunningAgent(config, options);
+  await agent.begin();
+  return agent;
+}
+
+/** Takes back what an agent that is gone has changed on this machine. */
+export async function restoreMachine(config: LaptopConfig): Promise<number> {
+  const changes = new ChangeLog(new StateDir(config.stateDir), linuxSystem());
+  const count = changes.made.length;
+  await changes.restore();
+  return count;
+}
+
+class RunningAgent implements Agent {
+  readonly ready: Promise<void>;
+  readonly done: Promise<void>;
+  readonly #config: LaptopConfig;
+  readonly #log: Log;
+  readonly #onStatus: (status: AgentStatus) => void;
+  readonly #state: StateDir;
+  readonly #changes: ChangeLog;
+  #device: Device | null = null;
+  #held: HeldLease | null = null;
+  #mtu = 0;
+  #run: TunnelRun | null = null;
+  #links: readonly AccessLink[] = [];
+  #stopWatching: () => void = () => {};
+  #control: { close(): Promise<void> } | null = null;
+  #lastError: string | null = null;
+  #stopping: Promise<void> | null = null;
+  #isReady!: () => void;
+  #isDone!: () => void;
+  #hasFailed!: (error: unknown) => void;
+
+  constructor(config: LaptopConfig, options: AgentOptions) {
+    this.#config = config;
+    this.#log = options.log;
+    this.#onStatus = options.onStatus ?? (() => {});
+    this.#state = new StateDir(config.stateDir);
+    this.#changes = new ChangeLog(this.#state, linuxSystem());
+    this.done = new Promise((resolve, reject) => {
+      this.#isDone = resolve;
+      this.#hasFailed = reject;
+    });
+    this.ready = new Promise((resolve, reject) => {
+      this.#isReady = resolve;
+      this.done.then(
+        () => reject(new MooringError('ERR_MOORING_CLOSED', 'the agent was stopped before packets flowed')),
+        reject,
+      );
+    });
+    // Whoever does not ask for these promises is told by status and log.
+    this.ready.catch(() => {});
+    this.done.catch(() => {});
+  }
+
+  async begin(): Promise<void> {
+    const { signalling, issuer, stateDir } = this.#config;
+    this.#control = await serveControl(this.#state.file(CONTROL_SOCKET), (request) => this.#obey(request));
+    try {
+      const key = await deviceKey(this.#state);
+      const tokens = createTokenClient(issuer, key);
+      const ca = signalling.caFile === undefined ? undefined : readCa(signalling.caFile);
+      this.#device = await createDevice({
+        url: signalling.url,
+        connect: (url, subprotocol) =>
+          new WebSocket(url, subprotocol, {
+            ...(ca === undefined ? {} : { ca }),
+            perMessageDeflate: false,
+            maxPayload: 65_536,
+            handshakeTimeout: 8_000,
+          }) as WebSocketLike,
+        credentials: (fresh) => tokens.credentials(fresh),
+        onEvent: (event) => this.#deviceEvent(event),
+      });
+      this.#log.info({ device: key.thumbprint, stateDir }, 'agent started');
+      this.#stopWatching = await watchAccessLinks({
+        isAccess: (name) =>
+          name !== this.#config.tun &&
+          name !== this.#config.behind &&
+          this.#config.interfaces.some((glob) => matchesGlob(glob, name)),
+        needsDefaultRoute: this.#config.interfaces.every((glob) => glob === '*'),
+        onChange: (links) => this.#linksChanged(links),
+        log: this.#log,
+      });
+    } catch (error) {
+      this.#device?.close();
+      await this.#control.close();
+      throw error;
+    }
+    void this.#carry();
+  }
+
+  /** Lease, then carry it; an end of the lease begins it again. */
+  async #carry(): Promise<void> {
+    try {
+      const device = this.#device!;
+      const held = await obtainLease(device, this.#config, this.#state, this.#log);
+      if (this.#stopping !== null) return;
+      const { lease, tunnel } = held;
+      this.#held = held;
+      this.#mtu = Math.min(this.#config.mtu ?? tunnel.mtu, tunnel.mtu);
+      this.#log.info(
+        { lease: lease.id, address: lease.address, ports: lease.ports, spis: lease.spis },
+        'lease held',
+      );
+      const endpoints = tunnel.endpoints.map(({ address }) => address);
+      const plan = planNetwork(
+        this.#config,
+        { address: lease.address, mtu: this.#mtu, endpoints },
+        readSysctl,
+      );
+      await this.#changes.become(plan);
+      if (this.#stopping !== null) return;
+      this.#run = runTunnel({
+        held,
+        tun: this.#config.tun,
+        mtu: this.#mtu,
+        interfaces: this.#config.interfaces,
+        log: this.#log,
+        onChange: () => this.#changed(),
+      });
+      this.#run.mover.update(this.#links);
+    } catch (error) {
+      await this.#giveUp(error);
+    }
+  }
+
+  #linksChanged(links: readonly AccessLink[]): void {
+    this.#links = links;
+    this.#log.debug({ links: links.map(({ id }) => id) }, 'access links');
+    this.#run?.mover.update(links);
+    this.#device?.networkChanged();
+  }
+
+  #deviceEvent(event: DeviceEvent): void {
+    switch (event.type) {
+      case 'connected':
+        this.#lastError = null;
+        this.#log.info('signalling connected');
+        break;
+      case 'disconnected':
+        this.#lastError = event.error.message;
+        this.#log.warn(
+          { error: event.error.message, code: event.error.code, retryInMs: Math.round(event.retryInMs) },
+          'signalling lost',
+        );
+        break;
+      case 'refused':
+        this.#lastError = event.error.message;
+        this.#log.error(describe(event.error), 'signalling refuses this device');
+        // The session key is the authority to rebind: what is leased goes on until the lease ends.
+        if (this.#run === null) void this.#giveUp(event.error);
+        break;
+      case 'extended':
+        this.#log.debug({ lease: event.lease.id, remainingMs: event.lease.remainingMs }, 'lease extended');
+        break;
+      case 'extension-failed':
+        this.#lastError = event.error.message;
+        this.#log.warn({ lease: event.lease.id, ...describe(event.error) }, 'lease not extended');
+        break;
+      case 'ended':
+        if (event.lease === this.#held?.lease.id) void this.#leaseEnded(event.reason);
+        break;
+      default:
+        event satisfies never;
+    }
+    this.#changed();
+  }
+
+  async #leaseEnded(reason: EndReason): Promise<void> {
+    this.#log.warn({ lease: this.#held?.lease.id, reason }, 'the lease has ended: asking for a new one');
+    const run = this.#run;
+    this.#run = null;
+    this.#held = null;
+    writeHeldLease(this.#state, null);
+    await run?.stop();
+    if (this.#stopping === null) await this.#carry();
+  }
+
+  #changed(): void {
+    if (this.#run?.mover.state === 'bound') this.#isReady();
+    void this.status().then((status) => this.#onStatus(status));
+  }
+
+  async #giveUp(error: unknown): Promise<void> {
+    if (this.#stopping !== null) return;
+    this.#log.error(describe(error), 'giving up');
+    await this.stop({}, error);
+  }
+
+  use(link: string | null): Promise<Move | null> {
+    if (this.#run === null) {
+      return Promise.reject(
+        new MooringError('ERR_MOORING_NO_LEASE', 'there is no lease to move yet; see `status`', {
+          temporary: true,
+        }),
+      );
+    }
+    return this.#run.mover.use(link);
+  }
+
+  async #obey(request: ControlRequest): Promise<unknown> {
+    switch (request.command) {
+      case 'status':
+        return this.status();
+      case 'use':
+        return this.use(request.link);
+      case 'down':
+        // Answered when everything is back; the socket closes behind the answer.
+        await this.#down(request.free).finally(() => setImmediate(() => void this.stop()));
+        return {};
+      default:
+        return request satisfies never;
+    }
+  }
+
+  async status(): Promise<AgentStatus> {
+    const run = this.#run;
+    const worker = (await run?.status()) ?? null;
+    const session = worker?.session ?? null;
+    const mover = run?.mover;
+    return {
+      state: this.#stopping !== null ? 'stopped' : (mover?.state ?? 'starting'),
+      lease: this.#held?.lease ?? null,
+      tunnel:
+        this.#held === null
+          ? null
+          : {
+              interface: this.#config.tun,
+              mtu: this.#mtu,
+              endpoints: this.#held.tunnel.endpoints.map(({ address, port }) => `${address}|${port}`),
+              index: this.#held.tunnel.index,
+            },
+      path:
+        session?.bound == null
+          ? null
+          : {
+              link: session.bound,
+              observed: session.observed?.key ?? null,
+              generation: session.generation,
+              rttMs: session.rttMs,
+            },
+      epoch: session === null ? null : String(session.epoch),
+      keyNumber: session?.keyNumber ?? null,
+      links: mover?.links ?? this.#links,
+      wanted: mover?.wanted ?? null,
+      signalling: { connected: this.#device?.connected ?? false, lastError: this.#lastError },
+      counters: session?.counters ?? {},
+      sendErrors: worker?.sendErrors ?? {},
+      moves: mover?.moves ?? [],
+    };
+  }
+
+  async stop(options: { readonly free?: boolean } = {}, because?: unknown): Promise<void> {
+    let fault = because;
+    try {
+      await this.#down(options.free ?? false);
+    } catch (error) {
+      this.#log.error(describe(error), 'the machine is not quite as it was');
+      fault ??= error;
+    }
+    await this.#control?.close();
+    if (fault === undefined) this.#isDone();
+    else this.#hasFailed(fault);
+  }
+
+  /** Everything but the control socket. Throws ERR_MOORING_RESTORE. */
+  #down(free: boolean): Promise<void> {
+    this.#stopping ??= this.#takeDown(free);
+    return this.#stopping;
+  }
+
+  async #takeDown(free: boolean): Promise<void> {
+    this.#stopWatching();
+    if (free && this.#held !== null) {
+      await this.#held.free().then(
+        () => writeHeldLease(this.#state, null),
+        (error: unknown) =>
+          this.#log.warn(describe(error), 'the lease was not given back; it ends by itself'),
+      );
+    }
+    this.#device?.close();
+    await this.#run?.stop();
+    await this.#changes.restore();
+    this.#log.info('stopped; the machine is as it was');
+  }
+}
+
+/** What a log line or a terminal needs of an error; never a secret. */
+function describe(error: unknown): Record<string, unknown> {
+  if (!(error instanceof MooringError)) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+  return { error: error.message, code: error.code, rsip: error.rsip, name: error.data.name };
+}
+
+function readCa(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new MooringError(
+      'ERR_MOORING_CONFIG',
+      `signalling.caFile: ${file} cannot be read; name a PEM file`,
+      {
+        cause,
+      },
+    );
+  }
+}

@@ -1,0 +1,116 @@
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { checked } from '../../src/protocol/checked.ts';
+import { MooringError } from '../../src/protocol/errors.ts';
+import type { StateDir } from './state-dir.ts';
+import { identityOf, type System, SystemChange } from './system-change.ts';
+
+const FILE = 'changes.jsonl';
+const checkChange = checked(SystemChange);
+
+/**
+ * What the agent has changed on this machine: each change is on the disk before it is made, so that whoever
+ * comes after a crash can take back exactly these.
+ */
+export class ChangeLog {
+  readonly #state: StateDir;
+  readonly #system: System;
+  #made: SystemChange[];
+
+  constructor(state: StateDir, system: System) {
+    this.#state = state;
+    this.#system = system;
+    this.#made = read(state);
+  }
+
+  /** Changes on record, in the order in which they were made. */
+  get made(): readonly SystemChange[] {
+    return this.#made;
+  }
+
+  /**
+   * Brings the machine from what is on record to `plan`: takes back what the plan does not have, makes what
+   * is missing, makes sure of the rest. Throws ERR_MOORING_CONFLICT when an object of the plan is there and
+   * is not ours; what was made until then stays on record.
+   */
+  async become(plan: readonly SystemChange[]): Promise<void> {
+    const planned = new Set(plan.map(identityOf));
+    await this.#takeBack(this.#made.filter((change) => !planned.has(identityOf(change))));
+    const ours = new Map(this.#made.map((change) => [identityOf(change), change]));
+    for (const change of plan) {
+      const made = ours.get(identityOf(change));
+      if (made?.kind === 'sysctl') {
+        await this.#system.make(made);
+        continue;
+      }
+      if (change.kind === 'sysctl' && change.before === change.value) continue;
+      if (made === undefined) {
+        if (change.kind !== 'sysctl' && (await this.#system.exists(change))) {
+          throw new MooringError(
+            'ERR_MOORING_CONFLICT',
+            `${identityOf(change)} exists already and is not the agent's; remove it, or choose another name or table in the configuration`,
+          );
+        }
+        this.#append(change);
+      }
+      await this.#system.make(change);
+    }
+  }
+
+  /** Takes back everything, last first. Throws ERR_MOORING_RESTORE when something stays; that stays on record. */
+  async restore(): Promise<void> {
+    await this.#takeBack(this.#made);
+  }
+
+  async #takeBack(changes: readonly SystemChange[]): Promise<void> {
+    const failed: string[] = [];
+    for (const change of changes.toReversed()) {
+      try {
+        await this.#system.unmake(change);
+        this.#made = this.#made.filter((other) => other !== change);
+      } catch (error) {
+        failed.push(`${identityOf(change)}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+    if (changes.length > 0) this.#rewrite();
+    if (failed.length > 0) {
+      throw new MooringError(
+        'ERR_MOORING_RESTORE',
+        `not taken back: ${failed.join('; ')}; run \`restore\` again as root, or remove them by hand`,
+      );
+    }
+  }
+
+  #append(change: SystemChange): void {
+    const fd = openSync(this.#state.file(FILE), 'a', 0o600);
+    try {
+      writeSync(fd, `${JSON.stringify(change)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    this.#made.push(change);
+  }
+
+  #rewrite(): void {
+    if (this.#made.length === 0) this.#state.remove(FILE);
+    else this.#state.write(FILE, this.#made.map((change) => `${JSON.stringify(change)}\n`).join(''));
+  }
+}
+
+/** A last line that is cut short was not finished, so its change was not begun. */
+function read(state: StateDir): SystemChange[] {
+  const file = state.file(FILE);
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
+  return lines.map((line, i) => {
+    try {
+      return checkChange(JSON.parse(line));
+    } catch (cause) {
+      throw new MooringError(
+        'ERR_MOORING_STATE',
+        `${file}: line ${i + 1} is not a change; mend or remove it, then run \`restore\``,
+        { cause },
+      );
+    }
+  });
+}

@@ -1,0 +1,122 @@
+#!/usr/bin/env node
+import { realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { MooringError } from '../../src/protocol/errors.ts';
+import { createLog } from '../../src/telemetry/log.ts';
+import { CONTROL_SOCKET, restoreMachine, runAgent } from './agent.ts';
+import { loadLaptopConfig } from './config.ts';
+import { askAgent } from './control-socket.ts';
+import type { AgentStatus } from './status.ts';
+
+const USAGE = `mooring: the device's agent
+
+  mooring up --config FILE             lease, and carry the lease's packets, until SIGINT or SIGTERM
+  mooring device-status --config FILE [--json]
+                                       what the running agent does
+  mooring use LINK --config FILE       prefer this interface now, by make-before-break; "auto" ends that
+  mooring down --config FILE [--free]  stop the running agent; --free gives the lease back
+  mooring restore --config FILE        take back what an agent that crashed has changed on this machine
+`;
+
+/** Runs one of the agent's commands with the arguments behind it. Throws what is to be shown to the user. */
+export async function runDeviceCommand(command: string, argv: readonly string[]): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      config: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      free: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  const print = (text: string): void => {
+    process.stdout.write(`${text}\n`);
+  };
+  if (values.help) return print(USAGE);
+  if (values.config === undefined) throw usage('--config is missing; name the configuration file');
+  const config = loadLaptopConfig(values.config);
+  const socket = join(config.stateDir, CONTROL_SOCKET);
+  switch (command) {
+    case 'up': {
+      const agent = await runAgent(config, { log: createLog(config.logLevel, 'mooring-device') });
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+        process.once(signal, () => void agent.stop());
+      }
+      await agent.done;
+      return;
+    }
+    case 'status': {
+      const status = (await askAgent(socket, { command: 'status' })) as AgentStatus;
+      return print(values.json ? JSON.stringify(status) : summary(status));
+    }
+    case 'use': {
+      const [link] = positionals;
+      if (link === undefined) throw usage('write: mooring use LINK --config FILE');
+      const move = await askAgent(socket, { command: 'use', link: link === 'auto' ? null : link });
+      return print(JSON.stringify(move));
+    }
+    case 'down':
+      await askAgent(socket, { command: 'down', free: values.free });
+      return;
+    case 'restore': {
+      if (await isRunning(socket)) {
+        throw new MooringError(
+          'ERR_MOORING_ALREADY_RUNNING',
+          `${socket}: the agent runs; stop it with \`down\`, which takes its changes back too`,
+        );
+      }
+      return print(`taken back: ${await restoreMachine(config)} changes`);
+    }
+    default:
+      throw usage(`there is no command ${JSON.stringify(command)}`);
+  }
+}
+
+async function isRunning(socket: string): Promise<boolean> {
+  try {
+    await askAgent(socket, { command: 'status' });
+    return true;
+  } catch (error) {
+    return !(error instanceof MooringError && error.code === 'ERR_MOORING_NOT_RUNNING');
+  }
+}
+
+function summary(status: AgentStatus): string {
+  const { lease, path } = status;
+  const last = status.moves.at(-1);
+  const lines = [
+    `state       ${status.state}`,
+    lease === null
+      ? 'lease       none'
+      : `lease       ${lease.address}${lease.ports === null ? '' : `, ports ${lease.ports.first}–${lease.ports.first + lease.ports.count - 1}`}${lease.spis === null ? '' : `, SPIs ${lease.spis.first}–${lease.spis.first + lease.spis.count - 1}`} (${lease.kind}, ${lease.id})`,
+    path === null
+      ? 'path        none'
+      : `path        ${path.link}, seen as ${path.observed ?? 'unknown'}, round trip ${path.rttMs.toFixed(1)} ms, generation ${path.generation}`,
+    `links       ${status.links.map(({ id }) => id).join(', ') || 'none'}`,
+    `signalling  ${status.signalling.connected ? 'connected' : `not connected${status.signalling.lastError === null ? '' : `: ${status.signalling.lastError}`}`}`,
+  ];
+  if (last !== undefined) {
+    const took = last.bound === null ? 'not confirmed yet' : `took ${last.bound.tookMs.toFixed(0)} ms`;
+    lines.push(`last move   ${last.from ?? '(start)'} → ${last.to}, ${took}`);
+  }
+  return lines.join('\n');
+}
+
+function usage(fault: string): MooringError {
+  return new MooringError('ERR_MOORING_USAGE', `${fault}\n\n${USAGE}`);
+}
+
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const [command = 'help', ...rest] = process.argv.slice(2);
+  runDeviceCommand(command, rest).catch((error: unknown) => {
+    const text =
+      error instanceof MooringError
+        ? `${error.message} [${error.code}]`
+        : String((error as Error)?.stack ?? error);
+    process.stderr.write(`mooring: ${text}\n`);
+    process.exit(error instanceof MooringError && error.code === 'ERR_MOORING_USAGE' ? 2 : 1);
+  });
+}

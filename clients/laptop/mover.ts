@@ -1,0 +1,290 @@
+import { type SocketAddress, socketAddress } from '../../src/protocol/address.ts';
+import { MooringError } from '../../src/protocol/errors.ts';
+import type { Log } from '../../src/telemetry/log.ts';
+import type { OldPath } from '../../src/tunnel/wire.ts';
+import type { DeviceSessionEvent } from '../sdk/session.ts';
+import type { Timers } from '../sdk/timers.ts';
+import { type AccessLink, chooseLink } from './link-choice.ts';
+import type { ToPacketWorker, TunnelLink } from './packet-messages.ts';
+import type { Move } from './status.ts';
+
+/** A link that stays unanswered this long is left for another one. */
+const UNANSWERED_MS = 3_000;
+/** And not tried again for this long while there is another one. */
+const AVOID_MS = 30_000;
+const MOVES_KEPT = 64;
+
+export interface MoverOptions {
+  /** Globs in order of preference. */
+  readonly order: readonly string[];
+  readonly endpoints: readonly SocketAddress[];
+  readonly post: (message: ToPacketWorker) => void;
+  readonly timers: Timers;
+  readonly wallMs: () => number;
+  readonly log: Log;
+  /** The link in use, or its state, changed. */
+  readonly onChange: () => void;
+}
+
+/** Decides which link carries the tunnel, and tells the packet worker. */
+export class Mover {
+  readonly #options: MoverOptions;
+  #links: readonly AccessLink[] = [];
+  #current: AccessLink | null = null;
+  /** What the relay last confirmed. */
+  #bound: string | null = null;
+  #wanted: string | null = null;
+  /** Links that the packet worker has a socket on, with their interface index. */
+  readonly #used = new Map<string, number>();
+  readonly #avoided = new Set<string>();
+  readonly #cancels = new Set<() => void>();
+  #cancelUnanswered: () => void = () => {};
+  #moves: Move[] = [];
+  readonly #waiters = new Map<string, Set<(move: Move) => void>>();
+
+  constructor(options: MoverOptions) {
+    this.#options = options;
+  }
+
+  get links(): readonly AccessLink[] {
+    return this.#links;
+  }
+
+  get wanted(): string | null {
+    return this.#wanted;
+  }
+
+  get moves(): readonly Move[] {
+    return this.#moves;
+  }
+
+  get state(): 'binding' | 'bound' | 'offline' {
+    if (this.#current === null) return 'offline';
+    return this.#bound === this.#current.id ? 'bound' : 'binding';
+  }
+
+  /** The access links as they are now. */
+  update(links: readonly AccessLink[]): void {
+    this.#links = links.filter((link) => this.#endpointFor(link) !== null);
+    for (const id of this.#avoided) {
+      if (!this.#links.some((link) => link.id === id)) this.#avoided.delete(id);
+    }
+    const served = this.#bound;
+    this.#forgetGone();
+    const before = this.#current;
+    this.#decide();
+    // The path that still served us went while the new one was being proven: that is worth telling.
+    const lostIt = served !== null && this.#bound === null && before !== null && served !== before.id;
+    if (lostIt && this.#current?.id === before.id) {
+      this.#options.post({ op: 'use', link: this.#tunnelLink(before), oldPath: 'dead' });
+    }
+  }
+
+  /** Prefers a link from now on (null: none); resolves when the relay sends there. */
+  use(link: string | null): Promise<Move | null> {
+    if (link !== null && !this.#links.some(({ id }) => id === link)) {
+      const names = this.#links.map(({ id }) => id).join(', ') || 'none';
+      return Promise.reject(
+        new MooringError(
+          'ERR_MOORING_NO_LINK',
+          `${link} has no address and default route now; usable: ${names}`,
+        ),
+      );
+    }
+    this.#wanted = link;
+    if (link !== null) this.#avoided.delete(link);
+    const inUse = this.#current?.id === link && this.#bound === link;
+    if (link === null || inUse) {
+      this.#decide();
+      return Promise.resolve(this.#moves.at(-1) ?? null);
+    }
+    return new Promise((resolve, reject) => {
+      const waiters = this.#waiters.get(link) ?? new Set();
+      this.#waiters.set(link, waiters);
+      const arrived = (move: Move): void => {
+        cancel();
+        resolve(move);
+      };
+      const cancel = this.#later(15_000, () => {
+        waiters.delete(arrived);
+        reject(
+          new MooringError('ERR_MOORING_TIMEOUT', `the relay did not answer over ${link} within 15 s`, {
+            temporary: true,
+          }),
+        );
+      });
+      waiters.add(arrived);
+      this.#decide();
+    });
+  }
+
+  /** What the session reports. */
+  sessionEvent(event: DeviceSessionEvent): void {
+    const { log } = this.#options;
+    switch (event.type) {
+      case 'bound': {
+        const { link, generation, tookMs, rttMs, observed } = event;
+        this.#bound = link;
+        if (link === this.#current?.id) this.#cancelUnanswered();
+        this.#confirm({ generation, tookMs, rttMs, observed: observed?.key ?? null }, link);
+        log.info({ link, generation, tookMs, rttMs, observed: observed?.key }, 'bound');
+        break;
+      }
+      case 'lost':
+        this.#bound = null;
+        log.warn({ link: this.#current?.id, reason: event.reason }, 'the relay does not reach us: rebinding');
+        this.#watchForAnswer();
+        break;
+      case 'notice':
+        log.warn({ rsip: event.code }, 'the relay refuses something');
+        break;
+      case 'keys':
+        log.info({ epoch: String(event.epoch), keyNumber: event.keyNumber }, 'new keys');
+        break;
+      default:
+        event satisfies never;
+    }
+    this.#options.onChange();
+  }
+
+  /** The packet worker could not open a socket on it. */
+  linkFailed(link: string, message: string): void {
+    this.#options.log.warn({ link, error: message }, 'cannot use this link');
+    if (this.#current?.id === link) this.#current = null;
+    this.#avoid(link);
+    this.#decide();
+  }
+
+  /** The packet worker began anew, without links. */
+  restarted(): void {
+    this.#current = null;
+    this.#bound = null;
+    this.#used.clear();
+    this.#decide();
+  }
+
+  close(): void {
+    this.#cancelUnanswered();
+    for (const cancel of [...this.#cancels]) cancel();
+    this.#cancels.clear();
+  }
+
+  #decide(): void {
+    const { post, order, log, onChange } = this.#options;
+    const former = this.#current;
+    const now = former === null ? null : (this.#links.find(({ id }) => id === former.id) ?? null);
+    const alive = now !== null && former !== null && sameNetwork(now, former);
+    const choice = chooseLink(this.#links, {
+      order,
+      wanted: this.#wanted,
+      avoided: this.#avoided,
+      current: former?.id ?? null,
+    });
+    if (alive && choice?.id === former?.id) return;
+    if (choice === null) {
+      this.#current = null;
+      this.#cancelUnanswered();
+      if (former !== null) log.warn({ link: former.id }, 'no access network left');
+      onChange();
+      return;
+    }
+    // Without a former link in this life, the relay may still send to where we were before: nobody knows.
+    const oldPath: OldPath =
+      former === null ? (this.#moves.length === 0 ? 'unknown' : 'dead') : alive ? 'alive' : 'dead';
+    this.#current = choice;
+    if (choice.id === former?.id) this.#bound = null;
+    this.#moves = [
+      ...this.#moves.slice(1 - MOVES_KEPT),
+      { atMs: this.#options.wallMs(), from: former?.id ?? null, to: choice.id, oldPath, bound: null },
+    ];
+    log.info({ from: former?.id ?? null, to: choice.id, oldPath }, 'moving');
+    this.#used.set(choice.id, choice.ifindex);
+    post({ op: 'use', link: this.#tunnelLink(choice), oldPath });
+    this.#watchForAnswer();
+    onChange();
+  }
+
+  #forgetGone(): void {
+    for (const [id, ifindex] of this.#used) {
+      if (this.#links.some((link) => link.id === id && link.ifindex === ifindex)) continue;
+      this.#used.delete(id);
+      this.#options.post({ op: 'link-gone', id });
+      if (this.#bound === id) this.#bound = null;
+    }
+  }
+
+  #confirm(bound: NonNullable<Move['bound']>, link: string): void {
+    const last = this.#moves.at(-1);
+    if (last === undefined || last.to !== link) return;
+    // A NAT that changed its port rebinds without a move of ours: the newest word counts.
+    const move = { ...last, bound: last.bound ?? bound };
+    this.#moves = [...this.#moves.slice(0, -1), move];
+    for (const arrived of this.#waiters.get(link) ?? []) arrived(move);
+    this.#waiters.delete(link);
+  }
+
+  #watchForAnswer(): void {
+    this.#cancelUnanswered();
+    const link = this.#current?.id;
+    if (link === undefined) return;
+    this.#cancelUnanswered = this.#later(UNANSWERED_MS, () => {
+      if (this.#current?.id !== link || this.#bound === link) return;
+      this.#avoid(link);
+      this.#decide();
+      // Alone, it is tried for as long as it is there.
+      if (this.#current?.id === link) this.#watchForAnswer();
+    });
+  }
+
+  #avoid(link: string): void {
+    if (this.#avoided.has(link)) return;
+    this.#avoided.add(link);
+    this.#later(AVOID_MS, () => {
+      this.#avoided.delete(link);
+      this.#decide();
+    });
+  }
+
+  #later(delayMs: number, run: () => void): () => void {
+    const cancel = this.#options.timers.after(delayMs, () => {
+      this.#cancels.delete(cancel);
+      run();
+    });
+    this.#cancels.add(cancel);
+    return () => {
+      this.#cancels.delete(cancel);
+      cancel();
+    };
+  }
+
+  #endpointFor(link: AccessLink): SocketAddress | null {
+    const families = new Set(link.addresses.map((address) => (address.includes(':') ? 6 : 4)));
+    return this.#options.endpoints.find(({ address }) => families.has(address.includes(':') ? 6 : 4)) ?? null;
+  }
+
+  #tunnelLink(link: AccessLink): TunnelLink {
+    const endpoint = this.#endpointFor(link);
+    if (endpoint === null) throw new Error(`${link.id} has no address of the tunnel's family`);
+    return { id: link.id, ifindex: link.ifindex, endpoint };
+  }
+}
+
+/** The address that a link's tunnel socket sends from, as far as can be told from its addresses. */
+export function believedAddress(
+  link: AccessLink,
+  endpoint: SocketAddress,
+  port: number,
+): SocketAddress | null {
+  const v6 = endpoint.address.includes(':');
+  const address = link.addresses.find((candidate) => candidate.includes(':') === v6);
+  return address === undefined ? null : socketAddress(address, port);
+}
+
+function sameNetwork(one: AccessLink, other: AccessLink): boolean {
+  return (
+    one.ifindex === other.ifindex &&
+    one.addresses.length > 0 &&
+    // A second address that comes or goes beside the first one does not end the path.
+    one.addresses[0] === other.addresses[0]
+  );
+}

@@ -1,0 +1,52 @@
+import type { Lease } from '../../src/protocol/lease.ts';
+import type { AccessLink } from './link-choice.ts';
+
+/** One rebind, complete when the relay sends to the new link. */
+export interface Move {
+  /** Milliseconds since the Unix epoch, when the move began. */
+  readonly atMs: number;
+  readonly from: string | null;
+  readonly to: string;
+  readonly oldPath: 'alive' | 'dead' | 'unknown';
+  /** Null until the relay has accepted it. */
+  readonly bound: {
+    readonly generation: number;
+    readonly tookMs: number;
+    readonly rttMs: number;
+    readonly observed: string | null;
+  } | null;
+}
+
+/** What `status --json` prints. Holds no secret. */
+export interface AgentStatus {
+  /**
+   * `starting`: no lease yet. `binding`: the relay does not send to us yet, or not any more. `bound`: packets flow.
+   * `offline`: no access network. `stopped`.
+   */
+  readonly state: 'starting' | 'binding' | 'bound' | 'offline' | 'stopped';
+  readonly lease: Lease | null;
+  readonly tunnel: {
+    readonly interface: string;
+    readonly mtu: number;
+    readonly endpoints: readonly string[];
+    readonly index: number;
+  } | null;
+  readonly path: {
+    readonly link: string;
+    /** Our address as the relay sees it, `address|port`. */
+    readonly observed: string | null;
+    readonly generation: number;
+    readonly rttMs: number;
+  } | null;
+  /** Of the anchor, decimal. */
+  readonly epoch: string | null;
+  readonly keyNumber: number | null;
+  readonly links: readonly AccessLink[];
+  /** What `use` asked for. */
+  readonly wanted: string | null;
+  readonly signalling: { readonly connected: boolean; readonly lastError: string | null };
+  readonly counters: Readonly<Record<string, number>>;
+  readonly sendErrors: Readonly<Record<string, number>>;
+  /** The latest, oldest first. */
+  readonly moves: readonly Move[];
+}
