@@ -147,6 +147,10 @@ export class DataSender implements DataHeader {
 interface ReceivingKey {
   readonly key: SipKey;
   readonly keyNumber: number;
+  /** Rises with every key installed. */
+  readonly order: number;
+  /** Infinity while it is in force. */
+  untilMs: number;
   /** By lane; a lane that never received has no window yet. */
   readonly windows: [ReplayWindow | null, ReplayWindow | null];
 }
@@ -154,11 +158,14 @@ interface ReceivingKey {
 /** Replay windows of one key at rest, by lane. */
 export type LaneWindows = readonly WindowState[];
 
+/** Mask of the bits of a key number that are its phase. */
+const PHASES = DATA.phaseMask >> DATA.phaseShift;
+
 const EMPTY_WINDOW: WindowState = { highest: 0, bitmap: '' };
 
 /**
- * One end's receiving of DATA: the key in force and, for a while, the one before it, each with a replay
- * window per lane. Nothing changes until a tag verified.
+ * One end's receiving of DATA: the key in force and, each for a while, those before it, with a replay window
+ * per key and lane. Nothing changes until a tag verified.
  */
 export class DataReceiver {
   /** Of the datagram that `open` accepted last: the number of its key. */
@@ -171,9 +178,10 @@ export class DataReceiver {
    */
   fresh = false;
 
+  readonly #byPhase: (ReceivingKey | null)[] = [null, null, null, null];
   #current: ReceivingKey | null = null;
-  #previous: ReceivingKey | null = null;
-  #previousUntilMs = 0;
+  /** Order of the newest key that the sender was seen to use. */
+  #newestUsed = 0;
 
   /** The number of the key in force; null before the first. */
   get currentKeyNumber(): number | null {
@@ -182,8 +190,8 @@ export class DataReceiver {
 
   /**
    * Puts a key in force. The one before it is received until `previousUntilMs` on the clock that `open` is
-   * given; not at all when both have the same phase, because the wire could not tell them apart. Installing
-   * the key number in force again changes nothing, so a repeated sync cannot empty a replay window.
+   * given. An older key of the same phase ends at once, because the wire could not tell them apart. Installing
+   * the key in force again changes nothing, so a repeated sync cannot empty a replay window.
    */
   install(
     key: SipKey,
@@ -192,18 +200,19 @@ export class DataReceiver {
   ): void {
     const current = this.#current;
     if (current !== null && current.keyNumber === keyNumber && sameKey(current.key, key)) return;
+    if (current !== null) current.untilMs = options.previousUntilMs ?? 0;
     const [slow, fast] = options.windows ?? [];
-    const samePhase = current !== null && phaseOf(current.keyNumber) === phaseOf(keyNumber);
-    this.#previous = samePhase ? null : current;
-    this.#previousUntilMs = options.previousUntilMs ?? 0;
     this.#current = {
       key,
       keyNumber,
+      order: (current?.order ?? 0) + 1,
+      untilMs: Number.POSITIVE_INFINITY,
       windows: [
         slow === undefined ? null : ReplayWindow.import(slow),
         fast === undefined ? null : ReplayWindow.import(fast),
       ],
     };
+    this.#byPhase[keyNumber & PHASES] = this.#current;
   }
 
   /**
@@ -213,7 +222,7 @@ export class DataReceiver {
   open(buffer: Uint8Array, at: number, length: number, nowMs: number): number {
     if (length < DATA.inner) return DATA_REFUSED.tooShort;
     const first = buffer[at]!;
-    const receiving = this.#byPhase((first & DATA.phaseMask) >> DATA.phaseShift, nowMs);
+    const receiving = this.#living((first & DATA.phaseMask) >> DATA.phaseShift, nowMs);
     if (receiving === null) return DATA_REFUSED.unknownPhase;
     const lane = (first & DATA.laneBit) === 0 ? 0 : 1;
     const sequence = sequenceOf(buffer, at);
@@ -222,10 +231,10 @@ export class DataReceiver {
     const innerAt = openData(receiving.key, buffer, at, length);
     if (innerAt < 0) return innerAt;
 
-    const superseded = receiving === this.#previous && hasReceived(this.#current);
-    this.fresh = !superseded && (window === null || sequence > window.highest);
+    this.fresh = receiving.order >= this.#newestUsed && (window === null || sequence > window.highest);
     this.keyNumber = receiving.keyNumber;
     this.sequence = sequence;
+    if (receiving.order > this.#newestUsed) this.#newestUsed = receiving.order;
     if (window === null) {
       const opened = new ReplayWindow();
       opened.commit(sequence);
@@ -238,32 +247,17 @@ export class DataReceiver {
 
   /** The replay windows of a key that is still received, for another process to go on with; else null. */
   windows(keyNumber: number): LaneWindows | null {
-    const receiving =
-      this.#current?.keyNumber === keyNumber
-        ? this.#current
-        : this.#previous?.keyNumber === keyNumber
-          ? this.#previous
-          : null;
-    return receiving === null ? null : receiving.windows.map((window) => window?.export() ?? EMPTY_WINDOW);
+    const receiving = this.#byPhase[keyNumber & PHASES];
+    if (receiving?.keyNumber !== keyNumber) return null;
+    return receiving.windows.map((window) => window?.export() ?? EMPTY_WINDOW);
   }
 
-  #byPhase(phase: number, nowMs: number): ReceivingKey | null {
-    const current = this.#current;
-    if (current !== null && phaseOf(current.keyNumber) === phase) return current;
-    const previous = this.#previous;
-    if (previous === null || phaseOf(previous.keyNumber) !== phase) return null;
-    if (nowMs < this.#previousUntilMs) return previous;
-    this.#previous = null;
+  #living(phase: number, nowMs: number): ReceivingKey | null {
+    const receiving = this.#byPhase[phase] ?? null;
+    if (receiving === null || nowMs < receiving.untilMs) return receiving;
+    this.#byPhase[phase] = null;
     return null;
   }
-}
-
-function hasReceived(receiving: ReceivingKey | null): boolean {
-  return receiving !== null && (receiving.windows[0] !== null || receiving.windows[1] !== null);
-}
-
-function phaseOf(keyNumber: number): number {
-  return keyNumber & (DATA.phaseMask >> DATA.phaseShift);
 }
 
 function sameKey(one: SipKey, other: SipKey): boolean {

@@ -163,6 +163,16 @@ describe('a new key', () => {
     expect(open(receiver, sealed(senderOf()))).toBe(DATA_REFUSED.replayed);
   });
 
+  test('after another one leaves both former ones their own time', () => {
+    const receiver = receiverOf();
+    receiver.install(NEW_KEY, 7, { previousUntilMs: NOW + 10_000 });
+    receiver.install(OLD_KEY, 8, { previousUntilMs: NOW + 15_000 });
+    expect(open(receiver, sealed(senderOf()), NOW + 9_999)).toBe(16);
+    expect(open(receiver, sealed(senderOf()), NOW + 10_000)).toBe(DATA_REFUSED.unknownPhase);
+    expect(open(receiver, sealed(senderOf(NEW_KEY, 7)), NOW + 14_999)).toBe(16);
+    expect(open(receiver, sealed(senderOf(OLD_KEY, 8)), NOW + 99_999)).toBe(16);
+  });
+
   test('of the same phase ends the previous one at once', () => {
     const receiver = receiverOf();
     receiver.install(NEW_KEY, 10, { previousUntilMs: NOW + 10_000 });
