@@ -268,7 +268,7 @@ async function startAgent(
   lab: Lab,
   device: Device,
   mooring: Fleet['mooring'],
-  config: { readonly stateDir: string },
+  config: { readonly stateDir: string } & Readonly<Record<string, unknown>>,
 ): Promise<Agent> {
   const configFile = writeConfig(lab, `${device.label}-agent`, config);
   const start = () =>

@@ -1,0 +1,14 @@
+#!/usr/bin/env node
+// Sets the machine up if it must be, then plays the demo.
+import { spawn } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { setup } from './setup.mjs';
+
+const top = join(dirname(fileURLToPath(import.meta.url)), '..');
+setup();
+const demo = spawn(process.execPath, [join(top, 'dist/infra/demo/main.js'), ...process.argv.slice(2)], {
+  stdio: 'inherit',
+});
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => demo.kill(signal));
+demo.on('exit', (code, signal) => process.exit(code ?? (signal === null ? 1 : 128)));

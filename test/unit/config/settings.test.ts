@@ -1,0 +1,113 @@
+import { describe, expect, it } from 'vitest';
+import { loadSettings, parseSettings } from '../../../src/config/load.ts';
+
+const relay = 'relay: {id: r1, interface: pub0}';
+const pool = (anchors: string, more = '') =>
+  `${relay}\npools: [{name: p, sharing: whole, ${more} anchors: [${anchors}]}]`;
+const anchor = (id: string, endpoint: string, prefix: string) =>
+  `{id: ${id}, home: r1, endpoints: ['${endpoint}'], prefixes: ['${prefix}']}`;
+
+describe('a configuration', () => {
+  it('gets every default that its schema promises', () => {
+    const settings = parseSettings(pool(anchor('a1', '198.51.100.9', '198.51.100.16/28')));
+    expect(settings.dataDir).toBe('/var/lib/mooring');
+    expect(settings.relay).toMatchObject({
+      tun: 'mooring0',
+      port: 4556,
+      ownershipMs: 10_000,
+      announce: 'neighbour',
+    });
+    expect(settings.pools[0]).toMatchObject({ portBlock: 1024, spiBlock: 256, coolingMs: 120_000 });
+    expect(settings.pools[0]?.leaseMs).toEqual({ default: 3_600_000, max: 86_400_000 });
+  });
+
+  // Each row: what is wrong, the text, and the words that name field, value and remedy.
+  const wrong: [string, string, RegExp][] = [
+    ['has no role', '{}', /relay is missing; configure `relay`, `signalling` or both/],
+    ['lacks a required setting', 'relay: {id: r1}', /relay\.interface is missing; add it/],
+    ['has an unknown setting', `${relay}\ncolour: red`, /colour is unknown; remove it, or correct its name/],
+    ['has an unknown inner setting', 'relay: {id: r1, interface: pub0, speed: 9}', /relay\.speed is unknown/],
+    [
+      'has a value of another type',
+      'relay: {id: r1, interface: pub0, port: many}',
+      /relay\.port is "many"; it must be integer/,
+    ],
+    [
+      'has a value out of range',
+      'relay: {id: r1, interface: pub0, port: 70000}',
+      /relay\.port is 70000; it must be <= 65535/,
+    ],
+    [
+      'has a word that is not one of the choices',
+      `${relay}\nlogLevel: loud`,
+      /logLevel is "loud"; use one of "trace", "debug"/,
+    ],
+    ['is not YAML', 'relay: [', /is not YAML: .*mend the line/],
+    ['uses YAML references to grow', 'a: &a [1]\nb: [*a, *a]', /is not YAML/],
+    [
+      'has a port block that is no power of two',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'portBlock: 1000,'),
+      /pools\.0\.portBlock is 1000; use a power of two/,
+    ],
+    [
+      'leases its tunnel endpoint',
+      pool(anchor('a1', '198.51.100.3', '198.51.100.0/28')),
+      /endpoints\.0 is 198\.51\.100\.3; a tunnel endpoint is never leased/,
+    ],
+    [
+      'gives two anchors one id',
+      pool(
+        `${anchor('a1', '192.0.2.1', '198.51.100.0/28')}, ${anchor('a1', '192.0.2.2', '198.51.101.0/28')}`,
+      ),
+      /anchors\.1\.id is a1; give every anchor an id of its own/,
+    ],
+    [
+      'gives two anchors one address',
+      pool(
+        `${anchor('a1', '192.0.2.1', '198.51.100.0/28')}, ${anchor('a2', '192.0.2.2', '198.51.100.4/32')}`,
+      ),
+      /prefixes\.0 is 198\.51\.100\.4\/32; it overlaps pools\.0\.anchors\.0\.prefixes\.0/,
+    ],
+    [
+      'gives two anchors one endpoint',
+      pool(
+        `${anchor('a1', '192.0.2.1', '198.51.100.0/28')}, ${anchor('a2', '192.0.2.1', '198.51.101.0/28')}`,
+      ),
+      /endpoints\.0 is 192\.0\.2\.1; give every anchor a tunnel endpoint of its own/,
+    ],
+    [
+      'has host bits in a prefix',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.1/28')),
+      /prefixes\.0: "198\.51\.100\.1\/28" is not valid; clear the bits behind the prefix length/,
+    ],
+    [
+      'has a prefix that is none',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/40')),
+      /use a prefix length from 0 to 32/,
+    ],
+    [
+      'has an address in an odd spelling',
+      pool(anchor('a1', '192.0.2.1', '0300.1/28')),
+      /write an IPv4 address as four decimal numbers/,
+    ],
+    [
+      'has a default lease longer than the longest',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'leaseMs: {default: 5000, max: 4000},'),
+      /leaseMs\.default is 5000; use at most leaseMs\.max \(4000\)/,
+    ],
+    [
+      'cools for less than two minutes',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'coolingMs: 1000,'),
+      /coolingMs is 1000/,
+    ],
+  ];
+  it.each(wrong)('that %s is refused, naming field, value and remedy', (_what, text, words) => {
+    expect(() => parseSettings(text, 'mooring.yaml')).toThrow(words);
+  });
+
+  it('that cannot be read names the file', () => {
+    expect(() => loadSettings('/nonexistent/mooring.yaml')).toThrow(
+      /\/nonexistent\/mooring\.yaml: cannot be read/,
+    );
+  });
+});
