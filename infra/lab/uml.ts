@@ -200,7 +200,7 @@ class Console {
   async #execute(command: string, timeoutMs: number): Promise<string> {
     const token = `MOORING-END-${++this.#count}`;
     const from = this.#output().length;
-    this.#kernel.stdin.write(`{ ${command}\n} 2>&1; echo; echo "${token}=$?"\n`);
+    this.#kernel.stdin.write(`{ ${command}\n} 2>&1; status=$?; echo; echo "${token}=$status"\n`);
     const match = await this.waitFor(new RegExp(`^${token}=(\\d+)$`, 'm'), from, timeoutMs, `run ${command}`);
     const output = this.#output()
       .slice(from, from + match.index)
