@@ -2,7 +2,7 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_460739f53f03',
+    name: 'mooring_abandon_774757dacd44',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -29,13 +29,10 @@ local function whole(number)
 return string.format('%.0f', number)
 end
 local stored = redis.call('HGET', INTENTS, ARGV[1])
-if stored then
-local intent = cjson.decode(stored)
-if intent.attempt == ARGV[2] and intent.lease == '' then
+if stored and cjson.decode(stored).attempt == ARGV[2] then
 redis.call('HDEL', INTENTS, ARGV[1])
 redis.call('HDEL', OPEN, ARGV[1])
 redis.call('ZREM', AGES, ARGV[1])
-end
 end
 return 'OK'`,
   },
@@ -563,7 +560,7 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_55d3d4d798a4',
+    name: 'mooring_confirm_51179de6e1b9',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -595,9 +592,9 @@ local intent = cjson.decode(stored)
 if intent.attempt == ARGV[2] then
 intent.lease = ARGV[3]
 redis.call('HSET', INTENTS, ARGV[1], cjson.encode(intent))
-end
-end
 redis.call('HDEL', OPEN, ARGV[1])
+end
+end
 redis.call('HSET', HELD, ARGV[3], ARGV[4])
 redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
@@ -1775,7 +1772,7 @@ end
 return answer`,
   },
   intend: {
-    name: 'mooring_intend_998a1a14a13b',
+    name: 'mooring_intend_a146d562e026',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1814,9 +1811,10 @@ end
 local stored = redis.call('HGET', INTENTS, request)
 if stored then
 local intent = cjson.decode(stored)
-if intent.attempt == ARGV[6] and intent.lease == '' then
+if intent.attempt == ARGV[6] then
 intent.anchor = ARGV[3]
 intent.attempt = ARGV[4]
+intent.lease = ''
 return write(intent)
 end
 return stored

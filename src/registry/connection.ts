@@ -47,7 +47,8 @@ export function connectRedis(where: string, log: Logger, name: string): Redis {
     // Without it a command lost with its socket would never settle.
     commandTimeout: COMMAND_TIMEOUT_MS,
     connectTimeout: 5000,
-    maxRetriesPerRequest: 1,
+    // A command waits for the connection as long as commandTimeout allows.
+    maxRetriesPerRequest: null,
     enableAutoPipelining: false,
     retryStrategy: (attempt) => Math.min(50 * attempt, 1000),
     // A primary that became a replica answers READONLY: find the new one. The command is not resent here.
@@ -62,6 +63,7 @@ export function commandConnection(redis: Redis, commands: Commands = COMMANDS): 
   for (const { name, keys, lua } of Object.values(commands)) {
     redis.defineCommand(name, { numberOfKeys: keys, lua });
   }
+  const again = resender(redis);
   const scripts = redis as unknown as Record<string, (...args: Argument[]) => Promise<Answer>>;
   return {
     redis,
@@ -76,21 +78,51 @@ export function commandConnection(redis: Redis, commands: Commands = COMMANDS): 
   };
 }
 
-async function again<T>(send: () => Promise<T>): Promise<T> {
-  for (let sending = 1; ; sending += 1) {
-    try {
-      return await send();
-    } catch (cause) {
-      if (!isLost(cause)) throw cause;
-      if (sending >= SENDINGS) {
-        throw new MooringError(
-          'ERR_MOORING_REGISTRY_UNAVAILABLE',
-          `the registry did not answer (${cause.message}); it is tried again, check that Redis runs and is reachable`,
-          { temporary: true, retryAfterMs: 1000, cause },
-        );
+/** Sends until there is an answer: again at once when the connection that would bring it is gone. */
+function resender(redis: Redis): <T>(send: () => Promise<T>) => Promise<T> {
+  const waiting = new Set<(cause: Error) => void>();
+  let ready = redis.status === 'ready';
+  redis.on('ready', () => {
+    ready = true;
+  });
+  redis.on('close', () => {
+    // Only what was sent is lost; what still waits for a connection goes out with the next one.
+    if (!ready) return;
+    ready = false;
+    for (const lose of [...waiting]) lose(new Error('Connection is closed.'));
+  });
+
+  const once = <T>(send: () => Promise<T>) =>
+    new Promise<T>((resolve, reject) => {
+      const lose = (cause: Error) => {
+        waiting.delete(lose);
+        reject(cause);
+      };
+      waiting.add(lose);
+      send().then((answer) => {
+        waiting.delete(lose);
+        resolve(answer);
+      }, lose);
+    });
+
+  return async (send) => {
+    for (let sending = 1; ; sending += 1) {
+      try {
+        return await once(send);
+      } catch (cause) {
+        if (!isLost(cause)) throw cause;
+        if (sending >= SENDINGS) throw unavailable(cause);
       }
     }
-  }
+  };
+}
+
+function unavailable(cause: Error): MooringError {
+  return new MooringError(
+    'ERR_MOORING_REGISTRY_UNAVAILABLE',
+    `the registry did not answer (${cause.message}); check that Redis runs and is reachable, and try again`,
+    { temporary: true, retryAfterMs: 1000, cause },
+  );
 }
 
 /** No answer, or one that says "not here, not now": sending again is right. */

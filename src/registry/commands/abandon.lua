@@ -8,12 +8,9 @@
 ]]
 --- @include "device"
 local stored = redis.call('HGET', INTENTS, ARGV[1])
-if stored then
-  local intent = cjson.decode(stored)
-  if intent.attempt == ARGV[2] and intent.lease == '' then
-    redis.call('HDEL', INTENTS, ARGV[1])
-    redis.call('HDEL', OPEN, ARGV[1])
-    redis.call('ZREM', AGES, ARGV[1])
-  end
+if stored and cjson.decode(stored).attempt == ARGV[2] then
+  redis.call('HDEL', INTENTS, ARGV[1])
+  redis.call('HDEL', OPEN, ARGV[1])
+  redis.call('ZREM', AGES, ARGV[1])
 end
 return 'OK'

@@ -13,9 +13,9 @@ if stored then
   if intent.attempt == ARGV[2] then
     intent.lease = ARGV[3]
     redis.call('HSET', INTENTS, ARGV[1], cjson.encode(intent))
+    redis.call('HDEL', OPEN, ARGV[1])
   end
 end
-redis.call('HDEL', OPEN, ARGV[1])
 redis.call('HSET', HELD, ARGV[3], ARGV[4])
 redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'

@@ -20,13 +20,15 @@ local function write(intent)
   return json
 end
 
--- 1. Idempotency: the intent stands, unless this is the word that its attempt failed.
+-- 1. Idempotency: the intent stands, unless this is the word that its attempt failed. The anchor remembers a
+--    failure for ever, so no lease of that attempt lives or will.
 local stored = redis.call('HGET', INTENTS, request)
 if stored then
   local intent = cjson.decode(stored)
-  if intent.attempt == ARGV[6] and intent.lease == '' then
+  if intent.attempt == ARGV[6] then
     intent.anchor = ARGV[3]
     intent.attempt = ARGV[4]
+    intent.lease = ''
     return write(intent)
   end
   return stored
