@@ -2,6 +2,7 @@ import { socketAddress } from '../../protocol/address.ts';
 import { badInput } from '../../protocol/errors.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
 import type { RelayRebindingState } from '../../rebinding/relay-io.ts';
+import type { DataKeyName } from '../../tunnel/keys.ts';
 import type { RelaySession } from './session.ts';
 
 /** A session's state as another relay continues it; null when no device proved itself yet. Keys are named, not sent. */
@@ -27,19 +28,39 @@ export function exportSession(session: RelaySession): SessionState | null {
   };
 }
 
-/** What the rebinding state machine goes on with. Throws ERR_MOORING_BAD_INPUT for an address that is none. */
-export function resumedState(state: SessionState): RelayRebindingState {
-  const { active, generation, rttMs, control, deviceBoot } = state;
-  if (!/^[0-9a-f]{16}$/.test(deviceBoot))
-    throw badInput('deviceBoot', deviceBoot, 'use 16 hexadecimal digits');
+/** What a session goes on with: the state of its rebinds, and the name of the DATA key in use. */
+export interface Resumed {
+  readonly rebinding: RelayRebindingState;
+  readonly key: DataKeyName;
+}
+
+/** Reads a session's state. Throws ERR_MOORING_BAD_INPUT naming the field that has not its form. */
+export function readState(state: SessionState): Resumed {
+  const { active, generation, rttMs, control, data } = state;
+  const deviceBoot = boot('deviceBoot', state.deviceBoot);
+  const { keyNumber } = data;
+  if (!/^[0-9]{1,20}$/.test(data.epoch)) throw badInput('data.epoch', data.epoch, 'use a decimal number');
   return {
-    active: active === null ? null : socketAddress(active.address, active.port, 'active'),
-    generation,
-    deviceBoot: BigInt(`0x${deviceBoot}`),
-    keyNumber: state.data.keyNumber,
-    rttMs,
-    control,
+    rebinding: {
+      active: active === null ? null : socketAddress(active.address, active.port, 'active'),
+      generation,
+      deviceBoot,
+      keyNumber,
+      rttMs,
+      control,
+    },
+    key: {
+      epoch: BigInt(data.epoch),
+      relayBoot: boot('data.relayBoot', data.relayBoot),
+      deviceBoot,
+      keyNumber,
+    },
   };
+}
+
+function boot(field: string, text: string): bigint {
+  if (!/^[0-9a-f]{16}$/.test(text)) throw badInput(field, text, 'use 16 hexadecimal digits');
+  return BigInt(`0x${text}`);
 }
 
 function hex64(value: bigint): string {

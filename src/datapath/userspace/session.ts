@@ -15,7 +15,7 @@ import { TokenBucket } from './bucket.ts';
 import { ControlFilter } from './control-filter.ts';
 import type { Counters } from './counters.ts';
 import type { Due, DueQueue } from './due-queue.ts';
-import { exportSession, resumedState } from './hand-over.ts';
+import { exportSession, readState } from './hand-over.ts';
 import { type HoldBudget, HoldQueue } from './hold.ts';
 
 /** How long DATA under the keys before the newest is still received. */
@@ -123,26 +123,20 @@ export class RelaySession implements Due {
 
   /** Goes on where another relay stopped: path, windows and sequence numbers continue, under the old keys at first. */
   resume(state: SessionState, nowMs: number): void {
-    const { data } = state;
-    const name: DataKeyName = {
-      epoch: BigInt(data.epoch),
-      relayBoot: BigInt(`0x${data.relayBoot}`),
-      deviceBoot: BigInt(`0x${state.deviceBoot}`),
-      keyNumber: data.keyNumber,
-    };
-    const resumed = resumedState(state);
-    this.receiver.install(this.#key('to-relay', name), data.keyNumber, { windows: data.windows });
-    this.sending = this.#sending(name, data.nextSequence);
+    const { nextSequence, windows } = state.data;
+    const { rebinding, key } = readState(state);
+    this.receiver.install(this.#key('to-relay', key), key.keyNumber, { windows });
+    this.sending = this.#sending(key, nextSequence);
     this.#waiting.clear();
     this.rebinding = createRelayRebinding({
       epoch: this.anchor.epoch,
       relayBoot: this.#host.relayBoot,
       random: this.#host.random,
       lastKeyNumber: this.#host.used.keyNumber,
-      resumed,
+      resumed: rebinding,
     });
     this.#queueing = null;
-    this.#take(resumed.active);
+    this.#take(rebinding.active);
     this.#host.due.schedule(this, nowMs);
   }
 

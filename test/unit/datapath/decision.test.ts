@@ -371,7 +371,7 @@ describe('the tables', () => {
   });
 
   it('tell thousands of IPv6 addresses apart', () => {
-    for (let i = 1; i <= 4096; i += 1) {
+    for (let i = 1; i <= 1024; i += 1) {
       tables.put(
         lease({ kind: 'rsa-ip', address: `2001:db8:1::${i.toString(16)}` }),
         i % 2 ? 'ann' : 'bob',
@@ -379,7 +379,7 @@ describe('the tables', () => {
         0,
       );
     }
-    for (let i = 1; i <= 4096; i += 1) {
+    for (let i = 1; i <= 1024; i += 1) {
       expect(down(ip(PEER6, `2001:db8:1::${i.toString(16)}`, 17, udp(1, 2)))).toBe(i % 2 ? 'ann' : 'bob');
     }
     for (const held of [...tables.leases()]) tables.remove(held.id);
