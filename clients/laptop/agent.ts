@@ -50,10 +50,10 @@ export async function runAgent(config: LaptopConfig, options: AgentOptions): Pro
 }
 
 /** Takes back what an agent that is gone has changed on this machine. */
-export async function restoreMachine(config: LaptopConfig): Promise<number> {
-  const changes = new ChangeLog(new StateDir(config.stateDir), linuxSystem());
+export function restoreMachine(config: LaptopConfig): number {
+  const changes = new ChangeLog(new StateDir(config.stateDir), linuxSystem);
   const count = changes.made.length;
-  await changes.restore();
+  changes.restore();
   return count;
 }
 
@@ -83,7 +83,7 @@ class RunningAgent implements Agent {
     this.#log = options.log;
     this.#onStatus = options.onStatus ?? (() => {});
     this.#state = new StateDir(config.stateDir);
-    this.#changes = new ChangeLog(this.#state, linuxSystem());
+    this.#changes = new ChangeLog(this.#state, linuxSystem);
     this.done = new Promise((resolve, reject) => {
       this.#isDone = resolve;
       this.#hasFailed = reject;
@@ -120,7 +120,7 @@ class RunningAgent implements Agent {
         onEvent: (event) => this.#deviceEvent(event),
       });
       this.#log.info({ device: key.thumbprint, stateDir }, 'agent started');
-      this.#stopWatching = await watchAccessLinks({
+      this.#stopWatching = watchAccessLinks({
         isAccess: (name) =>
           name !== this.#config.tun &&
           name !== this.#config.behind &&
@@ -156,7 +156,7 @@ class RunningAgent implements Agent {
         { address: lease.address, mtu: this.#mtu, endpoints },
         readSysctl,
       );
-      await this.#changes.become(plan);
+      this.#changes.become(plan);
       if (this.#stopping !== null) return;
       this.#run = runTunnel({
         held,
@@ -328,7 +328,7 @@ class RunningAgent implements Agent {
     }
     this.#device?.close();
     await this.#run?.stop();
-    await this.#changes.restore();
+    this.#changes.restore();
     this.#log.info('stopped; the machine is as it was');
   }
 }

@@ -32,19 +32,19 @@ export class ChangeLog {
    * is missing, makes sure of the rest. Throws ERR_MOORING_CONFLICT when an object of the plan is there and
    * is not ours; what was made until then stays on record.
    */
-  async become(plan: readonly SystemChange[]): Promise<void> {
+  become(plan: readonly SystemChange[]): void {
     const planned = new Set(plan.map(identityOf));
-    await this.#takeBack(this.#made.filter((change) => !planned.has(identityOf(change))));
+    this.#takeBack(this.#made.filter((change) => !planned.has(identityOf(change))));
     const ours = new Map(this.#made.map((change) => [identityOf(change), change]));
     for (const change of plan) {
       const made = ours.get(identityOf(change));
       if (made?.kind === 'sysctl') {
-        await this.#system.make(made);
+        this.#system.make(made);
         continue;
       }
       if (change.kind === 'sysctl' && change.before === change.value) continue;
       if (made === undefined) {
-        if (change.kind !== 'sysctl' && (await this.#system.exists(change))) {
+        if (change.kind !== 'sysctl' && this.#system.exists(change)) {
           throw new MooringError(
             'ERR_MOORING_CONFLICT',
             `${identityOf(change)} exists already and is not the agent's; remove it, or choose another name or table in the configuration`,
@@ -52,20 +52,20 @@ export class ChangeLog {
         }
         this.#append(change);
       }
-      await this.#system.make(change);
+      this.#system.make(change);
     }
   }
 
   /** Takes back everything, last first. Throws ERR_MOORING_RESTORE when something stays; that stays on record. */
-  async restore(): Promise<void> {
-    await this.#takeBack(this.#made);
+  restore(): void {
+    this.#takeBack(this.#made);
   }
 
-  async #takeBack(changes: readonly SystemChange[]): Promise<void> {
+  #takeBack(changes: readonly SystemChange[]): void {
     const failed: string[] = [];
     for (const change of changes.toReversed()) {
       try {
-        await this.#system.unmake(change);
+        this.#system.unmake(change);
         this.#made = this.#made.filter((other) => other !== change);
       } catch (error) {
         failed.push(`${identityOf(change)}: ${error instanceof Error ? error.message : String(error)}`);

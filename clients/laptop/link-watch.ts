@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
+import { type LinkState, watchLinks } from '../../src/linux/link-monitor.ts';
+import { MAIN_TABLE } from '../../src/linux/routes.ts';
 import type { Log } from '../../src/telemetry/log.ts';
-import { ipJson } from './ip-command.ts';
 import type { AccessLink } from './link-choice.ts';
 
 export interface LinkWatchOptions {
@@ -8,110 +8,50 @@ export interface LinkWatchOptions {
   readonly isAccess: (name: string) => boolean;
   /** Take only interfaces with a default route. */
   readonly needsDefaultRoute: boolean;
-  /** Called with the links that can carry a tunnel now, at the start and after each change. */
+  /** Called with the links that can carry a tunnel now, at the start and after each change of them. */
   readonly onChange: (links: readonly AccessLink[]) => void;
   readonly log: Log;
 }
 
-const RESTART_AFTER_MS = 1_000;
 /** The metric of a link that no default route leads over. */
 const NO_ROUTE_METRIC = 0xffff_ffff;
 
-/** Watches the machine's interfaces, addresses and routes. Returns how to stop. */
-export async function watchAccessLinks(options: LinkWatchOptions): Promise<() => void> {
-  let stopped = false;
-  let reading = false;
-  let again = false;
+/** Watches the machine's interfaces, addresses and default routes. Returns how to stop. */
+export function watchAccessLinks(options: LinkWatchOptions): () => void {
   let last = '';
-
-  const look = async (): Promise<void> => {
-    if (reading) {
-      again = true;
-      return;
-    }
-    reading = true;
-    do {
-      again = false;
-      try {
-        const links = await readAccessLinks(options);
-        const text = JSON.stringify(links);
-        if (stopped) return;
-        if (text !== last) {
-          last = text;
-          options.onChange(links);
-        }
-      } catch (error) {
-        options.log.warn({ error: (error as Error).message }, 'cannot read the interfaces now');
-      }
-    } while (again);
-    reading = false;
-  };
-
-  let monitor = startMonitor();
-  function startMonitor() {
-    const child = spawn('ip', ['-o', 'monitor', 'link', 'address', 'route'], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    });
-    child.stdout.on('data', () => void look());
-    child.on('error', (error) => options.log.error({ error: error.message }, 'cannot watch the interfaces'));
-    child.on('close', () => {
-      if (stopped) return;
-      setTimeout(() => {
-        if (stopped) return;
-        monitor = startMonitor();
-        void look();
-      }, RESTART_AFTER_MS);
-    });
-    return child;
-  }
-
-  await look();
-  return () => {
-    stopped = true;
-    monitor.kill();
-  };
+  const watch = watchLinks(
+    ({ links }) => {
+      const usable = links.flatMap((link) => accessLink(link, options));
+      const text = JSON.stringify(usable);
+      if (text === last) return;
+      last = text;
+      options.onChange(usable);
+    },
+    (error) => options.log.warn({ error: (error as Error).message }, 'cannot read the interfaces now'),
+  );
+  return () => watch.close();
 }
 
-interface ShownInterface {
-  readonly ifindex: number;
-  readonly ifname: string;
-  readonly flags: readonly string[];
-  readonly addr_info: readonly {
-    readonly local: string;
-    readonly scope: string;
-    readonly tentative?: boolean;
-  }[];
-}
-
-interface ShownRoute {
-  readonly dst: string;
-  readonly dev?: string;
-  readonly metric?: number;
-  readonly flags?: readonly string[];
-}
-
-async function readAccessLinks(
+/** The link as one or no access link: it needs a signal and an address that others can answer to. */
+export function accessLink(
+  {
+    name,
+    ifindex,
+    up,
+    carrier,
+    loopback,
+    addresses,
+    gateways,
+  }: Omit<LinkState, 'operstate' | 'mtu' | 'kind'>,
   options: Pick<LinkWatchOptions, 'isAccess' | 'needsDefaultRoute'>,
-): Promise<readonly AccessLink[]> {
-  const [interfaces, v4, v6] = await Promise.all([
-    ipJson<ShownInterface>('address', 'show'),
-    ipJson<ShownRoute>('-4', 'route', 'show', 'default'),
-    ipJson<ShownRoute>('-6', 'route', 'show', 'default'),
-  ]);
-  const metrics = new Map<string, number>();
-  for (const { dev, metric, flags } of [...v4, ...v6]) {
-    if (dev === undefined || flags?.includes('linkdown')) continue;
-    metrics.set(dev, Math.min(metrics.get(dev) ?? NO_ROUTE_METRIC, metric ?? 0));
-  }
-  return interfaces.flatMap(({ ifname, ifindex, flags, addr_info: info }) => {
-    if (!options.isAccess(ifname) || flags.includes('LOOPBACK')) return [];
-    if (!flags.includes('UP') || !flags.includes('LOWER_UP')) return [];
-    const metric = metrics.get(ifname);
-    if (metric === undefined && options.needsDefaultRoute) return [];
-    const addresses = info
-      .filter(({ scope, tentative }) => scope === 'global' && tentative !== true)
-      .map(({ local }) => local);
-    if (addresses.length === 0) return [];
-    return [{ id: ifname, ifindex, addresses, metric: metric ?? NO_ROUTE_METRIC }];
-  });
+): AccessLink[] {
+  if (!up || !carrier || loopback || !options.isAccess(name)) return [];
+  const best = gateways.find(({ table }) => table === MAIN_TABLE);
+  if (best === undefined && options.needsDefaultRoute) return [];
+  const usable = addresses
+    .filter((address) => address.usable && (address.scope === 'global' || address.scope === 'site'))
+    .map(({ address }) => address);
+  return usable.length === 0
+    ? []
+    : [{ id: name, ifindex, addresses: usable, metric: best?.metric ?? NO_ROUTE_METRIC }];
 }

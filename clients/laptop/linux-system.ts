@@ -1,26 +1,38 @@
 import { existsSync } from 'node:fs';
+import { ensureAddress, listAddresses, removeAddress } from '../../src/linux/addresses.ts';
+import { findLink } from '../../src/linux/links.ts';
+import { ensureRoute, listRoutes, type RouteSpec, removeRoute } from '../../src/linux/routes.ts';
+import { ensureRule, listRules, type Rule, removeRule } from '../../src/linux/rules.ts';
 import { readSysctl, writeSysctl } from '../../src/linux/sysctl.ts';
 import { openTun, removeTun } from '../../src/linux/tun.ts';
-import { ip, ipJson } from './ip-command.ts';
 import type { System, SystemChange } from './system-change.ts';
 
 type Of<K extends SystemChange['kind']> = Extract<SystemChange, { kind: K }>;
 
-/** The Linux machine that this process runs on (its network namespace). */
-export function linuxSystem(): System {
-  return { exists, make, unmake };
-}
+/** The Linux machine that this process runs on, in its network namespace. */
+export const linuxSystem: System = { exists, make, unmake };
 
-async function exists(change: SystemChange): Promise<boolean> {
+function exists(change: SystemChange): boolean {
   switch (change.kind) {
     case 'tun':
-      return interfaceExists(change.name);
+      return findLink(change.name) !== undefined;
     case 'address':
-      return interfaceExists(change.device) && hasAddress(change);
+      return (
+        findLink(change.device) !== undefined &&
+        listAddresses(change.device).some(({ address, bits }) => `${address}/${bits}` === change.prefix)
+      );
     case 'route':
-      return (await routes(change)).some((found) => found.metric === change.metric);
+      return listRoutes({ family: familyOf(change.prefix), table: change.table }).some(
+        ({ destination, metric }) => destination === change.prefix && metric === change.metric,
+      );
     case 'rule':
-      return hasRule(change);
+      return listRules(familyOf(change.from ?? change.to ?? '')).some(
+        ({ priority, table, from, to }) =>
+          priority === change.priority &&
+          table === change.table &&
+          (from ?? null) === change.from &&
+          (to ?? null) === change.to,
+      );
     case 'sysctl':
       return readSysctl(change.name) === change.value;
     default:
@@ -28,20 +40,20 @@ async function exists(change: SystemChange): Promise<boolean> {
   }
 }
 
-async function make(change: SystemChange): Promise<void> {
+function make(change: SystemChange): void {
   switch (change.kind) {
     case 'tun':
       openTun({ name: change.name, mtu: change.mtu, persist: true }).close();
       if (change.forwarding) writeSysctl(`net/ipv4/conf/${change.name}/forwarding`, '1');
       return;
     case 'address':
-      await ip(family(change.prefix), 'address', 'replace', change.prefix, 'dev', change.device);
+      ensureAddress(change.device, change.prefix);
       return;
     case 'route':
-      await ip(family(change.prefix), 'route', 'replace', ...routeWords(change));
+      ensureRoute(routeOf(change));
       return;
     case 'rule':
-      if (!(await hasRule(change))) await ip(...ruleWords('add', change));
+      ensureRule(ruleOf(change));
       return;
     case 'sysctl':
       writeSysctl(change.name, change.value);
@@ -51,22 +63,19 @@ async function make(change: SystemChange): Promise<void> {
   }
 }
 
-async function unmake(change: SystemChange): Promise<void> {
+function unmake(change: SystemChange): void {
   switch (change.kind) {
     case 'tun':
       removeTun(change.name);
       return;
     case 'address':
-      if (!interfaceExists(change.device) || !(await hasAddress(change))) return;
-      await ip(family(change.prefix), 'address', 'del', change.prefix, 'dev', change.device);
+      if (findLink(change.device) !== undefined) removeAddress(change.device, change.prefix);
       return;
     case 'route':
-      if (change.device !== null && !interfaceExists(change.device)) return;
-      if (!(await exists(change))) return;
-      await ip(family(change.prefix), 'route', 'del', ...routeWords(change));
+      if (change.device === null || findLink(change.device) !== undefined) removeRoute(routeOf(change));
       return;
     case 'rule':
-      if (await hasRule(change)) await ip(...ruleWords('del', change));
+      removeRule(ruleOf(change));
       return;
     case 'sysctl':
       // Whoever set another value since then wants that one.
@@ -79,88 +88,26 @@ async function unmake(change: SystemChange): Promise<void> {
   }
 }
 
-function interfaceExists(name: string): boolean {
-  return existsSync(`/sys/class/net/${name}`);
+function familyOf(prefix: string): 4 | 6 {
+  return prefix.includes(':') ? 6 : 4;
 }
 
-function family(prefix: string): '-4' | '-6' {
-  return prefix.includes(':') ? '-6' : '-4';
+function routeOf({ prefix, table, metric, device, source }: Of<'route'>): RouteSpec {
+  return {
+    destination: prefix,
+    table,
+    metric,
+    ...(device === null ? { kind: 'blackhole' } : { device }),
+    ...(source === null ? {} : { source }),
+  };
 }
 
-function routeWords({ prefix, table, metric, device, source }: Of<'route'>): string[] {
-  return [
-    ...(device === null ? ['blackhole', prefix] : [prefix, 'dev', device]),
-    ...(source === null ? [] : ['src', source]),
-    ...['table', String(table), 'metric', String(metric)],
-  ];
-}
-
-function ruleWords(verb: 'add' | 'del', { priority, table, from, to }: Of<'rule'>): string[] {
-  return [
-    family(from ?? to ?? ''),
-    ...['rule', verb, 'priority', String(priority)],
-    ...(from === null ? [] : ['from', from]),
-    ...(to === null ? [] : ['to', to]),
-    ...['table', String(table)],
-  ];
-}
-
-interface ShownRoute {
-  readonly type?: string;
-  readonly dst: string;
-  readonly dev?: string;
-  readonly metric?: number;
-}
-
-/** Routes of the same destination, table and device; `ip` fails for a table that nobody made yet. */
-async function routes({ prefix, table, device }: Of<'route'>): Promise<readonly ShownRoute[]> {
-  const shown = await ipJson<ShownRoute>(family(prefix), '-N', 'route', 'show', 'table', String(table)).catch(
-    () => [],
-  );
-  const names = prefix === '0.0.0.0/0' || prefix === '::/0' ? ['default', prefix] : [prefix, bare(prefix)];
-  return shown.filter(
-    ({ dst, dev, type }) =>
-      names.includes(dst) && (device === null ? type === '6' || type === 'blackhole' : dev === device),
-  );
-}
-
-interface ShownRule {
-  readonly priority: number;
-  readonly src?: string;
-  readonly srclen?: number;
-  readonly dst?: string;
-  readonly dstlen?: number;
-  readonly table?: string;
-}
-
-async function hasRule({ priority, table, from, to }: Of<'rule'>): Promise<boolean> {
-  const shown = await ipJson<ShownRule>(family(from ?? to ?? ''), '-N', 'rule', 'show');
-  return shown.some(
-    (rule) =>
-      rule.priority === priority &&
-      rule.table === String(table) &&
-      isPrefix(from, rule.src, rule.srclen) &&
-      isPrefix(to, rule.dst, rule.dstlen),
-  );
-}
-
-function isPrefix(prefix: string | null, address: string | undefined, bits: number | undefined): boolean {
-  if (prefix === null) return address === undefined || address === 'all';
-  const width = prefix.includes(':') ? 128 : 32;
-  return prefix === `${address}/${bits ?? width}`;
-}
-
-interface ShownDevice {
-  readonly addr_info?: readonly { readonly local?: string; readonly prefixlen?: number }[];
-}
-
-async function hasAddress({ prefix, device }: Of<'address'>): Promise<boolean> {
-  const shown = await ipJson<ShownDevice>(family(prefix), 'address', 'show', 'dev', device);
-  return shown.some(({ addr_info: info }) =>
-    info?.some(({ local, prefixlen }) => `${local}/${prefixlen}` === prefix),
-  );
-}
-
-function bare(prefix: string): string {
-  return /\/(32|128)$/.test(prefix) ? prefix.slice(0, prefix.indexOf('/')) : prefix;
+function ruleOf({ priority, table, from, to }: Of<'rule'>): Rule {
+  return {
+    family: familyOf(from ?? to ?? ''),
+    priority,
+    table,
+    ...(from === null ? {} : { from }),
+    ...(to === null ? {} : { to }),
+  };
 }

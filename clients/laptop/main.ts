@@ -68,7 +68,7 @@ export async function runDeviceCommand(command: string, argv: readonly string[])
           `${socket}: the agent runs; stop it with \`down\`, which takes its changes back too`,
         );
       }
-      return print(`taken back: ${await restoreMachine(config)} changes`);
+      return print(`taken back: ${restoreMachine(config)} changes`);
     }
     default:
       throw usage(`there is no command ${JSON.stringify(command)}`);

@@ -188,9 +188,7 @@ export class Mover {
       onChange();
       return;
     }
-    // Without a former link in this life, the relay may still send to where we were before: nobody knows.
-    const oldPath: OldPath =
-      former === null ? (this.#moves.length === 0 ? 'unknown' : 'dead') : alive ? 'alive' : 'dead';
+    const oldPath = this.#oldPath(former !== null, alive);
     this.#current = choice;
     if (choice.id === former?.id) this.#bound = null;
     this.#moves = [
@@ -202,6 +200,13 @@ export class Mover {
     post({ op: 'use', link: this.#tunnelLink(choice), oldPath });
     this.#watchForAnswer();
     onChange();
+  }
+
+  #oldPath(hasFormer: boolean, alive: boolean): OldPath {
+    // In the first move of this life, the relay may still send to where we were before: nobody knows.
+    if (!hasFormer) return this.#moves.length === 0 ? 'unknown' : 'dead';
+    if (!alive) return 'dead';
+    return this.#bound === null ? 'unknown' : 'alive';
   }
 
   #forgetGone(): void {

@@ -42,6 +42,7 @@ export function planNetwork(
   // Without it, packets from the leased address would leave by the access network once the TUN is gone.
   plan.push({ ...route, metric: LAST_METRIC, device: null });
   plan.push({ ...route, metric: 1, device: tun });
+  plan.push({ kind: 'rule', priority: table, table, from: host, to: null });
   if (behind === undefined) {
     plan.push({ kind: 'address', device: tun, prefix: host });
   } else {
@@ -54,7 +55,6 @@ export function planNetwork(
     plan.push({ kind: 'route', prefix: host, table: MAIN_TABLE, metric: 1, device: behind, source: null });
     set(`net/ipv4/conf/${behind}/forwarding`, '1', (now) => now === '1');
   }
-  plan.push({ kind: 'rule', priority: table, table, from: host, to: null });
 
   const routed = config.routes.filter((prefix) => !prefix.includes(':') === v4);
   if (routed.length > 0) {

@@ -46,11 +46,11 @@ export type SystemChange = Static<typeof SystemChange>;
 /** The machine, as far as the agent changes it. */
 export interface System {
   /** Whether the object is there already, whoever made it. */
-  exists(change: SystemChange): Promise<boolean>;
+  exists(change: SystemChange): boolean;
   /** Makes the change; made twice, it is made. */
-  make(change: SystemChange): Promise<void>;
+  make(change: SystemChange): void;
   /** Takes it back; what is not there any more is fine. */
-  unmake(change: SystemChange): Promise<void>;
+  unmake(change: SystemChange): void;
 }
 
 /** Equal for changes to the same object. */

@@ -1,0 +1,121 @@
+/**
+ * Runs in a network namespace of its own: brings the machine to a plan, dies at every step of it in turn, and
+ * prints what the machine looked like before, and after whoever came next restored it.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ChangeLog } from '../../../clients/laptop/change-log.ts';
+import { linuxSystem } from '../../../clients/laptop/linux-system.ts';
+import { planNetwork } from '../../../clients/laptop/network-plan.ts';
+import { StateDir } from '../../../clients/laptop/state-dir.ts';
+import { identityOf, type System, type SystemChange } from '../../../clients/laptop/system-change.ts';
+import { listAddresses } from '../../../src/linux/addresses.ts';
+import { listLinks, setLink } from '../../../src/linux/links.ts';
+import { listRoutes } from '../../../src/linux/routes.ts';
+import { listRules } from '../../../src/linux/rules.ts';
+import { readSysctl } from '../../../src/linux/sysctl.ts';
+import { openTap } from '../../../src/linux/tun.ts';
+
+class Crash extends Error {}
+
+/** The machine, with a process on it that dies before or after its nth change. */
+function dyingSystem(atStep: number, when: 'before' | 'after'): System {
+  let step = 0;
+  return {
+    ...linuxSystem,
+    make(change) {
+      step += 1;
+      if (step === atStep && when === 'before') throw new Crash();
+      linuxSystem.make(change);
+      if (step === atStep && when === 'after') throw new Crash();
+    },
+  };
+}
+
+function machine(): string {
+  return JSON.stringify({
+    links: listLinks().map(({ name, up, mtu }) => ({ name, up, mtu })),
+    addresses: listAddresses().map(({ address, bits, ifindex }) => ({ address, bits, ifindex })),
+    routes: listRoutes(),
+    rules: listRules(),
+    arpIgnore: readSysctl('net/ipv4/conf/all/arp_ignore'),
+    forwarding: readSysctl('net/ipv4/conf/lan0/forwarding'),
+  });
+}
+
+const dir = mkdtempSync(join(tmpdir(), 'mooring-crash-'));
+try {
+  setLink('lo', { up: true });
+  const lan = openTap({ name: 'lan0', mtu: 1500 });
+  const results: { plan: string; at: string; step: string; before: string; dirty: boolean; after: string }[] =
+    [];
+  const forms = {
+    own: { tun: 'moor0', table: 4556, routes: ['203.0.113.0/24', '0.0.0.0/0'] },
+    behind: { tun: 'moor0', table: 4556, routes: [], behind: 'lan0' },
+  };
+  for (const [name, form] of Object.entries(forms)) {
+    const plan = (): SystemChange[] =>
+      planNetwork(form, { address: '198.51.100.77', mtu: 1280, endpoints: ['192.0.2.1'] }, readSysctl);
+    for (let step = 1; step <= plan().length; step += 1) {
+      for (const when of ['before', 'after'] as const) {
+        const before = machine();
+        const state = new StateDir(join(dir, `${name}-${step}-${when}`));
+        const changes = plan();
+        try {
+          new ChangeLog(state, dyingSystem(step, when)).become(changes);
+        } catch (error) {
+          if (!(error instanceof Crash)) throw error;
+        }
+        const dirty = machine() !== before;
+        new ChangeLog(state, linuxSystem).restore();
+        results.push({
+          plan: name,
+          at: when,
+          step: identityOf(changes[step - 1]!),
+          before,
+          dirty,
+          after: machine(),
+        });
+      }
+    }
+  }
+
+  // A new process goes on with what the dead one made, and leaves nothing of a plan that changed.
+  const before = machine();
+  const state = new StateDir(join(dir, 'resumed'));
+  const own = () =>
+    planNetwork(forms.own, { address: '198.51.100.77', mtu: 1280, endpoints: ['192.0.2.1'] }, readSysctl);
+  new ChangeLog(state, linuxSystem).become(own());
+  const once = machine();
+  new ChangeLog(state, linuxSystem).become(own());
+  const twice = machine();
+  const other = planNetwork(
+    forms.behind,
+    { address: '198.51.100.99', mtu: 1280, endpoints: ['192.0.2.1'] },
+    readSysctl,
+  );
+  new ChangeLog(state, linuxSystem).become(other);
+  const moved = machine();
+  new ChangeLog(state, linuxSystem).restore();
+  const restored = machine();
+
+  // What is there and is not ours is neither taken over nor taken away.
+  const foreign = openTap({ name: 'moor0', mtu: 1500 });
+  let conflict = '';
+  const clash = new StateDir(join(dir, 'clash'));
+  try {
+    new ChangeLog(clash, linuxSystem).become(own());
+  } catch (error) {
+    conflict = (error as Error).message;
+  }
+  new ChangeLog(clash, linuxSystem).restore();
+  const foreignStays = listLinks().some((link) => link.name === 'moor0');
+  foreign.close();
+  lan.close();
+  process.stdout.write(
+    JSON.stringify({ results, before, once, twice, moved, restored, conflict, foreignStays }),
+  );
+} finally {
+  rmSync(dir, { recursive: true, force: true });
+}
