@@ -19,14 +19,12 @@ import { handle, type WorkFrame } from './requests/handlers.ts';
 
 /** One socket of the door, from `welcome` to its end. */
 export interface DeviceSocket extends PresentSocket {
-  /** Tells the device that a lease ended. */
+  /** Tells the device that a lease ended, unless it is freeing that lease on this socket. */
   pushEnded(lease: string, reason: EndReason): void;
   /** Asks the device to reconnect elsewhere within that time. */
   goaway(withinMs: number): void;
   /** Closes with `goaway`, after the answers that are under way. */
   depart(): void;
-  /** The device, once its hello is accepted. */
-  readonly caller: Caller | null;
 }
 
 interface Serving {
@@ -62,15 +60,13 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
     takeOver: () => close(CLOSE.takenOver, 'a newer socket of this device took over'),
     pushEnded(lease, reason) {
       caller?.leases.delete(lease);
+      if (caller?.freeing.has(lease)) return;
       send({ type: 'ended', lease, reason });
     },
     goaway: (withinMs) => send({ type: 'goaway', withinMs }),
     depart() {
       departing = true;
       if (outstanding.size === 0) close(CLOSE.goaway, 'this node is going away');
-    },
-    get caller() {
-      return caller;
     },
   };
 
@@ -79,12 +75,15 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
     limits.helloTimeoutMs,
   );
   const pingTimer = setInterval(() => {
-    if (!heard) {
-      close(CLOSE.pingTimeout, 'no answer to a ping');
+    if (heard) {
+      heard = false;
+      ws.ping();
       return;
     }
-    heard = false;
-    ws.ping();
+    // After a stall of this process the answer may be waiting to be read: look once more before giving up.
+    setImmediate(() => {
+      if (!heard) close(CLOSE.pingTimeout, 'no answer to a ping');
+    });
   }, limits.pingIntervalMs);
 
   ws.on('message', onMessage);

@@ -36,8 +36,6 @@ export interface Door {
   readonly nowMs: () => number;
   /** Wall clock, milliseconds since 1970: for the expiry of tokens only. */
   readonly wallMs: () => number;
-  /** Tells the device's other sockets on this node that a lease ended. */
-  readonly freed: (caller: Caller, lease: string) => void;
 }
 
 /** The device behind a socket, once its `hello` is accepted. */
@@ -47,6 +45,8 @@ export interface Caller {
   readonly sealing: Sealing;
   /** Leases that the registry has said are this device's, by id; perhaps ended since. */
   readonly leases: Map<string, Lease>;
+  /** Leases that are being freed at this socket's own wish: their end is an answer here, not news. */
+  readonly freeing: Set<string>;
 }
 
 /** Answers one kind of request, or throws what the device is told. */

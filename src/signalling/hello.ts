@@ -12,6 +12,7 @@ export async function greet(frame: RequestOf<'hello'>, nonce: string, door: Door
   return {
     principal,
     sealing: { key: frame.sealingKey, proof: frame.proof },
+    freeing: new Set(),
     leases: new Map(held.map((lease) => [lease.id, lease])),
   };
 }

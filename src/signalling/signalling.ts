@@ -66,11 +66,6 @@ export function createSignalling(options: SignallingOptions): Signalling {
     random,
     nowMs: monotonicMs,
     wallMs: options.wallMs ?? Date.now,
-    freed(caller, lease) {
-      for (const socket of presence.of(caller.principal.device)) {
-        if (socket.caller !== caller) socket.pushEnded(lease, 'freed');
-      }
-    },
   };
   const listener = createListener(options.tls, limits, () => serving);
   listener.app.server.on(

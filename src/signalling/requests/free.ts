@@ -8,18 +8,22 @@ import type { Handler } from '../door.ts';
  */
 export const free: Handler<'free'> = async (frame, caller, door) => {
   const anchor = anchorOf(frame.lease);
-  const event = await door.registry.free({
-    leaseId: frame.lease,
-    device: caller.principal.device,
-    requestId: requestId(frame.lease),
-  });
-  caller.leases.delete(frame.lease);
-  door.freed(caller, frame.lease);
-  await door.owners
-    .ask(anchor, door.limits.ownerTimeoutMs, ({ plane }) => plane.apply({ anchor, event }))
-    .catch((error: unknown) =>
-      door.log.warn({ err: error, anchor }, 'end of a lease not handed to its owner'),
-    );
+  caller.freeing.add(frame.lease);
+  try {
+    const event = await door.registry.free({
+      leaseId: frame.lease,
+      device: caller.principal.device,
+      requestId: requestId(frame.lease),
+    });
+    caller.leases.delete(frame.lease);
+    await door.owners
+      .ask(anchor, door.limits.ownerTimeoutMs, ({ plane }) => plane.apply({ anchor, event }))
+      .catch((error: unknown) =>
+        door.log.warn({ err: error, anchor }, 'end of a lease not handed to its owner'),
+      );
+  } finally {
+    caller.freeing.delete(frame.lease);
+  }
   return {};
 };
 
