@@ -10,7 +10,7 @@ import { ah, echo, esp, icmp, ip, lease, quote, tcp, udp } from '../unit/datapat
 const SHARED = ['203.0.113.7', '2001:db8::7'] as const;
 const WHOLE = ['203.0.113.8', '2001:db8::8'] as const;
 const PEERS = ['198.51.100.9', '2001:db8:ffff::9'] as const;
-const RUNS = { numRuns: 3000 };
+const RUNS = { numRuns: 1500 };
 
 interface Layout {
   readonly portBits: number;
@@ -182,7 +182,7 @@ it('nobody but the holder of a port or an SPI receives on it or sends from it', 
         }
       },
     ),
-    { numRuns: 1000 },
+    { numRuns: 500 },
   );
 });
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { runPacketLoop } from '../../linux/packet-loop.ts';
 import { packetWorkerData } from '../../linux/packet-worker.ts';
-import { openTun, type TunDevice } from '../../linux/tun.ts';
+import { openTun } from '../../linux/tun.ts';
 import { openUdp, type UdpSocket } from '../../linux/udp.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
@@ -40,13 +40,15 @@ const engine: Engine = createEngine({
 function open({ tun: name, mtu, port, persist }: EngineSettings) {
   const opened: { close(): void }[] = [];
   try {
-    const device: TunDevice = openTun({ name, mtu, persist, queuePackets: TUN_QUEUE_PACKETS });
-    opened.push(device);
     // The tag covers what matters, so IPv4 goes without UDP checksum (RFC 768).
     const common = { port, pktinfo: true, maxDatagramBytes: DATA.inner + mtu };
     const socket4 = openUdp({ ...common, family: 4, zeroChecksum: true });
     opened.push(socket4);
-    return { tun: device, v4: socket4, v6: openIpv6(common) };
+    const socket6 = openIpv6(common);
+    if (socket6 !== null) opened.push(socket6);
+    // Last, because a persistent device stays behind when something else is refused.
+    const device = openTun({ name, mtu, persist, queuePackets: TUN_QUEUE_PACKETS });
+    return { tun: device, v4: socket4, v6: socket6 };
   } catch (error) {
     for (const item of opened) item.close();
     throw error;
