@@ -1,5 +1,5 @@
 /**
- * IPsec associations with manual keys between a device's kernel and a peer's: the `ip xfrm` commands for both ends, and
+ * IPsec associations with manual keys between a device's kernel and a peer's: the `ip` commands for both ends, and
  * the kernels' own account of what each association carried. Tunnel mode, one inner address per end.
  */
 import { randomBytes } from 'node:crypto';
@@ -45,13 +45,13 @@ export function withFreshKeys(association: Association): KeyedAssociation {
 function transform(protocol: IpsecProtocol, key: string): string {
   switch (protocol) {
     case 'esp':
-      return `aead 'rfc4106(gcm(aes))' 0x${key} 128`;
+      return `aead rfc4106(gcm(aes)) 0x${key} 128`;
     case 'ah':
-      return `flag align4 auth-trunc 'hmac(sha256)' 0x${key} 128`;
+      return `flag align4 auth-trunc hmac(sha256) 0x${key} 128`;
   }
 }
 
-/** Commands for one end. `fwd` besides `in`, because the decapsulated packet is forwarded to the application behind. */
+/** Lines of an `ip -batch` for one end. `fwd` besides `in`, because the decapsulated packet is forwarded to the application behind. */
 export function ipsecCommands(association: KeyedAssociation, side: 'device' | 'peer'): string[] {
   const { protocol, reqid, keys } = association;
   const here = association[side];
@@ -59,10 +59,10 @@ export function ipsecCommands(association: KeyedAssociation, side: 'device' | 'p
   const outKey = side === 'device' ? keys.toPeer : keys.toDevice;
   const inKey = side === 'device' ? keys.toDevice : keys.toPeer;
   const state = (from: IpsecEnd, to: IpsecEnd, key: string) =>
-    `ip xfrm state add src ${from.outer} dst ${to.outer} proto ${protocol} spi 0x${to.spi.toString(16)} reqid ${reqid} ` +
+    `xfrm state add src ${from.outer} dst ${to.outer} proto ${protocol} spi 0x${to.spi.toString(16)} reqid ${reqid} ` +
     `mode tunnel replay-window ${REPLAY_WINDOW} ${transform(protocol, key)}`;
   const policy = (from: IpsecEnd, to: IpsecEnd, direction: 'out' | 'in' | 'fwd') =>
-    `ip xfrm policy add src ${from.inner}/32 dst ${to.inner}/32 dir ${direction} ` +
+    `xfrm policy add src ${from.inner}/32 dst ${to.inner}/32 dir ${direction} ` +
     `tmpl src ${from.outer} dst ${to.outer} proto ${protocol} reqid ${reqid} mode tunnel`;
   return [
     state(here, there, outKey),
@@ -75,10 +75,10 @@ export function ipsecCommands(association: KeyedAssociation, side: 'device' | 'p
 
 /** Sets the association up in both kernels. */
 export async function establish(association: KeyedAssociation, device: Uml, peer: Uml): Promise<void> {
-  await Promise.all([
-    device.exec(ipsecCommands(association, 'device').join(' &&\n')),
-    peer.exec(ipsecCommands(association, 'peer').join(' &&\n')),
-  ]);
+  // Starting a program inside a kernel costs some 50 ms: one batch instead of five commands.
+  const batch = (side: 'device' | 'peer') =>
+    `ip -batch - <<'END-OF-BATCH'\n${ipsecCommands(association, side).join('\n')}\nEND-OF-BATCH`;
+  await Promise.all([device.exec(batch('device')), peer.exec(batch('peer'))]);
 }
 
 /** One security association as the kernel lists it. */

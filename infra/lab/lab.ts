@@ -9,14 +9,24 @@
  *   const net = await createPublicNetwork(lab);
  *   const relay = await net.host('r1', { address: '198.51.100.11', forwarding: true });
  *   const wifi = await net.accessNetwork('wifi', { kind: 'nat-preserving' });
- *   const cellular = await net.accessNetwork('cell', { kind: 'nat-symmetric' });
  *   const phone = await net.device('phone');
- *   const wifi0 = await phone.attach(wifi, { interface: 'wifi0', metric: 100, delayMs: 10 });
- *   await phone.attach(cellular, { interface: 'cell0', metric: 200, delayMs: 40, lossRate: 0.001 });
- *   const agent = await lab.spawn(phone.namespace, nodeCommand('dist/src/cli/main.js', 'up'), { label: 'phone agent' });
- *   await Promise.race([lab.failure, scenario()]);     // a process that dies fails the scenario
+ *   const wifi0 = await phone.attach(wifi, { interface: 'wifi0', metric: 100, delayMs: 10, lossRate: 0.001 });
+ *   await lab.spawn(relay.namespace, nodeCommand('dist/src/cli/main.js', 'serve', '--config', file), { label: 'r1' });
+ *
+ *   // A Linux kernel with IPsec behind the phone, and an application behind that kernel.
+ *   const app = await lab.namespace('phone-app');
+ *   const kernel = await bootUml(lab, { name: 'phone', cards: [
+ *     { namespace: phone.namespace, tap: 'uml0', tapAddress: '169.254.7.1/32', mtu: 1280 },
+ *     { namespace: app, tap: 'app0', tapAddress: '10.50.1.2/24', address: '10.50.1.1/24' } ] });
+ *   await establish(withFreshKeys(association), kernel, peerKernel);
+ *
+ *   const traffic = await startTraffic(lab, [{ name: 'phone', device, peer, packetsPerSecond: 500 }]);
+ *   await traffic.start();
+ *   const fromMs = monotonicMs();
  *   await wifi0.cut();
  *   await wifi.remap();
+ *   await Promise.race([lab.failure, somethingToHappen]);   // a process that dies fails the scenario
+ *   const { up, down, both } = await traffic.measure('phone', { fromMs, toMs: monotonicMs() });
  * } finally {
  *   await lab.close();
  * }

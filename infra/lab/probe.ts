@@ -2,12 +2,13 @@
  * Program: one end of numbered UDP traffic. Argument: `ProbeConfiguration` as JSON. Records every packet with
  * CLOCK_MONOTONIC times (probe-log.ts). Obeys `ProbeCommand` on descriptor 3 and ends when that channel closes.
  */
-import dgram from 'node:dgram';
+import type dgram from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { CONTROL_DESCRIPTOR } from './control-channel.ts';
 import { ProbeLog } from './probe-log.ts';
+import { openProbeSocket } from './probe-socket.ts';
 
 export interface Endpoint {
   readonly address: string;
@@ -55,19 +56,20 @@ class Flow {
   receivedCount = 0;
   errors = 0;
   readonly log: ProbeLog;
-  readonly #socket = dgram.createSocket('udp4');
+  readonly #socket: dgram.Socket;
   readonly #settings: ProbeFlow;
   readonly #packet: Buffer;
   #scheduleMs = 0;
 
-  constructor(settings: ProbeFlow, directory: string) {
+  private constructor(settings: ProbeFlow, directory: string, socket: dgram.Socket) {
     this.#settings = settings;
+    this.#socket = socket;
     this.#packet = Buffer.alloc(Math.max(HEADER, settings.payloadOctets));
     this.log = new ProbeLog(directory, settings.name);
-    this.#socket.on('error', () => {
+    socket.on('error', () => {
       this.errors += 1;
     });
-    this.#socket.on('message', (packet) => {
+    socket.on('message', (packet) => {
       const receivedMs = monotonicMs();
       if (packet.length < HEADER) return;
       this.receivedCount += 1;
@@ -75,15 +77,12 @@ class Flow {
     });
   }
 
-  async open(): Promise<void> {
-    const { local, remote } = this.#settings;
-    await new Promise<void>((resolve, reject) => {
-      this.#socket.once('error', reject);
-      this.#socket.bind(local.port, local.address, () => {
-        this.#socket.setRecvBufferSize(4 << 20);
-        this.#socket.connect(remote.port, remote.address, () => resolve());
-      });
-    });
+  static async open(settings: ProbeFlow, directory: string): Promise<Flow> {
+    const { local, remote } = settings;
+    const socket = await openProbeSocket(local.address, local.port);
+    const flow = new Flow(settings, directory, socket);
+    await new Promise<void>((resolve) => socket.connect(remote.port, remote.address, resolve));
+    return flow;
   }
 
   startAt(nowMs: number): void {
@@ -130,9 +129,7 @@ async function main(): Promise<void> {
   const configuration = JSON.parse(process.argv[2] ?? '') as ProbeConfiguration;
   const flows = new Map<string, Flow>();
   for (const settings of configuration.flows) {
-    const flow = new Flow(settings, configuration.directory);
-    await flow.open();
-    flows.set(settings.name, flow);
+    flows.set(settings.name, await Flow.open(settings, configuration.directory));
   }
   const flush = () => {
     for (const flow of flows.values()) flow.log.flush();

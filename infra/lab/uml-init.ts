@@ -40,7 +40,6 @@ export function initScript({ name, cards, modules }: InitPlan): string {
     `hostname ${name}`,
     'sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0',
     'sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0',
-    'sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1',
     'ip link set lo up',
     ...cards.flatMap(cardCommands),
     'cd /run',

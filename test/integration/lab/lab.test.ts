@@ -83,10 +83,11 @@ describe.skipIf(withoutRoot)('a lab', () => {
 
   it('is removed by the next run after SIGKILL of its owner', { timeout: 30_000 }, async () => {
     const { owner, ended, id } = await startOwner();
+    expect(traces(id).length).toBeGreaterThan(3);
     owner.kill('SIGKILL');
     await ended;
-    expect(traces(id).length).toBeGreaterThan(3);
-    expect(cleanStaleLabs()).toContain(id);
+    // Another suite may be cleaning at the same time: what counts is that nothing is left.
+    cleanStaleLabs();
     expect(traces(id)).toEqual([]);
   });
 
