@@ -20,6 +20,7 @@ export interface Candidate {
   /** First message of this rebind. */
   firstMs: number;
   expiresMs: number;
+  heardMs: number;
   /** Octets that came from here and were not answered yet. */
   credit: number;
   /** No unasked challenge before. */
@@ -37,11 +38,13 @@ export interface Candidate {
 export type CandidateOpening = Pick<Candidate, 'address' | 'origin' | 'boot' | 'generation' | 'oldPath'>;
 
 const SLOTS = 2;
+/** An address from which nothing came for that long makes room for the next one. */
+const SILENT_MS = 200;
 
 /**
- * At most two candidates. A third one replaces a weaker one or is refused, so that whoever can only re-send
- * or divert datagrams of the device never pushes out what the device itself asked for: what the current
- * incarnation asks for by BIND outranks a newcomer's BIND, and both outrank drift and signalling.
+ * At most two candidates for the current incarnation of the device, and two for newcomers. A third one
+ * replaces a weaker one or is refused, so that whoever can only re-send or divert datagrams of the device
+ * never pushes out what the device itself asked for: a BIND outranks drift and signalling.
  */
 export class Candidates {
   #list: Candidate[] = [];
@@ -62,17 +65,12 @@ export class Candidates {
   /** Null when both places are taken by candidates at least as strong. */
   open(opening: CandidateOpening, currentBoot: bigint, nowMs: number): Candidate | null {
     const candidate = newCandidate(opening, this.#random, nowMs);
-    if (this.#list.length >= SLOTS) {
-      const rank = (of: CandidateOpening) => (of.origin !== 'bind' ? 0 : of.boot === currentBoot ? 2 : 1);
-      const weakest = this.#list.reduce((left, right) => {
-        const order = rank(left) - rank(right) || left.generation - right.generation;
-        return order < 0 || (order === 0 && left.firstMs <= right.firstMs) ? left : right;
-      });
-      const stronger = rank(opening) - rank(weakest);
-      const replaces =
-        stronger > 0 ||
-        (stronger === 0 && opening.origin === 'bind' && opening.generation >= weakest.generation);
-      if (!replaces) return null;
+    const rivals = this.#list.filter(
+      (other) => (other.boot === currentBoot) === (opening.boot === currentBoot),
+    );
+    if (rivals.length >= SLOTS) {
+      const weakest = rivals.reduce((left, right) => (isWeaker(right, left) ? right : left));
+      if (!replaces(opening, weakest, nowMs)) return null;
       this.drop(weakest);
     }
     this.#list.push(candidate);
@@ -88,6 +86,19 @@ export class Candidates {
   }
 }
 
+const rank = ({ origin }: CandidateOpening): number => (origin === 'bind' ? 1 : 0);
+
+function isWeaker(left: Candidate, right: Candidate): boolean {
+  const order = rank(left) - rank(right) || left.generation - right.generation;
+  return order < 0 || (order === 0 && left.heardMs < right.heardMs);
+}
+
+function replaces(opening: CandidateOpening, weakest: Candidate, nowMs: number): boolean {
+  if (rank(opening) !== rank(weakest)) return rank(opening) > rank(weakest);
+  if (opening.origin === 'bind') return opening.generation >= weakest.generation;
+  return weakest.proven === null && nowMs - weakest.heardMs >= SILENT_MS;
+}
+
 /** How long an address stays a candidate after it was last heard from, milliseconds. */
 export const CANDIDATE_MS = 3_000;
 
@@ -97,6 +108,7 @@ export function newCandidate(opening: CandidateOpening, random: RandomOctets, no
     challenges: new Challenges(random),
     firstMs: nowMs,
     expiresMs: nowMs + CANDIDATE_MS,
+    heardMs: nowMs,
     credit: 0,
     spacedMs: nowMs,
     asked: 0n,

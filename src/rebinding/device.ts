@@ -55,6 +55,11 @@ class DeviceSession implements DeviceRebinding {
   #highestEcho = 0n;
   #generation = 0;
   #boundGeneration = 0;
+  /**
+   * Latest bind on each link. A proof says that of its own link, so that a BIND which someone re-sent under
+   * another link's address is not confirmed there.
+   */
+  readonly #linkGenerations = new Map<LinkId, number>();
   #bound: LinkId | null = null;
   #uplink: LinkId | null = null;
   #binding: Binding | null = null;
@@ -132,6 +137,7 @@ class DeviceSession implements DeviceRebinding {
 
   #bindOn(link: LinkId, oldPath: OldPath, nowMs: number): void {
     this.#generation += 1;
+    this.#linkGenerations.set(link, this.#generation);
     this.#binding = {
       link,
       generation: this.#generation,
@@ -163,9 +169,12 @@ class DeviceSession implements DeviceRebinding {
   #linkGone(link: LinkId, nowMs: number): void {
     if (this.#uplink === link) this.#uplink = null;
     if (this.#bound === link) this.#bound = null;
+    this.#linkGenerations.delete(link);
     const binding = this.#binding;
     if (binding?.link === link) {
       this.#binding = null;
+      // The relay may have accepted it already: say that the other link is the one.
+      if (this.#uplink !== null) this.#bindOn(this.#uplink, 'dead', nowMs);
     } else if (binding && this.#bound === null && binding.oldPath === 'alive') {
       binding.oldPath = 'dead';
       this.#sendUplinkOn(binding.link, 0);
@@ -198,7 +207,8 @@ class DeviceSession implements DeviceRebinding {
     if (this.#uplink === null) return;
     this.#out.push({ type: 'lost', reason });
     this.#liveness.restart();
-    this.#bindOn(this.#uplink, 'unknown', nowMs);
+    // Where the relay sends now is worth asking, unless it has just answered that it is not here.
+    this.#bindOn(this.#uplink, reason === 'forgotten' ? 'alive' : 'unknown', nowMs);
   }
 
   // --- what the relay says ----------------------------------------------------------------------------
@@ -237,6 +247,7 @@ class DeviceSession implements DeviceRebinding {
     if (message.kind === 'challenge') this.#challenge(link, message, nowMs);
     else if (message.kind === 'sync') this.#sync(link, message, isNewest, hasNewKey, nowMs);
     else this.#out.push({ type: 'notice', code: message.code });
+    if (isNewest && message.kind !== 'notice') this.#checkWhere(link, message, nowMs);
   }
 
   /** Of several incarnations of the relay the one with the highest epoch counts. */
@@ -269,7 +280,8 @@ class DeviceSession implements DeviceRebinding {
       binding.provedMs = nowMs;
     }
     if (binding === null) this.#noteObserved(message);
-    this.#send(link, { kind: 'proof', cookie: message.cookie, echoCounter: message.counter });
+    const generation = this.#linkGenerations.get(link) ?? 0;
+    this.#send(link, { kind: 'proof', cookie: message.cookie, echoCounter: message.counter, generation });
   }
 
   #sync(link: LinkId, message: ControlMessage, isNewest: boolean, hasNewKey: boolean, nowMs: number): void {
@@ -301,6 +313,9 @@ class DeviceSession implements DeviceRebinding {
     this.#binding = null;
     this.#bound = link;
     this.#boundGeneration = binding.generation;
+    // What was asked for elsewhere is not wanted any more.
+    if (link !== binding.link) this.#linkGenerations.delete(binding.link);
+    this.#linkGenerations.set(link, binding.generation);
     this.#observed = message.observed;
     this.#liveness.restart();
     this.#liveness.noteSent(nowMs);
@@ -314,6 +329,12 @@ class DeviceSession implements DeviceRebinding {
       tookMs: nowMs - binding.startedMs,
     });
     this.#sendUplinkOn(link, message.delayMs);
+  }
+
+  /** The relay takes another link for ours than the one it told us: say again which one it is. */
+  #checkWhere(link: LinkId, { generation }: ControlMessage, nowMs: number): void {
+    if (this.#binding || this.#bound === null || this.#bound === link || this.#uplink === null) return;
+    if (generation === this.#boundGeneration) this.#bindOn(this.#uplink, 'alive', nowMs);
   }
 
   #noteObserved(message: ControlMessage): void {

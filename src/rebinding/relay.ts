@@ -234,7 +234,10 @@ class RelaySession implements RelayRebinding {
   #bind(from: SocketAddress, message: ControlMessage, origin: Origin, nowMs: number): void {
     const { boot, generation } = message;
     const isCurrent = boot === this.#boots.current;
-    const repeated = isCurrent && generation === this.#generation && from.key === this.#active?.key;
+    const known = isCurrent && this.#active !== null && generation === this.#generation;
+    const repeated = known && from.key === this.#active?.key;
+    // Signalling is slower: by then the rebind may have been accepted where it really came from.
+    if (known && origin === 'signalled') return;
     if (generation < Math.max(1, this.#floor(boot)) || repeated) {
       if (!repeated) this.#count('lower-generation');
       if (this.#mayAnswer(this.#answers, nowMs)) this.#sync(from, message);
@@ -251,6 +254,7 @@ class RelaySession implements RelayRebinding {
     }
     candidate.oldPath = message.oldPath;
     candidate.expiresMs = nowMs + CANDIDATE_MS;
+    candidate.heardMs = nowMs;
     candidate.asked = message.counter;
     const elsewhere = this.#active !== null && this.#active.key !== from.key;
     const doubtful = generation === this.#generation || message.oldPath === 'unknown';
@@ -367,6 +371,7 @@ class RelaySession implements RelayRebinding {
 
   /** Challenges when the address has sent as much as a challenge costs, and not in vain too often. */
   #creditOf(candidate: Candidate, octets: number, nowMs: number): void {
+    candidate.heardMs = nowMs;
     candidate.credit = Math.min(candidate.credit + octets, CONTROL.length);
     if (candidate.proven || candidate.credit < CONTROL.length || nowMs < candidate.spacedMs) return;
     candidate.credit = 0;
@@ -420,7 +425,7 @@ class RelaySession implements RelayRebinding {
       if (candidate.origin === 'drift') {
         this.#candidates.drop(candidate);
         this.#backOff(candidate.address, nowMs);
-      } else if (candidate.proven) {
+      } else if (candidate.proven || candidate.generation === this.#generation) {
         this.#judge(candidate, nowMs, message);
       }
     }
@@ -436,7 +441,11 @@ class RelaySession implements RelayRebinding {
       // Both paths work and the device did not say which one it wants: the rebind is accepted where it was.
       const isNewer = candidate.boot === this.#boots.current && candidate.generation > this.#generation;
       if (isNewer && this.#active) this.#accept(candidate, this.#active, nowMs, activeProof);
-      else this.#candidates.drop(candidate);
+      else {
+        this.#candidates.drop(candidate);
+        // It was accepted here before, and the device still asks: our answer was lost.
+        if (activeProof && this.#active) this.#sync(this.#active, activeProof);
+      }
     } else if (nowMs >= candidate.contestedMs + this.#contestMs()) {
       this.#accept(candidate, candidate.address, nowMs);
     }
