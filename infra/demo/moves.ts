@@ -136,7 +136,7 @@ async function toMove(
     ...what,
     ...{ sent, received, lost, duplicated, reordered },
     gapMs: round(gapMs),
-    linkRttMs: round(path.rttMs),
+    linkRttMs: round(path?.rttMs ?? Number.NaN),
   };
 }
 

@@ -1,8 +1,9 @@
 /** What the demo plays on: networks, services, relays, devices with real kernel IPsec, and numbered traffic. */
 
+import type { AgentStatus } from '../../clients/laptop/status.ts';
 import type { AccessNetwork } from '../lab/access-network.ts';
 import { type Capture, startCapture } from '../lab/capture.ts';
-import { type Agent, type AgentStatus, type Fleet, startFleet } from '../lab/fleet.ts';
+import { type Agent, type Fleet, startFleet } from '../lab/fleet.ts';
 import {
   associationChanges,
   establish,
@@ -148,7 +149,7 @@ export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
         behind: BEHIND.interface,
       });
       const { lease } = await agent.until(
-        (status) => status.lease !== null && status.path.link === 'wifi0',
+        (status) => status.lease !== null && status.path?.link === 'wifi0',
         'bound on wifi0',
       );
       const kernel = kernels[i]!;

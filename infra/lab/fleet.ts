@@ -4,8 +4,12 @@
  */
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { CONTROL_SOCKET } from '../../clients/laptop/agent.ts';
+import { askAgent } from '../../clients/laptop/control-socket.ts';
+import type { AgentStatus } from '../../clients/laptop/status.ts';
 import type { PoolSettings } from '../../src/config/schema.ts';
 import type { LeaseKind } from '../../src/protocol/lease.ts';
 import { createAuthority, type Leaf } from './certificates.ts';
@@ -67,7 +71,7 @@ export interface Agent {
   readonly configFile: string;
   readonly stateDir: string;
   readonly process: LabProcess;
-  /** `mooring device-status --json`. */
+  /** What `mooring device-status` shows. */
   status(): Promise<AgentStatus>;
   /** Resolves with the status when `accept` likes it; throws with the last one after `withinMs`. */
   until(accept: (status: AgentStatus) => boolean, what: string, withinMs?: number): Promise<AgentStatus>;
@@ -91,22 +95,6 @@ export interface Fleet {
   moveAnchor(anchor: string, from: string, to: string): Promise<{ epoch: string; tookMs: number }>;
   /** `mooring …` in a namespace, to its end. */
   mooring(namespace: Namespace, ...args: string[]): Promise<string>;
-}
-
-/** Where a device's agent says it stands; see clients/laptop/status.ts. */
-export interface AgentStatus {
-  readonly lease: {
-    readonly id: string;
-    readonly bindId: number;
-    readonly kind: LeaseKind;
-    readonly address: string;
-    readonly ports: { readonly first: number; readonly count: number } | null;
-    readonly spis: { readonly first: number; readonly count: number } | null;
-  } | null;
-  readonly path: { readonly link: string | null; readonly observed: string | null; readonly rttMs: number };
-  readonly generation: number;
-  readonly epoch: string;
-  readonly state: string;
 }
 
 export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOptions): Promise<Fleet> {
@@ -199,7 +187,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
       );
     },
     agent: (device, agentOptions) =>
-      startAgent(lab, device, mooring, {
+      startAgent(lab, device, {
         stateDir: directory(lab, `${device.label}-agent`),
         signalling: { url: signallingUrl, caFile: authority.certFile },
         issuer: {
@@ -267,7 +255,6 @@ async function startRelay(lab: Lab, id: string, host: PublicHost, configFile: st
 async function startAgent(
   lab: Lab,
   device: Device,
-  mooring: Fleet['mooring'],
   config: { readonly stateDir: string } & Readonly<Record<string, unknown>>,
 ): Promise<Agent> {
   const configFile = writeConfig(lab, `${device.label}-agent`, config);
@@ -276,10 +263,9 @@ async function startAgent(
       label: `agent ${device.label}`,
     });
   let process = await start();
-  const status = async () =>
-    JSON.parse(
-      await mooring(device.namespace, 'device-status', '--config', configFile, '--json'),
-    ) as AgentStatus;
+  // A unix socket is reached from every network namespace.
+  const socket = join(config.stateDir, CONTROL_SOCKET);
+  const status = async () => (await askAgent(socket, { command: 'status' })) as AgentStatus;
   return {
     device,
     configFile,
@@ -307,7 +293,7 @@ async function startAgent(
       );
     },
     async use(link) {
-      await mooring(device.namespace, 'use', link, '--config', configFile);
+      await askAgent(socket, { command: 'use', link });
     },
     async crash() {
       process.kill('SIGKILL');

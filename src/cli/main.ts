@@ -1,11 +1,9 @@
 #!/usr/bin/env node
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { askControl } from '../admin/control-socket.ts';
+import { askControl } from '../admin/ask-control.ts';
 import { loadSettings } from '../config/load.ts';
 import { MooringError } from '../protocol/errors.ts';
-import { createLog } from '../telemetry/log.ts';
-import { serve } from './serve.ts';
 
 const USAGE = `mooring: leases of a public IP presence that stay while devices wander
 
@@ -45,6 +43,11 @@ async function main(argv: readonly string[]): Promise<void> {
   switch (command) {
     case 'serve': {
       const loaded = settings();
+      // Only this command needs them, and the others are to answer at once.
+      const [{ createLog }, { serve }] = await Promise.all([
+        import('../telemetry/log.ts'),
+        import('./serve.ts'),
+      ]);
       const log = createLog(loaded.logLevel, 'mooring');
       const server = await serve(loaded, log);
       const stop = (signal: string) => {

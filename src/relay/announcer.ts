@@ -1,0 +1,119 @@
+import { ensureAddress, removeAddress } from '../linux/addresses.ts';
+import { announce } from '../linux/announce.ts';
+import { ensureNeighbourProxy, removeNeighbourProxy } from '../linux/neighbours.ts';
+import { ensureRoute, removeRoute } from '../linux/routes.ts';
+import { writeSysctl } from '../linux/sysctl.ts';
+import { formatAddress, type Prefix, parsePrefix } from '../protocol/address.ts';
+import type { Log } from '../telemetry/log.ts';
+
+/** Metric of the blackhole under the routes into the TUN device: reached only while that device is gone. */
+const BLACKHOLE_METRIC = 4_294_967_294;
+/** Single addresses answered for by neighbour proxies; a larger prefix has to be routed here. */
+const MAX_PROXIED = 4_096;
+
+/** Nobody acknowledges an announcement, so it is said again, milliseconds later. */
+const REPEAT_AFTER_MS = [1_000, 3_000];
+
+export interface Announced {
+  readonly endpoints: readonly string[];
+  readonly prefixes: readonly string[];
+}
+
+/**
+ * Makes the network deliver an anchor's addresses to this relay: tunnel endpoints as addresses of the public
+ * interface; leased prefixes as routes into the TUN device, never as local addresses, so that this kernel never
+ * answers for them, with a blackhole beneath. Everything is idempotent, and stays when the process is killed.
+ */
+export interface Announcer {
+  /** Sets what forwarding needs; ERR_MOORING_SYSCTL where it may not. */
+  prepare(): void;
+  announce(anchor: Announced): void;
+  withdraw(anchor: Announced): void;
+}
+
+export function createAnnouncer(options: {
+  readonly interface: string;
+  readonly tun: string;
+  readonly announce: 'neighbour' | 'routed';
+  readonly log: Log;
+}): Announcer {
+  const { interface: device, tun, log } = options;
+  /** By tunnel endpoints, which name an anchor. */
+  const repeating = new Map<string, NodeJS.Timeout[]>();
+  const proxied = (anchor: Announced) =>
+    options.announce === 'neighbour' ? anchor.prefixes.flatMap((text) => singleAddresses(text, log)) : [];
+
+  return {
+    prepare() {
+      writeSysctl('net/ipv4/ip_forward', '1');
+      writeSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
+      writeSysctl('net/ipv4/conf/all/rp_filter', '0');
+      writeSysctl(`net/ipv4/conf/${tun}/rp_filter`, '0');
+      writeSysctl(`net/ipv4/conf/${device}/send_redirects`, '0');
+      // Linux delays answers for others by up to 0.8 s: a take-over would wait for it.
+      writeSysctl(`net/ipv4/neigh/${device}/proxy_delay`, '0');
+      try {
+        writeSysctl('net/ipv6/conf/all/forwarding', '1');
+        writeSysctl(`net/ipv6/conf/${device}/proxy_ndp`, '1');
+        writeSysctl(`net/ipv6/neigh/${device}/proxy_delay`, '0');
+      } catch (error) {
+        log.warn({ error: (error as Error).message }, 'IPv6 is not forwarded here');
+      }
+    },
+
+    announce(anchor) {
+      for (const prefix of anchor.prefixes) {
+        ensureRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC });
+        ensureRoute({ destination: prefix, device: tun });
+      }
+      for (const endpoint of anchor.endpoints) ensureAddress(device, hostPrefix(endpoint));
+      for (const address of proxied(anchor)) ensureNeighbourProxy(device, address);
+      if (options.announce === 'routed') return;
+      const here = [...anchor.endpoints, ...proxied(anchor)];
+      announce(device, here);
+      const repeats = REPEAT_AFTER_MS.map((ms) =>
+        setTimeout(() => {
+          try {
+            announce(device, here);
+          } catch (error) {
+            log.warn({ error: (error as Error).message }, 'addresses not announced again');
+          }
+        }, ms).unref(),
+      );
+      repeating.set(anchor.endpoints.join(), repeats);
+    },
+
+    withdraw(anchor) {
+      for (const timer of repeating.get(anchor.endpoints.join()) ?? []) clearTimeout(timer);
+      repeating.delete(anchor.endpoints.join());
+      for (const address of proxied(anchor)) removeNeighbourProxy(device, address);
+      for (const endpoint of anchor.endpoints) removeAddress(device, hostPrefix(endpoint));
+      for (const prefix of anchor.prefixes) {
+        removeRoute({ destination: prefix, device: tun });
+        removeRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC });
+      }
+    },
+  };
+}
+
+function hostPrefix(address: string): string {
+  return `${address}/${address.includes(':') ? 128 : 32}`;
+}
+
+function singleAddresses(text: string, log: Log): string[] {
+  const prefix = parsePrefix(text);
+  const free = prefix.bytes.length * 8 - prefix.bits;
+  if (2 ** free > MAX_PROXIED) {
+    log.warn({ prefix: text }, `more than ${MAX_PROXIED} addresses: route the prefix to this relay`);
+    return [];
+  }
+  return Array.from({ length: 2 ** free }, (_, i) => addressAt(prefix, i));
+}
+
+function addressAt(prefix: Prefix, offset: number): string {
+  const bytes = Uint8Array.from(prefix.bytes);
+  const view = new DataView(bytes.buffer);
+  const at = bytes.length - 4;
+  view.setUint32(at, view.getUint32(at) + offset);
+  return formatAddress(bytes);
+}
