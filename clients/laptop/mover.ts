@@ -69,15 +69,8 @@ export class Mover {
     for (const id of this.#avoided) {
       if (!this.#links.some((link) => link.id === id)) this.#avoided.delete(id);
     }
-    const served = this.#bound;
     this.#forgetGone();
-    const before = this.#current;
     this.#decide();
-    // The path that still served us went while the new one was being proven: that is worth telling.
-    const lostIt = served !== null && this.#bound === null && before !== null && served !== before.id;
-    if (lostIt && this.#current?.id === before.id) {
-      this.#options.post({ op: 'use', link: this.#tunnelLink(before), oldPath: 'dead' });
-    }
   }
 
   /** Prefers a link from now on (null: none); resolves when the relay sends there. */

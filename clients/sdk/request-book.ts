@@ -24,8 +24,8 @@ interface Outstanding {
   readonly cancelTimeout: () => void;
 }
 
-/** More outstanding requests than any device has a use for. */
-const MOST_OUTSTANDING = 64;
+/** What a signalling node takes of one socket. */
+const MOST_OUTSTANDING = 16;
 
 /** Requests by id: who waits for which answer, over however many sockets it takes. */
 export class RequestBook {

@@ -92,6 +92,12 @@ class Session implements DeviceSession {
   };
   #sender: DataSender | null = null;
   #senderName = '';
+  #relayBoot = 0n;
+  /**
+   * This incarnation of the relay may not know ours yet: it has no DATA keys for us before our proof, so what is
+   * sent ahead of that would be lost.
+   */
+  #unproven = false;
   #uplink: LinkId | null = null;
   /** Until then packets queue, so that they do not overtake those on the slower path left. */
   #holdUntilMs = 0;
@@ -128,7 +134,10 @@ class Session implements DeviceSession {
     if (peekType(buffer, at, length) === TYPE.control) {
       const message = this.#channel.open(buffer, at, length);
       if (typeof message === 'string') this.#count(`control-${message satisfies ControlRefusal}`);
-      else this.#step({ type: 'control', link, message }, nowMs);
+      else {
+        this.#step({ type: 'control', link, message }, nowMs);
+        if (message.observed !== null && link === this.#rebinding.bound) this.#observed = message.observed;
+      }
       return;
     }
     const innerAt = this.#receiver.open(buffer, at, length, nowMs);
@@ -148,7 +157,7 @@ class Session implements DeviceSession {
   }
 
   packet(buffer: Uint8Array, at: number, length: number, nowMs: number): void {
-    if (this.#uplink === null || this.#sender === null || this.#holdUntilMs > nowMs) {
+    if (this.#uplink === null || this.#sender === null || this.#unproven || this.#holdUntilMs > nowMs) {
       this.#queue.push(buffer, at, length, nowMs);
       return;
     }
@@ -178,6 +187,8 @@ class Session implements DeviceSession {
 
   #step(input: DeviceInput, nowMs: number): void {
     for (const output of this.#rebinding.step(input, nowMs)) this.#carryOut(output, nowMs);
+    if (!this.#rebinding.binding) this.#unproven = false;
+    this.#flush(nowMs);
   }
 
   #carryOut(output: DeviceOutput, nowMs: number): void {
@@ -191,7 +202,6 @@ class Session implements DeviceSession {
       case 'uplink':
         this.#uplink = output.link;
         this.#holdUntilMs = output.afterMs > 0 ? nowMs + output.afterMs : 0;
-        this.#flush(nowMs);
         return;
       case 'keys':
         this.#installKeys(output, nowMs);
@@ -223,6 +233,8 @@ class Session implements DeviceSession {
     // The same keys again must not number packets from 1 again.
     if (name === this.#senderName) return;
     this.#senderName = name;
+    if (relayBoot !== this.#relayBoot) this.#unproven = true;
+    this.#relayBoot = relayBoot;
     const of = { epoch, relayBoot, deviceBoot: this.#boot, keyNumber };
     this.#receiver.install(sipKey(deriveDataKey(this.#root, 'to-device', of)), keyNumber, {
       previousUntilMs: nowMs + OLD_KEYS_MS,
@@ -233,17 +245,17 @@ class Session implements DeviceSession {
       keyNumber,
     });
     this.#sink.event({ type: 'keys', epoch, relayBoot, keyNumber });
-    this.#flush(nowMs);
   }
 
   #control(link: LinkId, draft: ControlDraft): void {
     const datagram = this.#channel.seal(draft);
     this.#count('control-sent');
     this.#sink.send(link, datagram, 0, datagram.length);
+    if (draft.kind === 'proof') this.#unproven = false;
   }
 
   #flush(nowMs: number): void {
-    if (this.#holdUntilMs > nowMs) return;
+    if (this.#unproven || this.#holdUntilMs > nowMs) return;
     this.#holdUntilMs = 0;
     const link = this.#uplink;
     const sender = this.#sender;
