@@ -1,6 +1,6 @@
 import type { SocketAddress } from '../../protocol/address.ts';
 import { peekIndex, peekType } from '../../tunnel/control.ts';
-import { TYPE } from '../../tunnel/wire.ts';
+import { REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
 import { decideDownlink } from '../decision/downlink.ts';
 import { packetHeaders, readPacket } from '../decision/packet.ts';
 import { decideUplink } from '../decision/uplink.ts';
@@ -13,6 +13,8 @@ import type { RelaySession, SessionHost } from './session.ts';
 
 /** Held packets of all sessions together. */
 const HOLD_BUDGET_OCTETS = 64 * 1024 * 1024;
+/** The next DATA key is announced this long before the one in use is worn out: a second at 1 M packets/s. */
+const REKEY_MARGIN_PACKETS = 2 ** 20;
 /** How soon a session of an anchor past its deadline is looked at again: the deadline may be moved. */
 const SUSPENDED_MS = 250;
 
@@ -45,11 +47,15 @@ export interface Engine {
   tick(nowMs: number): void;
 }
 
-/** `relayBoot` names this process's incarnation; `random` gives cryptographic octets. */
+/**
+ * `relayBoot` names this process's incarnation; `random` gives cryptographic octets; DATA keys change after
+ * `rekeyAfterPackets` (default: 2^20 before the most that the tunnel allows).
+ */
 export function createEngine(options: {
   readonly relayBoot: bigint;
   readonly random: (octets: number) => Uint8Array;
   readonly io: EngineIo;
+  readonly rekeyAfterPackets?: number;
 }): Engine {
   const { io } = options;
   const counters = new Counters();
@@ -61,6 +67,7 @@ export function createEngine(options: {
     counters,
     due,
     budget: { freeOctets: HOLD_BUDGET_OCTETS },
+    rekeyAfterPackets: options.rekeyAfterPackets ?? REKEY_AFTER_PACKETS - REKEY_MARGIN_PACKETS,
     used: { counter: 0n, keyNumber: 0 },
     toDevice: io.toDevice,
     event: io.event,

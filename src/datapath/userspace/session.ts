@@ -8,7 +8,7 @@ import { DATA_REFUSED, DataReceiver, DataSender, dataRefusalName, KEY_EXHAUSTED 
 import { type DataKeyName, deriveDataKey } from '../../tunnel/keys.ts';
 import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
 import { sipKey } from '../../tunnel/siphash.ts';
-import { CONTROL, DATA, REKEY_AFTER_PACKETS } from '../../tunnel/wire.ts';
+import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
 import { type Anchor, endpointFor } from './anchor.ts';
 import { TokenBucket } from './bucket.ts';
@@ -20,8 +20,6 @@ import { type HoldBudget, HoldQueue } from './hold.ts';
 
 /** How long DATA under the keys before the newest is still received. */
 const OLD_KEYS_MS = 10_000;
-/** The next key is asked for this many packets before the one in use is worn out. */
-const REKEY_MARGIN = 2 ** 20;
 /** Newest keys that the device has not been seen to use yet. */
 const WAITING_KEYS = 4;
 
@@ -42,6 +40,8 @@ export interface SessionHost {
   readonly counters: Counters;
   readonly due: DueQueue<RelaySession>;
   readonly budget: HoldBudget;
+  /** Packets under one DATA key, in either direction, after which the next is announced. */
+  readonly rekeyAfterPackets: number;
   /** No (key, nonce) repeats, even when a session comes back to the same process: new ones start above these. */
   readonly used: { counter: bigint; keyNumber: number };
   toDevice(endpoint: string, to: SocketAddress, buffer: Uint8Array, at: number, length: number): void;
@@ -170,7 +170,7 @@ export class RelaySession implements Due {
       if (this.#strayLimit.take(nowMs))
         this.#step({ type: 'data', from, fresh: true, keyNumber, octets: length }, nowMs);
     }
-    if (receiver.sequence >= REKEY_AFTER_PACKETS - REKEY_MARGIN) this.#rekey(keyNumber, nowMs);
+    if (receiver.sequence >= this.#host.rekeyAfterPackets) this.#rekey(keyNumber, nowMs);
     return innerAt;
   }
 
@@ -201,8 +201,9 @@ export class RelaySession implements Due {
       return;
     }
     this.#send(buffer, at, length);
-    if (this.sending !== null && this.sending.sender.sequence >= REKEY_AFTER_PACKETS - REKEY_MARGIN) {
-      this.#rekey(this.sending.name.keyNumber, nowMs);
+    const { sending } = this;
+    if (sending !== null && sending.sender.sequence >= this.#host.rekeyAfterPackets) {
+      this.#rekey(sending.name.keyNumber, nowMs);
     }
   }
 

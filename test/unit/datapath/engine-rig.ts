@@ -23,10 +23,11 @@ export class EngineRig {
   toNetwork: Uint8Array[] = [];
   readonly events: EngineEvent[] = [];
 
-  constructor(relayBoot: bigint, seed = 1) {
+  constructor(relayBoot: bigint, seed = 1, rekeyAfterPackets?: number) {
     this.engine = createEngine({
       relayBoot,
       random: seededOctets(seed),
+      ...(rekeyAfterPackets === undefined ? {} : { rekeyAfterPackets }),
       io: {
         toDevice: (endpoint, to, buffer, from, length) =>
           void this.sent.push({ endpoint, to, octets: buffer.slice(from, from + length) }),

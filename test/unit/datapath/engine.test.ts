@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { HOLD } from '../../../src/datapath/userspace/hold.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
-import { CONTROL, DATA, TYPE } from '../../../src/tunnel/wire.ts';
+import { CONTROL, DATA, REKEY_AFTER_PACKETS, TYPE } from '../../../src/tunnel/wire.ts';
 import { anchor, at, ENDPOINT, ENDPOINT6, EngineRig, install, sessionId } from './engine-rig.ts';
 import type { HandDevice } from './hand-device.ts';
 import { ah, esp, ip, lease, udp } from './packets.ts';
@@ -106,7 +106,7 @@ describe('a device that proved its path', () => {
     expect(rig.takeSent().map(({ to }) => to.key)).toEqual([LTE.key]);
   });
 
-  it('is reached on the path that the public side never sees', () => {
+  it('receives nothing before that', () => {
     rig.packet(numbered(1));
     expect(rig.takeSent()).toEqual([]);
     expect(rig.counters().downlink).toEqual({ 'no-path': 1 });
@@ -296,7 +296,7 @@ describe('unauthenticated datagrams', () => {
 
   it("at another anchor's endpoint do not reach the session", () => {
     anchor(rig, { id: 'a2', endpoints: ['203.0.113.2'] });
-    install(rig, 1_000_001 & 0xff, [], { anchor: 'a2' });
+    install(rig, 65, [], { anchor: 'a2' });
     rig.connect(ann, WIFI);
     rig.takeSent();
     rig.datagram(WIFI, ann.data(fromAnn()), '203.0.113.2');
@@ -458,4 +458,103 @@ it('notices are few, and go to the proven path alone', () => {
   expect(notices.length).toBeGreaterThan(0);
   expect(notices.length).toBeLessThan(12);
   expect(rig.counters().control['sent-notice']).toBeLessThanOrEqual(5);
+});
+
+describe('after an unplanned restart', () => {
+  const hint = {
+    session: sessionId(1),
+    address: WIFI.address,
+    port: WIFI.port,
+    generation: 1,
+    deviceBoot: '',
+  };
+  let restarted: EngineRig;
+
+  beforeEach(() => {
+    rig.connect(ann, WIFI);
+    rig.takeSent();
+    restarted = new EngineRig(0xccccn, 7);
+    restarted.nowMs = rig.nowMs;
+    anchor(restarted, { epoch: 2n });
+    const deviceBoot = ann.boot.toString(16).padStart(16, '0');
+    const session = {
+      id: sessionId(1),
+      index: 1,
+      root: new Uint8Array(32).fill(1),
+      hint: { ...hint, deviceBoot },
+    };
+    restarted.command({ op: 'session', anchor: 'a1', session });
+    restarted.command({
+      op: 'lease',
+      anchor: 'a1',
+      lease: { ...annLease, session: sessionId(1) },
+      untilMs: 1e9,
+    });
+    restarted.pass(0);
+  });
+
+  it('the last known path is challenged, and downlink waits for the proof', () => {
+    restarted.packet(numbered(1));
+    expect(restarted.sent.map(({ to, octets }) => [to.key, octets.length])).toEqual([
+      [WIFI.key, CONTROL.length],
+    ]);
+    expect(restarted.counters().downlink).toEqual({ held: 1 });
+    restarted.converse(ann, WIFI);
+    expect(ann.received).toEqual([numbered(1)]);
+    restarted.datagram(WIFI, ann.data(fromAnn()));
+    expect(restarted.takeToNetwork()).toEqual([fromAnn()]);
+  });
+
+  it('DATA under keys of the former incarnation is refused', () => {
+    restarted.datagram(WIFI, ann.data(fromAnn()));
+    expect(restarted.takeToNetwork()).toEqual([]);
+    const { uplink } = restarted.counters();
+    expect(Object.keys(uplink)).toEqual(['unknown-phase']);
+  });
+
+  it('what waited for a device that is gone is dropped and counted', () => {
+    restarted.packet(numbered(1));
+    restarted.pass(10_000);
+    expect(restarted.counters().downlink).toEqual({ held: 1, 'hold-dropped': 1 });
+    expect(restarted.takeSent().every(({ octets }) => octets.length === CONTROL.length)).toBe(true);
+  });
+});
+
+it.each(['down', 'up'])(
+  'a key that wears out %s is replaced while packets flow, and none is lost',
+  (direction) => {
+    const short = new EngineRig(0xddddn, 8, 4);
+    anchor(short);
+    const device = install(short, 1, [annLease]);
+    short.connect(device, WIFI);
+    const first = device.keyNumber;
+    for (let n = 1; n <= 20; n += 1) {
+      if (direction === 'down') short.packet(numbered(n));
+      else short.datagram(WIFI, device.data(fromAnn(n)));
+      short.converse(device, WIFI);
+      short.pass(10);
+      short.converse(device, WIFI);
+    }
+    expect(device.keyNumber).toBeGreaterThan(first + 1);
+    const passed = direction === 'down' ? device.received : short.takeToNetwork();
+    const wanted = direction === 'down' ? numbered : fromAnn;
+    expect(passed).toEqual(Array.from({ length: 20 }, (_, i) => wanted(i + 1)));
+    expect(device.refused).toEqual([]);
+  },
+);
+
+it('a key that the device never replaces is used up, not used again', () => {
+  rig.connect(ann, WIFI);
+  const { sessions } = rig.command({ op: 'export', anchor: 'a1' });
+  const worn = sessions.map((state) => ({
+    ...state,
+    data: { ...state.data, nextSequence: REKEY_AFTER_PACKETS - 1 },
+  }));
+  const next = new EngineRig(0xddddn, 8);
+  next.nowMs = rig.nowMs;
+  anchor(next, { epoch: 2n });
+  install(next, 1, [annLease]);
+  next.command({ op: 'import', anchor: 'a1', sessions: worn });
+  for (let n = 1; n <= 5; n += 1) next.packet(numbered(n));
+  expect(next.counters().downlink).toEqual({ forwarded: 2, 'key-exhausted': 3 });
 });
