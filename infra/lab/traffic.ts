@@ -7,6 +7,7 @@ import { labProgram } from './node-command.ts';
 import type { Endpoint, ProbeCommand, ProbeConfiguration, ProbeFlow, ProbeReport } from './probe.ts';
 import { readTrace } from './probe-log.ts';
 
+/** Addresses are the same at both ends: a flow runs inside an association, or over a path without translation. */
 export type FlowEnd = Endpoint & { readonly namespace: Namespace };
 
 export interface FlowOptions {
