@@ -89,13 +89,14 @@ export class Candidates {
 const rank = ({ origin }: CandidateOpening): number => (origin === 'bind' ? 1 : 0);
 
 function isWeaker(left: Candidate, right: Candidate): boolean {
-  const order = rank(left) - rank(right) || left.generation - right.generation;
+  const order = rank(left) - rank(right);
   return order < 0 || (order === 0 && left.heardMs < right.heardMs);
 }
 
 function replaces(opening: CandidateOpening, weakest: Candidate, nowMs: number): boolean {
   if (rank(opening) !== rank(weakest)) return rank(opening) > rank(weakest);
-  if (opening.origin === 'bind') return opening.generation >= weakest.generation;
+  // The device retransmits: whoever asked for the other place is either gone or comes again.
+  if (opening.origin === 'bind') return true;
   return weakest.proven === null && nowMs - weakest.heardMs >= SILENT_MS;
 }
 

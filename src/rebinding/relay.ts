@@ -243,6 +243,11 @@ class RelaySession implements RelayRebinding {
       if (this.#mayAnswer(this.#answers, nowMs)) this.#sync(from, message);
       return;
     }
+    const asksHigher = (other: Candidate) => other.origin === 'bind' && other.generation > generation;
+    if (this.#candidates.all.some((other) => other.boot === boot && asksHigher(other))) {
+      this.#count('lower-generation');
+      return;
+    }
     if (message.oldPath === 'dead') this.#holdFor(message, nowMs);
     if (origin === 'bind') {
       this.#candidates.keep((other) => other.boot !== boot || other.generation >= generation);
