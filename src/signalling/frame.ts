@@ -13,6 +13,9 @@ export type ParsedFrame =
 /** Fields whose value must not be repeated, in an answer or in a log. */
 const SECRET_FIELDS = new Set(['token', 'proof', 'datagram']);
 
+/** No request has as many members; explaining what is wrong with a thousand would cost more than it helps. */
+const MAX_MEMBERS = 16;
+
 const CHECKS = Object.fromEntries(
   Object.entries(Request).map(([name, schema]) => [name, checked(schema, refuseField)]),
 ) as { readonly [K in RequestName]: (value: unknown) => RequestFrame };
@@ -34,6 +37,11 @@ export function parseFrame(text: string): ParsedFrame {
       id: answerable,
       error: badFrame(`type is ${shown}; use one of ${known}`, 208, 'type'),
     };
+  }
+  const members = Object.keys(value).length;
+  if (members > MAX_MEMBERS) {
+    const error = badFrame(`the frame has ${members} members; send those of ${type} only`, 203, '');
+    return { kind: 'bad', id: answerable, error };
   }
   try {
     return { kind: 'request', frame: CHECKS[type as RequestName](value) };
