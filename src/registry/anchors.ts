@@ -100,7 +100,7 @@ export function anchorCommands(connection: Connection): Anchors {
 
     async events(anchor, afterId, limit) {
       const answer = await askAnchor(connection, 'read_events', anchor, [afterId, limit]);
-      const [nowMs, counter, entries] = answer as unknown as [number, string, [string, string, string][]];
+      const [nowMs, counter, entries] = answer as unknown as [number, string, [string, string][]];
       let last = counterOf(afterId);
       for (const [fence] of entries) {
         if (counterOf(fence) !== last + 1n) return { reload: true };
@@ -109,7 +109,7 @@ export function anchorCommands(connection: Connection): Anchors {
       if (entries.length === 0 && BigInt(counter) !== last) return { reload: true };
       return {
         reload: false,
-        events: entries.map(([, at, json]) => eventFrom(json, Number(at), nowMs)),
+        events: entries.map(([, json]) => eventFrom(json, nowMs)),
         lastId: entries.at(-1)?.[0] ?? afterId,
       };
     },

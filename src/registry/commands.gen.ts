@@ -37,7 +37,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_f794e1774c8a',
+    name: 'mooring_activate_1462ab84fe82',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -68,8 +68,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -158,27 +159,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -212,15 +200,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
+return last
 end
 local lease = leaseOf(ARGV[1])
 if lease and lease.state == 'active' and not isOver(lease) then
@@ -233,13 +219,13 @@ if not lease or isOver(lease) then
 return WITHDRAWN
 end
 lease.state = 'active'
-lease.fence = takeFence()
-publish(lease.fence, { type = 'activated', fence = lease.fence, lease = shown(lease) })
+local json = announce('activated', lease, '')
+save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
-return { now, save(lease) }`,
+return { now, json }`,
   },
   attach: {
-    name: 'mooring_attach_3f9f192705b6',
+    name: 'mooring_attach_6b5096fd0c56',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -270,8 +256,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -360,27 +347,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -414,24 +388,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
-end
-local function shownSession(session)
-return {
-id = session.id,
-index = session.index,
-device = session.device,
-thumbprint = session.thumbprint,
-salt = session.salt,
-}
+return last
 end
 local function sessionOf(device)
 local id = redis.call('HGET', DEVICES, device)
@@ -445,11 +408,9 @@ return index
 end
 until false
 end
-local function saveSession(session)
-local json = cjson.encode(session)
+local function saveSession(session, json)
 redis.call('HSET', SESSIONS, session.id, json)
 redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-return json
 end
 local function replaceSession(old, id, thumbprint, salt)
 local session = {
@@ -462,17 +423,18 @@ leases = old.leases,
 replaces = old.id,
 }
 local fence = takeFence()
-publish(fence, { type = 'session', fence = fence, session = shownSession(session), replaces = old.id })
+local json = cjson.encode(session)
+publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
 for _, lease in ipairs(old.leases) do
 local record = leaseOf(lease)
 record.session = id
 record.fence = fence
-save(record)
+save(record, cjson.encode(record))
 end
 redis.call('HDEL', SESSIONS, old.id)
 redis.call('HDEL', INDEXES, whole(old.index))
 redis.call('HDEL', HINTS, old.id)
-saveSession(session)
+saveSession(session, json)
 return session
 end
 local lease = heldBy(ARGV[1], ARGV[2], ARGV[3])
@@ -488,7 +450,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_7e05aed1a55e',
+    name: 'mooring_claim_5d194f1f21e8',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -519,8 +481,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
@@ -533,7 +496,7 @@ end
 local function own(relay, boot, ttlMs)
 local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
-publish(fence, { type = 'owned', fence = fence, relay = relay })
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
 holdUntil(now + ttlMs)
 return whole(epoch)
@@ -695,7 +658,7 @@ redis.call('HSETNX', META, 'counter', 0)
 return former and cjson.decode(former).pool or ''`,
   },
   extend: {
-    name: 'mooring_extend_29e561daf4b1',
+    name: 'mooring_extend_c293842b215c',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -726,8 +689,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -816,27 +780,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -870,15 +821,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
+return last
 end
 local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
 if not lease or lease.state ~= 'active' then
@@ -889,11 +838,11 @@ if recall(request) then
 return { now, cjson.encode(lease) }
 end
 lease.expiresAtMs = now + ARGV[5]
-lease.fence = takeFence()
-publish(lease.fence, { type = 'extended', fence = lease.fence, lease = shown(lease) })
+local json = announce('extended', lease, '')
+save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 remember(request, 'E')
-return { now, save(lease) }`,
+return { now, json }`,
   },
   forget: {
     name: 'mooring_forget_9fdd095fdb9b',
@@ -926,7 +875,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_f6d48dceee20',
+    name: 'mooring_free_1274b1e9cc32',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -957,8 +906,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -1047,27 +997,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -1101,15 +1038,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
+return last
 end
 local request = 'free:' .. ARGV[3] .. '/' .. ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[1]
 local answered = recall(request)
@@ -1125,7 +1060,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_d7794314e478',
+    name: 'mooring_grant_f28052764fd5',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1156,8 +1091,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -1246,27 +1182,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -1300,24 +1223,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
-end
-local function shownSession(session)
-return {
-id = session.id,
-index = session.index,
-device = session.device,
-thumbprint = session.thumbprint,
-salt = session.salt,
-}
+return last
 end
 local function sessionOf(device)
 local id = redis.call('HGET', DEVICES, device)
@@ -1331,11 +1243,9 @@ return index
 end
 until false
 end
-local function saveSession(session)
-local json = cjson.encode(session)
+local function saveSession(session, json)
 redis.call('HSET', SESSIONS, session.id, json)
 redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-return json
 end
 local function replaceSession(old, id, thumbprint, salt)
 local session = {
@@ -1348,20 +1258,22 @@ leases = old.leases,
 replaces = old.id,
 }
 local fence = takeFence()
-publish(fence, { type = 'session', fence = fence, session = shownSession(session), replaces = old.id })
+local json = cjson.encode(session)
+publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
 for _, lease in ipairs(old.leases) do
 local record = leaseOf(lease)
 record.session = id
 record.fence = fence
-save(record)
+save(record, cjson.encode(record))
 end
 redis.call('HDEL', SESSIONS, old.id)
 redis.call('HDEL', INDEXES, whole(old.index))
 redis.call('HDEL', HINTS, old.id)
-saveSession(session)
+saveSession(session, json)
 return session
 end
 local WORD = 4294967296
+local ROUNDS = 4
 local function times(a, b)
 local high = math.floor(a / 65536)
 local low = a % 65536
@@ -1380,8 +1292,8 @@ local leftSize = 2 ^ leftWidth
 local rightSize = 2 ^ (width - leftWidth)
 local left = math.floor(value / rightSize)
 local right = value % rightSize
-for round = 1, 8 do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * 8, 2654435769)) % WORD
+for round = 1, ROUNDS do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
 if round % 2 == 1 then
 left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
 else
@@ -1511,6 +1423,8 @@ salt = ARGV[10],
 leases = {},
 }
 end
+session.leases[#session.leases + 1] = leaseId
+local sessionJson = cjson.encode(session)
 local lease = {
 id = leaseId,
 anchor = ARGV[11],
@@ -1525,17 +1439,16 @@ session = session.id,
 state = 'pending',
 expiresAtMs = now + leaseMs,
 pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
-fence = takeFence(),
 slot = slot,
 request = request,
 }
-publish(lease.fence, { type = 'granted', fence = lease.fence, lease = shown(lease), session = shownSession(session) })
+local json = announce('granted', lease, ',"session":' .. sessionJson)
 takeSlot(slot)
-session.leases[#session.leases + 1] = leaseId
-local sessionJson = saveSession(session)
+saveSession(session, sessionJson)
+save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
 redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
-return { now, save(lease), sessionJson, replaced, freeSlots() }`,
+return { now, json, sessionJson, replaced, freeSlots() }`,
   },
   held_by: {
     name: 'mooring_held_by_b1ca1b624317',
@@ -1574,7 +1487,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_4869f8a5fa6d',
+    name: 'mooring_held_on_c7cdb541753e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1605,8 +1518,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -1695,27 +1609,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -1749,15 +1650,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
+return last
 end
 local answer = { now }
 local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
@@ -1896,7 +1795,7 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_ef435671275b',
+    name: 'mooring_read_events_6e58f08e98d4',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1928,12 +1827,12 @@ return UNDECLARED
 end
 local entries = {}
 for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
-entries[#entries + 1] = { entry[1], entry[2][2], entry[2][4] }
+entries[#entries + 1] = { entry[1], entry[2][2] }
 end
 return { now, counter, entries }`,
   },
   release: {
-    name: 'mooring_release_01c70c3770f6',
+    name: 'mooring_release_65323753d76b',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1964,8 +1863,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
@@ -1978,7 +1878,7 @@ end
 local function own(relay, boot, ttlMs)
 local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
-publish(fence, { type = 'owned', fence = fence, relay = relay })
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
 holdUntil(now + ttlMs)
 return whole(epoch)
@@ -1994,7 +1894,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs')
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_3050b43453e7',
+    name: 'mooring_renew_16b6f54a0d02',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2025,8 +1925,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
@@ -2039,7 +1940,7 @@ end
 local function own(relay, boot, ttlMs)
 local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
-publish(fence, { type = 'owned', fence = fence, relay = relay })
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
 holdUntil(now + ttlMs)
 return whole(epoch)
@@ -2099,7 +2000,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_a7ef04547388',
+    name: 'mooring_sweep_b4e8d93e44c9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2130,8 +2031,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -2220,27 +2122,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -2274,15 +2163,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
+return last
 end
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, 'owner') == 0 then
 return STALE_EPOCH
@@ -2300,7 +2187,7 @@ answer[2] = freeSlots()
 return answer`,
   },
   transfer: {
-    name: 'mooring_transfer_480ba11b492f',
+    name: 'mooring_transfer_60a8a36e8d82',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2331,8 +2218,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
@@ -2345,7 +2233,7 @@ end
 local function own(relay, boot, ttlMs)
 local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
-publish(fence, { type = 'owned', fence = fence, relay = relay })
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
 holdUntil(now + ttlMs)
 return whole(epoch)
@@ -2360,7 +2248,7 @@ end
 return own(ARGV[3], ARGV[4], ARGV[5])`,
   },
   withdraw: {
-    name: 'mooring_withdraw_d5b4e4c3f06d',
+    name: 'mooring_withdraw_87aa41e0a462',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2391,8 +2279,9 @@ local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, event)
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
@@ -2481,27 +2370,14 @@ local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease)
-local json = cjson.encode(lease)
+local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-return json
 end
-local function shown(lease)
-return {
-id = lease.id,
-anchor = lease.anchor,
-pool = lease.pool,
-device = lease.device,
-bindId = lease.bindId,
-kind = lease.kind,
-address = lease.address,
-ports = lease.ports,
-spis = lease.spis,
-session = lease.session,
-state = lease.state,
-remainingMs = lease.expiresAtMs - now,
-fence = lease.fence,
-}
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -2535,15 +2411,13 @@ redis.call('HDEL', HINTS, session.id)
 end
 end
 local function endLease(lease, reason)
-lease.fence = takeFence()
-local last = shown(lease)
-publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
 redis.call('HDEL', LEASES, lease.id)
 redis.call('ZREM', EXPIRIES, lease.id)
 coolSlot(lease.slot, deviceKey(lease.device))
 leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return cjson.encode(lease)
+return last
 end
 local lease = leaseOf(ARGV[1])
 if not lease then

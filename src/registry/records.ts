@@ -7,7 +7,10 @@ interface StoredLease extends Omit<Lease, 'remainingMs'> {
 
 /** The lease in a stored record, with the life that it had left at `nowMs` of the registry's clock. */
 export function leaseFrom(json: string, nowMs: number): Lease {
-  const stored = JSON.parse(json) as StoredLease;
+  return shownLease(JSON.parse(json) as StoredLease, nowMs);
+}
+
+function shownLease(stored: StoredLease, nowMs: number): Lease {
   return {
     id: stored.id,
     anchor: stored.anchor,
@@ -26,7 +29,10 @@ export function leaseFrom(json: string, nowMs: number): Lease {
 }
 
 export function sessionFrom(json: string): Session {
-  const { id, index, device, thumbprint, salt } = JSON.parse(json) as Session;
+  return shownSession(JSON.parse(json) as Session);
+}
+
+function shownSession({ id, index, device, thumbprint, salt }: Session): Session {
   return { id, index, device, thumbprint, salt };
 }
 
@@ -35,10 +41,20 @@ export function hintFrom(json: string): PathHint {
   return { session, address, port, generation, deviceBoot };
 }
 
-/** A stream entry's event as of `nowMs`: the life left in it was true when it was written, at `atMs`. */
-export function eventFrom(json: string, atMs: number, nowMs: number): LeaseEvent {
+/** A stream entry's event as of `nowMs` of the registry's clock; records in it are as they are stored. */
+export function eventFrom(json: string, nowMs: number): LeaseEvent {
   const event = JSON.parse(json) as LeaseEvent;
-  if (!('lease' in event)) return event;
-  const lease = { ...event.lease, remainingMs: event.lease.remainingMs - (nowMs - atMs) };
-  return { ...event, lease };
+  const shown = (lease: Lease) => shownLease(lease as unknown as StoredLease, nowMs);
+  switch (event.type) {
+    case 'granted':
+      return { ...event, lease: shown(event.lease), session: shownSession(event.session) };
+    case 'activated':
+    case 'extended':
+    case 'ended':
+      return { ...event, lease: shown(event.lease) };
+    case 'session':
+      return { ...event, session: shownSession(event.session) };
+    case 'owned':
+      return event;
+  }
 }

@@ -1,9 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import type { Redis } from 'ioredis';
 import { assembleCommands } from '../../infra/build/lua.ts';
 import type { Lease, LeaseEvent, Session } from '../../src/protocol/lease.ts';
-import { type Commands, commandConnection, isRefused } from '../../src/registry/connection.ts';
+import {
+  type CommandName,
+  type Commands,
+  type Connection,
+  isRefused,
+} from '../../src/registry/connection.ts';
 import { anchorKeys } from '../../src/registry/keys.ts';
 import type { Refusal } from '../../src/registry/refusals.ts';
 import { createStore } from '../../src/registry/store.ts';
@@ -105,14 +109,13 @@ let anchors = 0;
 
 /** Runs operations against scripts and model side by side; throws where they part or an invariant breaks. */
 export async function runAgainstModel(
-  redis: Redis,
-  commands: Commands,
+  connection: Connection,
   layout: Layout,
   ops: readonly Op[],
 ): Promise<void> {
   anchors += 1;
   const anchor = `t${anchors}`;
-  const connection = commandConnection(redis, commands);
+  const { redis } = connection;
   const store = createStore(connection, silent, async () => undefined);
   const model = new LeaseModel(layout.capacity, COOLING_MS);
   const requests: { request: string; device: number; id?: string }[] = [];
@@ -122,7 +125,7 @@ export async function runAgainstModel(
     model.nowMs = nowMs;
     await redis.set('test:now', nowMs);
   };
-  const ask = (command: keyof Commands, ...args: (string | number)[]) =>
+  const ask = (command: CommandName, ...args: (string | number)[]) =>
     connection.run(command, anchorKeys(anchor), args);
   const leaseAt = (at: number): ModelLease | undefined =>
     ids.length === 0 ? undefined : model.leases.get(ids[at % ids.length]!);
@@ -279,7 +282,7 @@ export async function runAgainstModel(
     const live = new Map<string, Lease>();
     let lastEpoch = 0;
     entries.forEach(([fence, fields], at) => {
-      const event = JSON.parse(fields[3]!) as LeaseEvent;
+      const event = JSON.parse(fields[1]!) as LeaseEvent;
       same('fence and stream id', event.fence, fence);
       const [of, counter] = fence.split('-').map(Number);
       same('counter', counter, at + 1);

@@ -1,23 +1,23 @@
 import fc from 'fast-check';
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { commandConnection } from '../../src/registry/connection.ts';
 import { type RealRedis, realRedis } from '../integration/registry/real-redis.ts';
 import { anyOp, commandsWithTestClock, LAYOUTS, runAgainstModel } from '../oracle/registry-run.ts';
 
 let server: RealRedis;
-let redis: Redis;
 beforeAll(async () => {
   server = await realRedis();
-  redis = server.client();
 });
 afterAll(() => server.stop());
 
-const property = (commands: ReturnType<typeof commandsWithTestClock>) =>
-  fc.asyncProperty(
+const property = (commands: ReturnType<typeof commandsWithTestClock>) => {
+  const connection = commandConnection(server.client(), commands);
+  return fc.asyncProperty(
     fc.constantFrom(...LAYOUTS),
     fc.array(anyOp, { minLength: 1, maxLength: 60, size: 'max' }),
-    async (layout, ops) => runAgainstModel(redis, commands, layout, ops),
+    async (layout, ops) => runAgainstModel(connection, layout, ops),
   );
+};
 
 test('the scripts and the model agree on any history, and every invariant holds after every step', async () => {
   // A failure prints its seed and its shortest history.

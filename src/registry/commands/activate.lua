@@ -22,7 +22,7 @@ if not lease or isOver(lease) then
 end
 -- 4. Change.
 lease.state = 'active'
-lease.fence = takeFence()
-publish(lease.fence, { type = 'activated', fence = lease.fence, lease = shown(lease) })
+local json = announce('activated', lease, '')
+save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
-return { now, save(lease) }
+return { now, json }

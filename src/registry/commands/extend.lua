@@ -18,8 +18,8 @@ if recall(request) then
 end
 -- 2. Change.
 lease.expiresAtMs = now + ARGV[5]
-lease.fence = takeFence()
-publish(lease.fence, { type = 'extended', fence = lease.fence, lease = shown(lease) })
+local json = announce('extended', lease, '')
+save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 remember(request, 'E')
-return { now, save(lease) }
+return { now, json }

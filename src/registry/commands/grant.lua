@@ -73,6 +73,9 @@ elseif not session then
   }
 end
 
+session.leases[#session.leases + 1] = leaseId
+local sessionJson = cjson.encode(session)
+
 -- 5. Change: the event first, then what it says.
 local lease = {
   id = leaseId,
@@ -88,14 +91,13 @@ local lease = {
   state = 'pending',
   expiresAtMs = now + leaseMs,
   pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
-  fence = takeFence(),
   slot = slot,
   request = request,
 }
-publish(lease.fence, { type = 'granted', fence = lease.fence, lease = shown(lease), session = shownSession(session) })
+local json = announce('granted', lease, ',"session":' .. sessionJson)
 takeSlot(slot)
-session.leases[#session.leases + 1] = leaseId
-local sessionJson = saveSession(session)
+saveSession(session, sessionJson)
+save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
 redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
-return { now, save(lease), sessionJson, replaced, freeSlots() }
+return { now, json, sessionJson, replaced, freeSlots() }

@@ -4,7 +4,7 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 fence to read after  2 limit
   Events  none
-  Returns {now, counter, {{fence, at, event} ...}}, or UNDECLARED
+  Returns {now, counter, {{fence, event} ...}}, or UNDECLARED
 ]]
 --- @include "anchor"
 local counter = redis.call('HGET', META, 'counter')
@@ -13,6 +13,6 @@ if not counter then
 end
 local entries = {}
 for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
-  entries[#entries + 1] = { entry[1], entry[2][2], entry[2][4] }
+  entries[#entries + 1] = { entry[1], entry[2][2] }
 end
 return { now, counter, entries }

@@ -8,9 +8,11 @@ local function takeFence()
   return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 
+-- `members` is JSON from a comma on; records in it are as they are stored, the reader makes a LeaseEvent of them.
 -- Redis refuses an id that does not rise. Called before the change that it announces, so a refused fence
 -- changes nothing.
-local function publish(fence, event)
-  redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'at', whole(now), 'event', cjson.encode(event))
+local function publish(fence, kind, members)
+  local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+  redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
   redis.call('SPUBLISH', CHANNEL, fence)
 end

@@ -6,29 +6,16 @@ local function leaseOf(id)
   return json and cjson.decode(json)
 end
 
-local function save(lease)
-  local json = cjson.encode(lease)
+local function save(lease, json)
   redis.call('HSET', LEASES, lease.id, json)
-  return json
 end
 
--- The lease as the world sees it (`Lease` in protocol/lease.ts).
-local function shown(lease)
-  return {
-    id = lease.id,
-    anchor = lease.anchor,
-    pool = lease.pool,
-    device = lease.device,
-    bindId = lease.bindId,
-    kind = lease.kind,
-    address = lease.address,
-    ports = lease.ports,
-    spis = lease.spis,
-    session = lease.session,
-    state = lease.state,
-    remainingMs = lease.expiresAtMs - now,
-    fence = lease.fence,
-  }
+-- Gives a changed lease its fence and publishes the event. Returns the record's JSON, to be stored after it.
+local function announce(kind, lease, members)
+  lease.fence = takeFence()
+  local json = cjson.encode(lease)
+  publish(lease.fence, kind, ',"lease":' .. json .. members)
+  return json
 end
 
 local function deviceKey(device)
@@ -71,13 +58,11 @@ end
 -- Ends a lease: event, then the record goes, its slot cools, its session goes with the last lease, and its
 -- request stays decided. Returns the event's lease as JSON.
 local function endLease(lease, reason)
-  lease.fence = takeFence()
-  local last = shown(lease)
-  publish(lease.fence, { type = 'ended', fence = lease.fence, lease = last, reason = reason })
+  local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
   redis.call('HDEL', LEASES, lease.id)
   redis.call('ZREM', EXPIRIES, lease.id)
   coolSlot(lease.slot, deviceKey(lease.device))
   leaveSession(lease)
   remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-  return cjson.encode(lease)
+  return last
 end

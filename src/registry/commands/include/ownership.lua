@@ -13,7 +13,7 @@ end
 local function own(relay, boot, ttlMs)
   local epoch = redis.call('HINCRBY', META, 'epoch', 1)
   local fence = takeFence()
-  publish(fence, { type = 'owned', fence = fence, relay = relay })
+  publish(fence, 'owned', ',"relay":"' .. relay .. '"')
   redis.call('HSET', META, 'owner', relay, 'boot', boot)
   holdUntil(now + ttlMs)
   return whole(epoch)

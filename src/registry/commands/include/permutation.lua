@@ -1,6 +1,7 @@
 -- A keyed permutation of 0..2^width-1 (width <= 48): an alternating Feistel network, so a bijection whatever its
 -- round function is. The round function is the 32-bit finaliser of MurmurHash3.
 local WORD = 4294967296
+local ROUNDS = 4
 
 local function times(a, b)
   local high = math.floor(a / 65536)
@@ -22,8 +23,8 @@ local function permute(value, width, key, tweak)
   local rightSize = 2 ^ (width - leftWidth)
   local left = math.floor(value / rightSize)
   local right = value % rightSize
-  for round = 1, 8 do
-    local word = (key[(round - 1) % #key + 1] + times(round + tweak * 8, 2654435769)) % WORD
+  for round = 1, ROUNDS do
+    local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
     if round % 2 == 1 then
       left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
     else

@@ -1,14 +1,4 @@
 --- @include "leases"
-local function shownSession(session)
-  return {
-    id = session.id,
-    index = session.index,
-    device = session.device,
-    thumbprint = session.thumbprint,
-    salt = session.salt,
-  }
-end
-
 local function sessionOf(device)
   local id = redis.call('HGET', DEVICES, device)
   return id and cjson.decode(redis.call('HGET', SESSIONS, id))
@@ -26,11 +16,9 @@ local function takeIndex(id)
   until false
 end
 
-local function saveSession(session)
-  local json = cjson.encode(session)
+local function saveSession(session, json)
   redis.call('HSET', SESSIONS, session.id, json)
   redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-  return json
 end
 
 -- The device has another key now: a new session takes the leases of the old one, which carries nothing any more.
@@ -45,16 +33,17 @@ local function replaceSession(old, id, thumbprint, salt)
     replaces = old.id,
   }
   local fence = takeFence()
-  publish(fence, { type = 'session', fence = fence, session = shownSession(session), replaces = old.id })
+  local json = cjson.encode(session)
+  publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
   for _, lease in ipairs(old.leases) do
     local record = leaseOf(lease)
     record.session = id
     record.fence = fence
-    save(record)
+    save(record, cjson.encode(record))
   end
   redis.call('HDEL', SESSIONS, old.id)
   redis.call('HDEL', INDEXES, whole(old.index))
   redis.call('HDEL', HINTS, old.id)
-  saveSession(session)
+  saveSession(session, json)
   return session
 end
