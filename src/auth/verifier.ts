@@ -65,6 +65,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
   for (const rules of options.issuers) checkRules(rules);
   for (const rules of options.issuers) {
     const { issuer, jwksUri, ca } = rules;
+    warnOfPlaintext(jwksUri ?? issuer, options.log);
     const keys = createIssuerKeys({ issuer, jwksUri, ca, timing: options.keyTiming, log: options.log });
     issuers.set(issuer, { rules, keys });
   }
@@ -93,6 +94,16 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
       for (const { keys } of issuers.values()) keys.close();
     },
   };
+}
+
+/** Keys that are fetched in clear over a network can be exchanged on the way: then anyone makes tokens. */
+function warnOfPlaintext(url: string, log: Log): void {
+  const { protocol, hostname } = new URL(url);
+  if (protocol !== 'http:' || /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname)) return;
+  log.warn(
+    { url },
+    'issuer keys are fetched without TLS: who can change them on the way can make tokens; use https',
+  );
 }
 
 /** An issuer's settings that would let in tokens that anyone can make. */

@@ -15,11 +15,15 @@ export async function createIdentity(clientId: string): Promise<DeviceIdentity> 
   return { clientId, privateKey, publicJwk, thumbprint: await calculateJwkThumbprint(publicJwk) };
 }
 
-/** Fetches an access token: client_credentials, private_key_jwt, DPoP with the issuer's nonce. */
+/**
+ * Fetches an access token: client_credentials, private_key_jwt, DPoP with the issuer's nonce; bound to the key of
+ * `holder`.
+ */
 export async function fetchToken(
   identity: DeviceIdentity,
   issuer: { readonly url: string; readonly tokenEndpoint: string },
   audience: string,
+  holder: DeviceIdentity = identity,
 ): Promise<string> {
   let nonce: string | undefined;
   for (let attempt = 0; attempt < 2; attempt += 1) {
@@ -34,7 +38,7 @@ export async function fetchToken(
     const response = await fetch(issuer.tokenEndpoint, {
       method: 'POST',
       headers: {
-        dpop: await signProof(identity, {
+        dpop: await signProof(holder, {
           htm: 'POST',
           htu: issuer.tokenEndpoint,
           ...(nonce === undefined ? {} : { nonce }),

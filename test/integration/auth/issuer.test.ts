@@ -1,6 +1,10 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type RunningIssuer, startIssuer } from '../../../infra/issuer/issuer.ts';
+import { createIssuerKeys, type IssuerKeys } from '../../../src/auth/issuer-keys.ts';
 import { createTokenVerifier, type TokenVerifier } from '../../../src/auth/verifier.ts';
 import {
   accessTokenHash,
@@ -98,8 +102,69 @@ describe('a token of the real issuer', () => {
 });
 
 describe('the issuer', () => {
+  it('is reached over TLS of a private authority, and only if that authority is trusted', async () => {
+    const directory = mkdtempSync('/tmp/mooring-issuer-');
+    const [keyFile, certFile] = [`${directory}/key.pem`, `${directory}/cert.pem`];
+    execFileSync(
+      'openssl',
+      [
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'],
+        ...[
+          '-keyout',
+          keyFile,
+          '-out',
+          certFile,
+          '-subj',
+          '/CN=issuer',
+          '-addext',
+          'subjectAltName=IP:127.0.0.1',
+        ],
+      ],
+      { stdio: 'ignore' },
+    );
+    const ca = readFileSync(certFile, 'utf8');
+    const tls = { key: readFileSync(keyFile, 'utf8'), cert: ca };
+    const secure = await startIssuer({ host: '127.0.0.1', port: 0, audience: AUDIENCE, devices: [], tls });
+    const open = (trusted: string | undefined) =>
+      createIssuerKeys({ issuer: secure.url, ca: trusted, log: pino({ enabled: false }) });
+    const find = (keys: IssuerKeys) =>
+      Promise.resolve(keys.keyFor({ alg: 'ES256' }, { payload: '', signature: '' })).finally(() =>
+        keys.close(),
+      );
+    try {
+      await expect(find(open(ca))).resolves.toBeDefined();
+      await expect(find(open(undefined))).rejects.toMatchObject({ code: 'ERR_MOORING_ISSUER_UNREACHABLE' });
+    } finally {
+      await secure.close();
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('runs as a program that says where it listens and ends when told to', async () => {
+    const directory = mkdtempSync('/tmp/mooring-issuer-');
+    const devicesFile = `${directory}/devices.json`;
+    writeFileSync(
+      devicesFile,
+      JSON.stringify([{ clientId: 'laptop-1', tenant: 'acme', publicJwk: device.publicJwk }]),
+    );
+    const program = spawn(
+      process.execPath,
+      ['--import', 'tsx', 'infra/issuer/main.ts', '--audience', AUDIENCE, '--devices', devicesFile],
+      { stdio: ['ignore', 'pipe', 'ignore'] },
+    );
+    try {
+      const [line] = (await once(program.stdout, 'data')) as [Buffer];
+      const running = JSON.parse(line.toString()) as RunningIssuer;
+      expect((await fetchToken(device, running, AUDIENCE)).split('.')).toHaveLength(3);
+      program.kill('SIGTERM');
+      expect(await once(program, 'exit')).toEqual([0, null]);
+    } finally {
+      program.kill('SIGKILL');
+      rmSync(directory, { recursive: true });
+    }
+  });
+
   it('serves the same keys again from its keys file, so that tokens outlive its restart', async () => {
-    const { mkdtempSync, rmSync } = await import('node:fs');
     const directory = mkdtempSync('/tmp/mooring-issuer-');
     const options = {
       host: '127.0.0.1',

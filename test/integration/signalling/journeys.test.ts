@@ -11,6 +11,7 @@ import type {
 import type { Grant } from '../../../src/protocol/signalling.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
+import { createIdentity } from '../auth/device-identity.ts';
 import {
   type Authority,
   openDoor,
@@ -245,6 +246,19 @@ describe('a held lease', () => {
     const { tunnel } = grantIn(await later.ask({ type: 'attach', lease: lease.id, id: 2 }));
     expect(tunnel.sessionId).toBe(lease.session);
     expect(relay.applied).toEqual([]);
+  });
+
+  it('attached with another key of its device gets a new session, and the owner ends the old one first', async () => {
+    const later = await door.connect();
+    const rekeyed = await createIdentity('laptop-1');
+    await later.hello(rekeyed, authority);
+    const attached = grantIn(await later.ask({ type: 'attach', lease: lease.id, id: 2 }));
+    expect(attached.lease.id).toBe(lease.id);
+    expect(attached.tunnel.sessionId).not.toBe(lease.session);
+    expect(relay.applied).toMatchObject([
+      { event: { type: 'session', replaces: lease.session, session: { thumbprint: rekeyed.thumbprint } } },
+    ]);
+    expect(relay.installs.at(-1)?.session.thumbprint).toBe(rekeyed.thumbprint);
   });
 
   it('is extended in the registry and at its owner', async () => {

@@ -106,7 +106,7 @@ export interface TestSocket {
   /** Sends a request and resolves with its result or error frame; other frames stay to be taken. */
   ask(frame: Record<string, unknown> & { id: number }): Promise<ServerFrame>;
   send(frame: RequestFrame | Record<string, unknown> | string | Buffer): void;
-  /** Says hello as `device`; resolves with the answer. */
+  /** Says hello as `device`, which may hold another key than it is registered with; resolves with the answer. */
   hello(device: DeviceIdentity, authority: Authority, id?: number): Promise<ServerFrame>;
   /** A valid hello frame for this socket. */
   helloFrame(
@@ -175,7 +175,8 @@ export async function observe(ws: WebSocket): Promise<TestSocket> {
       ws.send(typeof frame === 'string' || Buffer.isBuffer(frame) ? frame : JSON.stringify(frame)),
     async helloFrame(device, authority, id = 1) {
       const { nonce, url } = frames[0] as ServerFrameOf<'welcome'>;
-      const token = await fetchToken(device, authority.issuer, AUDIENCE);
+      const client = authority.devices.find(({ clientId }) => clientId === device.clientId) ?? device;
+      const token = await fetchToken(client, authority.issuer, AUDIENCE, device);
       const ath = accessTokenHash(token);
       const proof = await signProof(device, { htm: 'GET', htu: url, ath, nonce, seal: SEALING_KEY.x });
       return { type: 'hello', id, token, proof, sealingKey: SEALING_KEY };
