@@ -48,6 +48,21 @@ describe('a replay window', () => {
     },
   );
 
+  test.each([4096, 4097, 8159, 8160, 8191, 8192, 8200, 12_288, 16_384, 100_000])(
+    'does not take old numbers for new ones after a jump of %i',
+    (jump) => {
+      const window = new ReplayWindow();
+      for (let number = 1; number <= 20_000; number += 1) window.commit(number);
+      const highest = 20_000 + jump;
+      window.commit(highest);
+      const refused = [];
+      for (let number = highest - 1; number > Math.max(20_000, highest - WINDOW_SIZE); number -= 1) {
+        if (!window.admits(number)) refused.push(number);
+      }
+      expect(refused).toEqual([]);
+    },
+  );
+
   test.each([2 ** 31, 2 ** 32, 2 ** 53 - 2])('counts across %i', (edge) => {
     const window = windowOf(edge - 1, edge + 1);
     expect(window.admits(edge)).toBe(true);
