@@ -29,7 +29,7 @@ const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes
 const HOST_NAME = /^[a-z0-9.-]+$/i;
 
 /** @throws Error with openssl's own words */
-export async function createAuthority(lab: Lab): Promise<Authority> {
+export async function createAuthority(lab: Pick<Lab, 'file'>): Promise<Authority> {
   const directory = lab.file('certificates');
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const file = (name: string) => path.join(directory, name.replaceAll(':', '-'));
