@@ -2,19 +2,6 @@ import { constants } from 'node:os';
 import koffi from 'koffi';
 import { MooringError } from '../protocol/errors.ts';
 
-const NAMES = new Map<number, string>();
-for (const [name, number] of Object.entries({ ...koffi.os.errno, ...constants.errno })) {
-  if (!NAMES.has(number)) NAMES.set(number, name);
-}
-
-/** Numbers that Linux has and the runtime's table lacks. */
-const LINUX_ONLY: ReadonlyArray<readonly [number, string]> = [
-  [77, 'EBADFD'],
-  [19, 'ENODEV'],
-  [99, 'EADDRNOTAVAIL'],
-];
-for (const [number, name] of LINUX_ONLY) NAMES.set(number, name);
-
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
@@ -31,6 +18,7 @@ export const ERRNO = {
   ENODEV: 19,
   EINVAL: 22,
   EMFILE: 24,
+  EBADFD: 77,
   EMSGSIZE: 90,
   ENOPROTOOPT: 92,
   EOPNOTSUPP: 95,
@@ -41,6 +29,16 @@ export const ERRNO = {
   ENETUNREACH: 101,
   ENOBUFS: 105,
 } as const;
+
+/** Two names may share a number (ENOTSUP, EOPNOTSUPP): those above are the ones that the kernel's pages use. */
+const NAMES = new Map<number, string>();
+for (const [name, number] of [
+  ...Object.entries(ERRNO),
+  ...Object.entries(koffi.os.errno),
+  ...Object.entries(constants.errno),
+]) {
+  if (!NAMES.has(number)) NAMES.set(number, name);
+}
 
 const REMEDIES: Readonly<Record<string, string>> = {
   EPERM: 'run as root or grant CAP_NET_ADMIN and CAP_NET_RAW',
