@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { MooringError } from '../../../src/protocol/errors.ts';
-import type { Device } from '../../../src/protocol/lease.ts';
+import { type Device, LeaseEvent } from '../../../src/protocol/lease.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import type { AnchorDeclaration, GrantRequest, Registry } from '../../../src/registry/registry.ts';
 import { cuttingProxy } from './cutting-proxy.ts';
@@ -138,6 +139,7 @@ describe('a grant', () => {
     const page = await registry.events('a1', '0-0', 100);
     expect(page.reload).toBe(false);
     if (page.reload) return;
+    for (const event of page.events) expect(Value.Errors(LeaseEvent, event)).toEqual([]);
     expect(page.events.map((event) => event.type)).toEqual([
       'owned',
       'granted',
@@ -185,6 +187,43 @@ describe('a grant', () => {
       proxy.stop();
     },
   );
+
+  test('that a stopped server does not answer fails as temporary, and is applied only once when it goes on', async () => {
+    await serve();
+    const request = wish('d1');
+    server.process.kill('SIGSTOP');
+    const error = await failure(registry.grant(request)).finally(() => server.process.kill('SIGCONT'));
+    expect(error).toMatchObject({ code: 'ERR_MOORING_REGISTRY_UNAVAILABLE', temporary: true });
+    const { lease } = await registry.grant(request);
+    expect((await registry.snapshot('a1')).leases.map((one) => one.id)).toEqual([lease.id]);
+  });
+
+  test('goes on when the server has forgotten its scripts', async () => {
+    await serve();
+    const first = await registry.grant(wish('d1'));
+    await server.client().script('FLUSH');
+    const second = await registry.grant(wish('d2'));
+    expect(second.lease.address).not.toBe(first.lease.address);
+    expect((await registry.snapshot('a1')).lastId).toBe('1-3');
+  });
+
+  test('to a device that comes with another key replaces its session, and says which', async () => {
+    await serve();
+    const first = await registry.grant(wish('d1'));
+    const second = await registry.grant(wish('d1', { thumbprint: 'n'.repeat(43) }));
+    expect(second.replaced).toBe(first.session.id);
+    const page = await registry.events('a1', first.lease.fence, 10);
+    expect(page).toMatchObject({
+      events: [
+        { type: 'session', replaces: first.session.id, session: second.session },
+        {
+          type: 'granted',
+          session: second.session,
+          lease: { id: second.lease.id, fence: second.lease.fence },
+        },
+      ],
+    });
+  });
 
   test('with a request id that was granted is that lease, from whatever node and how often it is asked', async () => {
     await serve();
