@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { MessageChannel } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
+import { allocate, memoryAddress, permanentAddress } from '../../../src/linux/libc.ts';
 import {
   PACKET_WORKER_STOP,
   type PacketLoop,
@@ -189,6 +190,21 @@ describe('poll', () => {
 });
 
 describe('memory that the kernel writes to', () => {
+  it('lives on by its permanent address alone; other memory does not', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const lent = (address: (memory: Uint8Array) => number): WeakRef<Uint8Array> => {
+      const memory = allocate(64);
+      address(memory);
+      return new WeakRef(memory);
+    };
+    const [permanent, passing] = [lent(permanentAddress), lent(memoryAddress)];
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+    expect(permanent.deref()).toBeInstanceOf(Uint8Array);
+    expect(passing.deref()).toBeUndefined();
+  });
+
   it('stays where it is over garbage collections', () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
@@ -202,7 +218,9 @@ describe('memory that the kernel writes to', () => {
     for (let round = 0; round < 20; round += 1) {
       collect();
       // Reuses what was freed: a dangling address would now point into this.
-      const noise = Array.from({ length: 2000 }, () => new Uint8Array(64).fill(0xff));
+      const noise = [8, 64, 512].flatMap((bytes) =>
+        Array.from({ length: 2000 }, () => new Uint8Array(new ArrayBuffer(bytes)).fill(0xff)),
+      );
       wakeup.wake();
       sender.queue(to, Uint8Array.of(round, 1, 2, 3), 0, 4, '127.0.0.1');
       expect(sender.flush()).toBe(1);
@@ -211,7 +229,7 @@ describe('memory that the kernel writes to', () => {
       expect(receiver.receive()).toBe(1);
       expect(receiver.buffer[receiver.at(0)]).toBe(round);
       expect(receiver.destination(0)).toBe('127.0.0.1');
-      expect(noise.length).toBe(2000);
+      expect(noise.length).toBe(6000);
     }
     receiver.close();
     sender.close();
