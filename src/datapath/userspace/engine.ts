@@ -186,10 +186,9 @@ export function createEngine(options: {
 
     tick(nowMs) {
       for (let session = due.take(nowMs); session !== null; session = due.take(nowMs)) {
-        const { untilMs } = session.anchor;
-        // Whoever does not own an anchor says nothing for it.
-        if (nowMs < untilMs) session.tick(nowMs);
-        else if (untilMs > Number.NEGATIVE_INFINITY) due.schedule(session, nowMs + SUSPENDED_MS);
+        // Whoever does not own an anchor says nothing for it; its deadline may yet be moved.
+        if (nowMs < session.anchor.untilMs) session.tick(nowMs);
+        else due.schedule(session, nowMs + SUSPENDED_MS);
       }
       if (nowMs >= installed.sweepMs) installed.sweep(nowMs);
     },

@@ -3,6 +3,7 @@ import type { RsipErrorNumber } from '../../protocol/errors.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
 import { createRelayRebinding } from '../../rebinding/relay.ts';
 import type { RelayInput, RelayOutput, RelayRebinding } from '../../rebinding/relay-io.ts';
+import { createTokenBucket } from '../../rebinding/token-bucket.ts';
 import { ControlChannel } from '../../tunnel/control.ts';
 import { DATA_REFUSED, DataReceiver, DataSender, dataRefusalName, KEY_EXHAUSTED } from '../../tunnel/data.ts';
 import { type DataKeyName, deriveDataKey } from '../../tunnel/keys.ts';
@@ -11,7 +12,6 @@ import { sipKey } from '../../tunnel/siphash.ts';
 import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
 import { type Anchor, endpointFor } from './anchor.ts';
-import { TokenBucket } from './bucket.ts';
 import { ControlFilter } from './control-filter.ts';
 import type { Counters } from './counters.ts';
 import type { Due, DueQueue } from './due-queue.ts';
@@ -54,6 +54,10 @@ export interface Sending {
   readonly sender: DataSender;
 }
 
+function bucket({ burst, perSecond }: { readonly burst: number; readonly perSecond: number }) {
+  return createTokenBucket(burst, perSecond);
+}
+
 /** One session at its owner relay: keys, path, held packets; carries out what its state machine decides. */
 export class RelaySession implements Due {
   dueMs = Number.POSITIVE_INFINITY;
@@ -73,10 +77,10 @@ export class RelaySession implements Due {
   readonly #filter = new ControlFilter();
   readonly #queue: HoldQueue;
   readonly #waiting = new Map<number, Sending>();
-  readonly #controlLimit: TokenBucket;
-  readonly #strayLimit: TokenBucket;
-  readonly #refusedLimit: TokenBucket;
-  readonly #noticeLimit: TokenBucket;
+  readonly #controlLimit = bucket(LIMITS.control);
+  readonly #strayLimit = bucket(LIMITS.strayData);
+  readonly #refusedLimit = bucket(LIMITS.refusedData);
+  readonly #noticeLimit = bucket(LIMITS.notices);
   #path: SocketAddress | null = null;
   #endpoint: string | null = null;
   /** Why downlink is queued: until the state machine releases it, or until the old path has drained. */
@@ -98,10 +102,6 @@ export class RelaySession implements Due {
       after: host.used.counter,
     });
     this.#queue = new HoldQueue(host.budget, DATA.inner);
-    this.#controlLimit = new TokenBucket(LIMITS.control, nowMs);
-    this.#strayLimit = new TokenBucket(LIMITS.strayData, nowMs);
-    this.#refusedLimit = new TokenBucket(LIMITS.refusedData, nowMs);
-    this.#noticeLimit = new TokenBucket(LIMITS.notices, nowMs);
     const hint = session.hint;
     this.rebinding = createRelayRebinding({
       epoch: anchor.epoch,
@@ -132,7 +132,8 @@ export class RelaySession implements Due {
       epoch: this.anchor.epoch,
       relayBoot: this.#host.relayBoot,
       random: this.#host.random,
-      lastKeyNumber: this.#host.used.keyNumber,
+      // An owner that takes its own export back has numbered keys under this epoch before.
+      lastKeyNumber: Math.max(this.#host.used.keyNumber, this.rebinding.keyNumber),
       resumed: rebinding,
     });
     this.#queueing = null;

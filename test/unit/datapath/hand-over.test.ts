@@ -168,6 +168,33 @@ it('packets that wait at a flip leave before the export', () => {
   expect(deliver(rig, ann)).toEqual([down(1)]);
 });
 
+it('an owner whose successor does not answer takes its own export back and goes on', () => {
+  const { rig, ann } = begin(0xa1n, 1n);
+  rig.connect(ann, WIFI);
+  rig.packet(down(1));
+  deliver(rig, ann);
+  const captured = ann.data(up(1));
+  rig.datagram(WIFI, captured);
+  const { sessions } = rig.command({ op: 'export', anchor: 'a1' });
+  rig.pass(600);
+  rig.command({ op: 'import', anchor: 'a1', sessions });
+  rig.pass(600);
+  expect(rig.takeSent()).toEqual([]);
+  rig.command({ op: 'deadline', anchor: 'a1', untilMs: 1e9 });
+  rig.packet(down(2));
+  expect(deliver(rig, ann)).toEqual([down(2)]);
+  rig.pass(600);
+  deliver(rig, ann);
+  rig.takeToNetwork();
+  rig.datagram(WIFI, captured);
+  rig.datagram(WIFI, ann.data(up(2)));
+  expect(rig.takeToNetwork()).toEqual([up(2)]);
+  rig.packet(down(3));
+  expect(deliver(rig, ann)).toEqual([down(3)]);
+  expect(ann.keyNumber).toBe(2);
+  expect(ann.refused).toEqual([]);
+});
+
 it('a session that no device ever used has no state to continue', () => {
   const { rig } = begin(0xa1n, 1n);
   expect(rig.command({ op: 'export', anchor: 'a1' }).sessions).toEqual([]);

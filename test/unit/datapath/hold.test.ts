@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { TokenBucket } from '../../../src/datapath/userspace/bucket.ts';
 import { HOLD, HoldQueue } from '../../../src/datapath/userspace/hold.ts';
 
 const packet = (mark: number, octets: number) => new Uint8Array(octets).fill(mark);
@@ -53,23 +52,5 @@ describe('held packets', () => {
     expect(other.push(packet(2, 40), 0, 40)).toBe(true);
     released(other);
     expect(budget.freeOctets).toBe(100);
-  });
-});
-
-describe('a token bucket', () => {
-  it('gives a burst at once and then its rate', () => {
-    const bucket = new TokenBucket({ perSecond: 10, burst: 3 }, 0);
-    expect([0, 0, 0, 0].map((now) => bucket.take(now))).toEqual([true, true, true, false]);
-    expect(bucket.take(99)).toBe(false);
-    expect(bucket.take(100)).toBe(true);
-    expect(bucket.take(100)).toBe(false);
-    expect([9000, 9000, 9000, 9000].map((now) => bucket.take(now))).toEqual([true, true, true, false]);
-  });
-
-  it('gives nothing for a clock that goes back', () => {
-    const bucket = new TokenBucket({ perSecond: 1000, burst: 1 }, 1000);
-    expect(bucket.take(1000)).toBe(true);
-    expect(bucket.take(0)).toBe(false);
-    expect(bucket.take(1000)).toBe(false);
   });
 });
