@@ -183,6 +183,41 @@ describe('TLS', () => {
     }
   });
 
+  it('forgets a stranger who left, whether his handshake was finished or not', async () => {
+    const signalling = createSignalling({
+      ...options(),
+      listen: { host: '127.0.0.1', port: 0 },
+      tls: files(),
+      limits: { strangersPerAddress: 1 },
+    });
+    const { port } = await signalling.listen();
+    const ca = readFileSync(files().certFile);
+    const visit = async () => {
+      const ws = new WebSocket(`wss://127.0.0.1:${port}/v1`, ['mooring.v1'], { ca });
+      ws.on('error', () => {});
+      await once(ws, 'open');
+      ws.terminate();
+    };
+    try {
+      for (let count = 0; count < 3; count += 1) {
+        await expect
+          .poll(
+            () =>
+              visit().then(
+                () => 'open',
+                () => 'refused',
+              ),
+            { timeout: 5_000 },
+          )
+          .toBe('open');
+        const half = connect(port, '127.0.0.1', () => half.destroy());
+        await untilEnd(half);
+      }
+    } finally {
+      await signalling.close(0);
+    }
+  });
+
   it('cuts off who does not finish the TLS handshake', async () => {
     const signalling = createSignalling({
       ...options(),
