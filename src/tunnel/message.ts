@@ -28,7 +28,8 @@ export interface ControlMessage {
   /** Counter of the message that this one answers; 0 when unasked. */
   readonly echoCounter: bigint;
   /**
-   * Rebind generation. From the device: of its latest bind. From the relay: of the accepted path; in a
+   * Rebind generation. From the device: of its latest bind; in a proof, of the latest bind on the link that
+   * the proof leaves on. From the relay: of the accepted path, 0 when it has no path to the receiver; in a
    * challenge, of the candidate.
    */
   readonly generation: number;

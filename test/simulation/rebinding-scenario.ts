@@ -16,8 +16,8 @@ export type Happening =
   /** Send a captured uplink datagram (`which`: 0 the first, 1 the last) from an address of the attacker, or of the device. */
   | { readonly do: 'replay'; readonly which: number; readonly from: number; readonly spoof: boolean }
   | { readonly do: 'replay-down'; readonly which: number }
-  /** Be faster than the original with the next datagrams. */
-  | { readonly do: 'race'; readonly from: number; readonly count: number };
+  /** Be faster than the original with the next datagrams, from an own address or under that of a link of the device. */
+  | { readonly do: 'race'; readonly from: number; readonly as: Link | null; readonly count: number };
 
 export interface Scenario {
   readonly seed: number;
@@ -75,6 +75,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('race' as const),
       from: fc.integer({ min: 0, max: 3 }),
+      as: fc.constantFrom(null, ...LINKS),
       count: fc.integer({ min: 1, max: 5 }),
     }),
   },
@@ -176,7 +177,10 @@ function happen(world: RebindingWorld, what: Happening): void {
       world.injectDown(Math.floor(what.which * (world.delivered.length - 1)));
       break;
     case 'race':
-      world.racing = { from: attacker(what.from), left: what.count };
+      world.racing = {
+        from: what.as === null ? attacker(what.from) : world.address(what.as),
+        left: what.count,
+      };
       break;
     default:
       what satisfies never;

@@ -95,6 +95,7 @@ export class RebindingWorld {
   #sendKeyNumber = 0;
   #relaySequence = 0;
   #received = new Set<string>();
+  #arrived = new Set<string>();
   #deviceKey: string | null = null;
   #deviceKeys = new Set<string>();
   #deviceSequence = 0;
@@ -278,7 +279,7 @@ export class RebindingWorld {
     const octets = payload.kind === 'data' ? DATA_OCTETS : CONTROL.length;
     this.#grant(from, octets);
     if (payload.kind !== 'data') {
-      this.#relay({ type: 'control', from, message: payload });
+      this.#controlAtRelay(payload, from);
       return;
     }
     const id = `${payload.key}#${payload.sequence}`;
@@ -286,6 +287,17 @@ export class RebindingWorld {
     if (fresh) this.#received.add(id);
     if (from.key === this.#active?.key && payload.keyNumber === this.#sendKeyNumber) return;
     this.#relay({ type: 'data', from, fresh, keyNumber: payload.keyNumber, octets });
+  }
+
+  /** A datagram that arrived before, from wherever it comes, changes nothing and gets no answer. */
+  #controlAtRelay(message: ControlMessage, from: SocketAddress): void {
+    const id = `${message.boot}/${message.counter}`;
+    const isAgain = this.#arrived.has(id) && message.boot === this.relay.deviceBoot;
+    this.#arrived.add(id);
+    if (isAgain) this.#relay({ type: 'tick' });
+    const outputs = this.#relay({ type: 'control', from, message });
+    if (isAgain && outputs.some(({ type }) => type !== 'count'))
+      this.#break('a replayed message did something');
   }
 
   #arriveAtDevice(link: LinkId, payload: Payload, at: SocketAddress): void {
@@ -324,13 +336,14 @@ export class RebindingWorld {
 
   // --- the two ends -----------------------------------------------------------------------------------
 
-  #relay(input: RelayInput): void {
+  #relay(input: RelayInput): readonly RelayOutput[] {
     if (input.type === 'signalled') this.#grant(input.believed, CONTROL.length);
     const before = this.relay.deviceBoot;
     const outputs = this.relay.step(input, this.nowMs);
     this.relayOutputs.push(...outputs);
     for (const output of outputs) this.#carryOutAtRelay(output);
     if (before !== 0n && this.relay.deviceBoot === 0n) this.#break('the relay forgot its device');
+    return outputs;
   }
 
   #carryOutAtRelay(output: RelayOutput): void {
@@ -399,7 +412,9 @@ export class RebindingWorld {
   }
 
   #device(input: Parameters<DeviceRebinding['step']>[0]): void {
+    const { epoch } = this.device;
     const outputs = this.device.step(input, this.nowMs);
+    if (this.device.epoch < epoch) this.#break('the device went back to a former incarnation of the relay');
     this.deviceOutputs.push(...outputs);
     for (const output of outputs) {
       if (output.type === 'send') {
@@ -456,6 +471,7 @@ export class RebindingWorld {
     this.#octetsFrom = new Map();
     this.#octetsTo = new Map();
     this.#proven = new Set();
+    this.#arrived = new Set();
   }
 
   #generationScope(deviceBoot: bigint): string {

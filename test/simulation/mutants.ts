@@ -1,0 +1,69 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import ts from 'typescript';
+
+const ROOT = join(import.meta.dirname, '../..');
+const SOURCES = ['src/rebinding', 'src/tunnel', 'src/protocol'];
+
+/** One deliberate fault: every `find` occurs exactly once in `file` and is replaced. */
+export interface Mutation {
+  readonly name: string;
+  readonly file: string;
+  readonly edits: readonly { readonly find: string; readonly replace: string }[];
+}
+
+/**
+ * Builds a copy of the pure source folders with one fault planted, and imports `modules` from it. The copy lies
+ * inside the project, so that packages resolve, and is removed by `dispose`.
+ */
+export async function importMutant<T extends readonly string[]>(
+  { name, file, edits }: Mutation,
+  ...modules: T
+): Promise<{ readonly modules: { [K in keyof T]: Record<string, unknown> }; dispose(): void }> {
+  let mutated = readFileSync(join(ROOT, file), 'utf8');
+  for (const { find, replace } of edits) {
+    if (mutated.split(find).length !== 2) {
+      throw new Error(`mutation "${name}": ${JSON.stringify(find)} must occur exactly once in ${file}`);
+    }
+    mutated = mutated.replace(find, () => replace);
+  }
+  mkdirSync(join(ROOT, 'node_modules/.cache'), { recursive: true });
+  const copy = mkdtempSync(join(ROOT, 'node_modules/.cache/mutant-'));
+  writeFileSync(join(copy, 'package.json'), '{"type":"module"}');
+  for (const folder of SOURCES) {
+    for (const entry of readdirSync(join(ROOT, folder), { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (!entry.isFile() || !path.endsWith('.ts')) continue;
+      const source = path === file ? mutated : readFileSync(join(ROOT, path), 'utf8');
+      const target = join(copy, path.replace(/\.ts$/, '.js'));
+      mkdirSync(dirname(target), { recursive: true });
+      writeFileSync(target, compiled(source));
+    }
+  }
+  const imported = await Promise.all(
+    modules.map((module) => import(pathToFileURL(join(copy, module.replace(/\.ts$/, '.js'))).href)),
+  );
+  return {
+    modules: imported as { [K in keyof T]: Record<string, unknown> },
+    dispose: () => rmSync(copy, { recursive: true, force: true }),
+  };
+}
+
+/** Most files are the same in every mutant. */
+const compilations = new Map<string, string>();
+
+function compiled(source: string): string {
+  const known = compilations.get(source);
+  if (known !== undefined) return known;
+  const { outputText } = ts.transpileModule(source, {
+    compilerOptions: {
+      target: ts.ScriptTarget.ES2023,
+      module: ts.ModuleKind.ESNext,
+      verbatimModuleSyntax: true,
+      rewriteRelativeImportExtensions: true,
+    },
+  });
+  compilations.set(source, outputText);
+  return outputText;
+}
