@@ -1,10 +1,10 @@
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { announce } from '../../../src/linux/announce.ts';
 import { listNeighbours } from '../../../src/linux/neighbours.ts';
 import { writeSysctl } from '../../../src/linux/sysctl.ts';
-import { connect, createNamespace, until, whyNot } from './own-namespace.ts';
+import { connect, createNamespace, describeAsRoot, until } from './own-namespace.ts';
 
-describe.skipIf(whyNot() !== null)('an announcement', () => {
+describeAsRoot('an announcement', () => {
   const relay = createNamespace();
   const neighbour = createNamespace();
   connect(relay, 'pub', neighbour, 'lan');

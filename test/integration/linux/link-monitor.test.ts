@@ -1,14 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ensureAddress, removeAddress } from '../../../src/linux/addresses.ts';
 import { type LinkSnapshot, type LinkState, watchLinks } from '../../../src/linux/link-monitor.ts';
 import { setLink } from '../../../src/linux/links.ts';
 import { ensureRoute } from '../../../src/linux/routes.ts';
-import { createNamespace, until, whyNot } from './own-namespace.ts';
+import { createNamespace, describeAsRoot, until } from './own-namespace.ts';
 
 const PROMPT_MS = 100;
 
-describe.skipIf(whyNot() !== null)('a watch on links', () => {
+describeAsRoot('a watch on links', () => {
   const namespace = createNamespace();
   const seen: LinkSnapshot[] = [];
   const now = (): LinkState | undefined => seen.at(-1)?.links.find((link) => link.name === 'va');

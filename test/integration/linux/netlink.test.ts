@@ -13,10 +13,10 @@ import { withNetlink } from '../../../src/linux/netlink.ts';
 import { ensureRoute, listRoutes, type RouteSpec, removeRoute } from '../../../src/linux/routes.ts';
 import { ensureRule, listRules, type Rule, removeRule } from '../../../src/linux/rules.ts';
 import { readSysctl, writeSysctl } from '../../../src/linux/sysctl.ts';
-import { createNamespace, whyNot } from './own-namespace.ts';
+import { createNamespace, describeAsRoot } from './own-namespace.ts';
 
 /** `ip` is the other witness: what we say must be what it sees, and the reverse. */
-describe.skipIf(whyNot() !== null)('rtnetlink', () => {
+describeAsRoot('rtnetlink', () => {
   const namespace = createNamespace();
   const { run, ip } = namespace;
   const twice = (act: () => void) => {

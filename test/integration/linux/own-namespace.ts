@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
+import { describe, it } from 'vitest';
 import { isRoot } from '../../../src/linux/libc.ts';
 
 const library = koffi.load(null);
@@ -22,12 +23,17 @@ export interface OwnNamespace {
   close(): void;
 }
 
-/** Why these tests cannot run here, or null. Printed: a skip without a reason looks like a pass. */
-export function whyNot(): string | null {
-  if (isRoot()) return null;
-  const reason = 'network namespaces need root';
-  process.stderr.write(`skipped: ${reason}\n`);
-  return reason;
+/**
+ * `describe` for tests that make namespaces. Without root the body is not even collected, and the reason is printed: a
+ * skip without a reason looks like a pass.
+ */
+export function describeAsRoot(name: string, body: () => void): void {
+  if (isRoot()) {
+    describe(name, body);
+    return;
+  }
+  process.stderr.write(`skipped: ${name}: network namespaces need root\n`);
+  describe.skip(name, () => it('needs root', () => {}));
 }
 
 export function createNamespace(): OwnNamespace {

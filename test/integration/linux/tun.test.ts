@@ -1,11 +1,11 @@
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, expect, it } from 'vitest';
 import { createPoller } from '../../../src/linux/poll.ts';
 import { openTap, openTun, removeTun } from '../../../src/linux/tun.ts';
 import { openUdp } from '../../../src/linux/udp.ts';
 import { socketAddress } from '../../../src/protocol/address.ts';
-import { createNamespace, until, whyNot } from './own-namespace.ts';
+import { createNamespace, describeAsRoot, until } from './own-namespace.ts';
 
-describe.skipIf(whyNot() !== null)('TUN devices', () => {
+describeAsRoot('TUN devices', () => {
   const namespace = createNamespace();
   afterAll(() => namespace.close());
 

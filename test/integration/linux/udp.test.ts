@@ -4,14 +4,14 @@ import { ensureRoute } from '../../../src/linux/routes.ts';
 import { openTun, type TunDevice } from '../../../src/linux/tun.ts';
 import { openUdp, type UdpSocket } from '../../../src/linux/udp.ts';
 import { socketAddress } from '../../../src/protocol/address.ts';
-import { createNamespace, until, whyNot } from './own-namespace.ts';
+import { createNamespace, describeAsRoot, until } from './own-namespace.ts';
 
 const FAMILIES = [
   { family: 4, here: '127.0.0.1', there: '127.0.0.2', nowhere: '192.0.2.1' },
   { family: 6, here: 'fd00::1', there: 'fd00::2', nowhere: '2001:db8::1' },
 ] as const;
 
-describe.skipIf(whyNot() !== null)('UDP batches', () => {
+describeAsRoot('UDP batches', () => {
   const namespace = createNamespace();
   namespace.ip('addr add fd00::1/128 dev lo nodad');
   namespace.ip('addr add fd00::2/128 dev lo nodad');
