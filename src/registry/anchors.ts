@@ -23,9 +23,9 @@ type Anchors = Pick<
 
 /** Anchors as a whole: what they are, who owns them, what has happened on them. */
 export function anchorCommands(connection: Connection): Anchors {
-  const readAnchor = async (id: string): Promise<Snap | null> => {
+  const describe = async (id: string): Promise<Described | null> => {
     try {
-      return (await askAnchor(connection, 'snapshot', id, [])) as unknown as Snap;
+      return (await askAnchor(connection, 'describe', id, [])) as unknown as Described;
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ERR_MOORING_UNKNOWN_ANCHOR')
         return null;
@@ -55,8 +55,8 @@ export function anchorCommands(connection: Connection): Anchors {
     },
 
     async anchor(id) {
-      const snap = await readAnchor(id);
-      return snap === null ? null : anchorFrom(snap);
+      const described = await describe(id);
+      return described === null ? null : anchorFrom(described);
     },
 
     poolAnchors: (pool) => connection.plain((redis) => redis.zrange(poolKey(pool), '0', '-1')),
@@ -80,20 +80,20 @@ export function anchorCommands(connection: Connection): Anchors {
     },
 
     async owner(anchor) {
-      const snap = await readAnchor(anchor);
-      return snap === null ? null : ownerFrom(snap);
+      const described = await describe(anchor);
+      return described === null ? null : ownerFrom(described);
     },
 
     async snapshot(anchor) {
       const snap = (await askAnchor(connection, 'snapshot', anchor, [])) as unknown as Snap;
-      const [nowMs, epoch, lastId] = snap;
+      const [nowMs, epoch, , , , , , lastId, leases, sessions, hints] = snap;
       return {
         anchor: anchorFrom(snap),
         epoch: BigInt(epoch),
         lastId,
-        leases: snap[8].map((json) => leaseFrom(json, nowMs)),
-        sessions: snap[9].map(sessionFrom),
-        hints: snap[10].map(hintFrom),
+        leases: leases.map((json) => leaseFrom(json, nowMs)),
+        sessions: sessions.map(sessionFrom),
+        hints: hints.map(hintFrom),
         owner: ownerFrom(snap),
       };
     },
@@ -122,26 +122,25 @@ export function anchorCommands(connection: Connection): Anchors {
   };
 }
 
-/** What snapshot.lua returns. */
-type Snap = readonly [
+/** What describe.lua returns, and snapshot.lua begins with. */
+type Described = readonly [
   nowMs: number,
   epoch: string,
-  lastId: string,
   owner: string,
   boot: string,
   untilMs: string,
   declaration: string,
   capacity: string,
-  leases: string[],
-  sessions: string[],
-  hints: string[],
 ];
 
-function anchorFrom(snap: Snap): Anchor {
-  return { ...(JSON.parse(snap[6]) as CheckedDeclaration), capacity: Number(snap[7]) };
+/** What snapshot.lua returns. */
+type Snap = readonly [...Described, lastId: string, leases: string[], sessions: string[], hints: string[]];
+
+function anchorFrom([, , , , , declaration, capacity]: Described | Snap): Anchor {
+  return { ...(JSON.parse(declaration) as CheckedDeclaration), capacity: Number(capacity) };
 }
 
-function ownerFrom([nowMs, epoch, , relay, boot, untilMs]: Snap): Owner | null {
+function ownerFrom([nowMs, epoch, relay, boot, untilMs]: Described | Snap): Owner | null {
   if (relay === '') return null;
   return { relay, boot, epoch: BigInt(epoch), remainingMs: Number(untilMs) - nowMs };
 }

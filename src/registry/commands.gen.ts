@@ -657,6 +657,39 @@ redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
 return former and cjson.decode(former).pool or ''`,
   },
+  describe: {
+    name: 'mooring_describe_da4cafcf0aa2',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
+if not meta[5] then
+return UNDECLARED
+end
+return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6] }`,
+  },
   extend: {
     name: 'mooring_extend_c293842b215c',
     keys: 13,
@@ -1954,7 +1987,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   snapshot: {
-    name: 'mooring_snapshot_ae09fcb19afd',
+    name: 'mooring_snapshot_9430c41b2aa1',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1980,20 +2013,20 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local meta = redis.call('HMGET', META, 'epoch', 'counter', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
-if not meta[6] then
+local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
+if not meta[5] then
 return UNDECLARED
 end
 local last = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)
 return {
 now,
 meta[1],
-last[1] and last[1][1] or '0-0',
+meta[2] or '',
 meta[3] or '',
-meta[4] or '',
-meta[5] or '0',
+meta[4] or '0',
+meta[5],
 meta[6],
-meta[7],
+last[1] and last[1][1] or '0-0',
 redis.call('HVALS', LEASES),
 redis.call('HVALS', SESSIONS),
 redis.call('HVALS', HINTS),

@@ -2,7 +2,7 @@ import { contains, formatAddress, type Prefix, parseAddress, parsePrefix } from 
 import { badInput } from '../protocol/errors.ts';
 import type { AnchorDeclaration } from './registry.ts';
 
-/** Leases an anchor holds at most: so many that its snapshot takes under 5 ms. */
+/** Leases an anchor holds at most: keeps a snapshot, which stops everything else in Redis, to milliseconds. */
 export const MAX_LEASES = 4096;
 /** Ports below are never leased. */
 const FIRST_PORT = 1024;
