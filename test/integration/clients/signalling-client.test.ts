@@ -91,7 +91,10 @@ describe('answers', () => {
     const extended = client.request('extend', { lease: LEASE });
     const { id } = await socket.next();
     socket.send({ type: 'result', id, result: { lease: { id: 7 } } });
-    await expect(extended).rejects.toMatchObject({ code: 'ERR_MOORING_BAD_INPUT', data: { field: expect.stringMatching(/lease/) } });
+    await expect(extended).rejects.toMatchObject({
+      code: 'ERR_MOORING_BAD_INPUT',
+      data: { field: expect.stringMatching(/lease/) },
+    });
   });
 
   test.each([
