@@ -58,13 +58,6 @@ export const libc = {
   setsockopt: library.func(
     'int setsockopt(int fd, int level, int name, void *value, unsigned int length)',
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number) => number,
-  getsockopt: library.func('int getsockopt(int fd, int level, int name, void *value, void *length)') as (
-    fd: number,
-    level: number,
-    name: number,
-    value: Uint8Array,
-    length: Uint8Array,
-  ) => number,
   send: library.func('long send(int fd, void *from, size_t length, int flags)') as (
     fd: number,
     from: Uint8Array,

@@ -55,12 +55,11 @@ export function openTap(options: TunOptions): TunDevice {
 
 /** Removes a persistent TUN device; one that does not exist is fine. */
 export function removeTun(name: string): void {
-  removeDevice(name, IFF_TUN);
-}
-
-/** Removes a persistent TAP device; one that does not exist is fine. */
-export function removeTap(name: string): void {
-  removeDevice(name, IFF_TAP);
+  if (libc.ifNameToIndex(name) === 0) return;
+  const object = `device ${name}`;
+  const { fd } = attach(name, IFF_TUN, object);
+  check('ioctl TUNSETPERSIST', object, libc.ioctlNumber(fd, TUNSETPERSIST, 0));
+  closeFd(fd);
 }
 
 function openDevice(options: TunOptions, kind: number, label: string): TunDevice {
@@ -110,14 +109,6 @@ function attach(
 function quietIpv6(name: string): void {
   const path = `net/ipv6/conf/${name}/addr_gen_mode`;
   if (existsSync(`/proc/sys/${path}`)) writeSysctl(path, '1');
-}
-
-function removeDevice(name: string, kind: number): void {
-  if (libc.ifNameToIndex(name) === 0) return;
-  const object = `device ${name}`;
-  const { fd } = attach(name, kind, object);
-  check('ioctl TUNSETPERSIST', object, libc.ioctlNumber(fd, TUNSETPERSIST, 0));
-  closeFd(fd);
 }
 
 function device(fd: number, name: string, ifindex: number, object: string): TunDevice {
