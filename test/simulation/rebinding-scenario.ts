@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { socketAddress } from '../../src/protocol/address.ts';
 import { type Machines, RebindingWorld, seeded } from './rebinding-world.ts';
 
+/** With the 30 ms by which a duplicate may lag. */
+const MOST_JITTER_MS = 70;
 const LINKS = ['wifi', 'cell'] as const;
 type Link = (typeof LINKS)[number];
 
@@ -117,8 +119,8 @@ export function play(machines: Machines, { seed, delayMs, steps }: Scenario): Ou
   world.sendsData = true;
   world.receivesData = true;
   if (LINKS.every((name) => !world.links.get(name)!.up)) world.restore('wifi');
-  // What is still under way may be a restarting relay or a datagram of the attacker.
-  world.run(400 + 2 * delayMs);
+  // The last fault is over when the relay is up and what was sent before has arrived.
+  world.runUntil(Math.max(world.nowMs, world.relayUpMs) + delayMs + MOST_JITTER_MS);
   world.run(settleMs(delayMs));
   const disagreement = world.disagreement();
   world.run(2_000);

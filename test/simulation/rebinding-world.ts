@@ -231,6 +231,10 @@ export class RebindingWorld {
   get holding(): boolean {
     return this.#holdUntilMs !== null;
   }
+  /** Until then a restarting relay hears nothing. */
+  get relayUpMs(): number {
+    return this.#relayUpMs;
+  }
 
   /** Null when both ends agree on path and keys, else what they do not agree on. */
   disagreement(): string | null {
