@@ -2,22 +2,43 @@ import { rmSync } from 'node:fs';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import Type, { type Static } from 'typebox';
 import { checked } from '../../src/protocol/checked.ts';
-import { MooringError } from '../../src/protocol/errors.ts';
+import { badInput, MooringError } from '../../src/protocol/errors.ts';
 
 /** What a local user may ask of the running agent: one JSON line, answered by one. */
-export const ControlRequest = Type.Union([
-  Type.Object({ command: Type.Literal('status') }, { additionalProperties: false }),
+export const ControlRequests = {
+  status: Type.Object({ command: Type.Literal('status') }, { additionalProperties: false }),
   /** Prefer this link from now on; null: choose by the configuration again. Answered when the relay sends there. */
-  Type.Object(
+  use: Type.Object(
     { command: Type.Literal('use'), link: Type.Union([Type.String({ maxLength: 15 }), Type.Null()]) },
     { additionalProperties: false },
   ),
   /** Stop, and take all changes to the machine back; `free` gives the lease back too. */
-  Type.Object({ command: Type.Literal('down'), free: Type.Boolean() }, { additionalProperties: false }),
-]);
-export type ControlRequest = Static<typeof ControlRequest>;
+  down: Type.Object({ command: Type.Literal('down'), free: Type.Boolean() }, { additionalProperties: false }),
+} as const;
+export type ControlRequest = {
+  [K in keyof typeof ControlRequests]: Static<(typeof ControlRequests)[K]>;
+}[keyof typeof ControlRequests];
 
-const checkRequest = checked(ControlRequest);
+const check = {
+  status: checked(ControlRequests.status),
+  use: checked(ControlRequests.use),
+  down: checked(ControlRequests.down),
+};
+
+function readRequest(line: string): ControlRequest {
+  let request: unknown;
+  try {
+    request = JSON.parse(line);
+  } catch {
+    throw badInput('request', line, 'send one line of JSON');
+  }
+  const command = (request as { command?: unknown } | null)?.command;
+  if (typeof command !== 'string' || !Object.hasOwn(check, command)) {
+    throw badInput('command', command, `use one of ${Object.keys(check).join(', ')}`);
+  }
+  return check[command as keyof typeof check](request);
+}
+
 const LONGEST_LINE = 4096;
 const ANSWER_TIMEOUT_MS = 20_000;
 
@@ -88,7 +109,7 @@ export function askAgent(path: string, request: ControlRequest): Promise<unknown
 
 async function answer(line: string, handle: (request: ControlRequest) => Promise<unknown>): Promise<string> {
   try {
-    return JSON.stringify({ result: await handle(checkRequest(JSON.parse(line))) }, replaceBigint);
+    return JSON.stringify({ result: await handle(readRequest(line)) }, replaceBigint);
   } catch (error) {
     const known = error instanceof MooringError ? error : null;
     return JSON.stringify({

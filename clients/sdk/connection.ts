@@ -167,6 +167,12 @@ export class Connection {
   }
 
   async #hello(nonce: string, url: string, credentials: Credentials): Promise<void> {
+    // A proof for another door than this one could be relayed there, and open a session in our name.
+    if (new URL(url).href !== new URL(this.#options.url).href) {
+      const message = `${this.#options.url} calls itself ${url}; configure the URL that the door is known by`;
+      this.#lose(new MooringError('ERR_MOORING_WRONG_DOOR', message), 'never', 1000, true);
+      return;
+    }
     try {
       const proof = await credentials.proof({ nonce, url, seal: this.#options.sealingKey.x });
       const { token } = credentials;

@@ -142,7 +142,7 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
         );
       },
       async free() {
-        await client.request('free', { lease: lease.id });
+        await client.request('free', { lease: lease.id }, { timeoutMs: 10_000 });
         extension.stop();
         held.delete(lease.id);
       },
