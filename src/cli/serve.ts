@@ -252,7 +252,21 @@ async function startRelay(
   });
   node.useOwnership(ownership);
   undo.push(() => ownership.stop());
-  await ownership.start(settings.pools.flatMap((pool) => pool.anchors.map((anchor) => anchor.id)));
+  const anchors = settings.pools.flatMap((pool) => pool.anchors.map((anchor) => anchor.id));
+  await ownership.start(anchors);
+  // A hand-over whose last message was lost left an anchor ours without our knowing.
+  const reminder = setInterval(() => {
+    for (const anchor of anchors) {
+      if (ownership.owned().has(anchor)) continue;
+      registry
+        .owner(anchor)
+        .then(async (owner) => {
+          if (owner?.relay === relay.id && owner.boot === boot) await ownership.claim(anchor);
+        })
+        .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));
+    }
+  }, relay.ownershipMs / 4);
+  undo.push(() => clearInterval(reminder));
   return { node, engine };
 }
 

@@ -1,6 +1,7 @@
 import { ensureAddress, removeAddress } from '../linux/addresses.ts';
 import { announce } from '../linux/announce.ts';
 import { ensureNeighbourProxy, removeNeighbourProxy } from '../linux/neighbours.ts';
+import { withNetlink } from '../linux/netlink.ts';
 import { ensureRoute, removeRoute } from '../linux/routes.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
 import { formatAddress, type Prefix, parsePrefix } from '../protocol/address.ts';
@@ -62,12 +63,14 @@ export function createAnnouncer(options: {
     },
 
     announce(anchor) {
-      for (const prefix of anchor.prefixes) {
-        ensureRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC });
-        ensureRoute({ destination: prefix, device: tun });
-      }
+      withNetlink((netlink) => {
+        for (const prefix of anchor.prefixes) {
+          ensureRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC }, netlink);
+          ensureRoute({ destination: prefix, device: tun }, netlink);
+        }
+        for (const address of proxied(anchor)) ensureNeighbourProxy(device, address, netlink);
+      });
       for (const endpoint of anchor.endpoints) ensureAddress(device, hostPrefix(endpoint));
-      for (const address of proxied(anchor)) ensureNeighbourProxy(device, address);
       if (options.announce === 'routed') return;
       const here = [...anchor.endpoints, ...proxied(anchor)];
       announce(device, here);
@@ -86,12 +89,14 @@ export function createAnnouncer(options: {
     withdraw(anchor) {
       for (const timer of repeating.get(anchor.endpoints.join()) ?? []) clearTimeout(timer);
       repeating.delete(anchor.endpoints.join());
-      for (const address of proxied(anchor)) removeNeighbourProxy(device, address);
       for (const endpoint of anchor.endpoints) removeAddress(device, hostPrefix(endpoint));
-      for (const prefix of anchor.prefixes) {
-        removeRoute({ destination: prefix, device: tun });
-        removeRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC });
-      }
+      withNetlink((netlink) => {
+        for (const address of proxied(anchor)) removeNeighbourProxy(device, address, netlink);
+        for (const prefix of anchor.prefixes) {
+          removeRoute({ destination: prefix, device: tun }, netlink);
+          removeRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC }, netlink);
+        }
+      });
     },
   };
 }

@@ -21,6 +21,7 @@ export async function checkSealingProof(sealing: Sealing, thumbprint: string): P
   try {
     verified = await jwtVerify(sealing.proof, EmbeddedJWK, {
       typ: 'dpop+jwt',
+      algorithms: ['ES256', 'ES384', 'EdDSA', 'Ed25519'],
       clockTolerance: Number.MAX_SAFE_INTEGER,
     });
   } catch (cause) {
