@@ -9,12 +9,43 @@ export interface Anchor {
   readonly epoch: bigint;
   /** A packet at or after this moment is not forwarded, in either direction. */
   untilMs: number;
+  /** The deadline that counts when the anchor is not frozen. */
+  grantedMs: number;
+  /** Exported: a renewal that was on its way moves the deadline of an anchor that is another relay's by now. */
+  frozen: boolean;
   readonly byIndex: Map<number, RelaySession>;
   readonly byId: Map<string, RelaySession>;
 }
 
 export function newAnchor({ id, endpoints, epoch, untilMs }: EngineAnchor): Anchor {
-  return { id, endpoints: [...endpoints], epoch, untilMs, byIndex: new Map(), byId: new Map() };
+  const grantedMs = untilMs;
+  const frozen = false;
+  return {
+    id,
+    endpoints: [...endpoints],
+    epoch,
+    untilMs,
+    grantedMs,
+    frozen,
+    byIndex: new Map(),
+    byId: new Map(),
+  };
+}
+
+export function setDeadline(anchor: Anchor, untilMs: number): void {
+  anchor.grantedMs = untilMs;
+  if (!anchor.frozen) anchor.untilMs = untilMs;
+}
+
+/** Forwards nothing until `thaw`, whatever deadline is set meanwhile. */
+export function freeze(anchor: Anchor): void {
+  anchor.frozen = true;
+  anchor.untilMs = Number.NEGATIVE_INFINITY;
+}
+
+export function thaw(anchor: Anchor): void {
+  anchor.frozen = false;
+  anchor.untilMs = anchor.grantedMs;
 }
 
 /** The endpoint that a datagram to `to` leaves from; null when the anchor has none of that family. */

@@ -6,6 +6,7 @@ import { packetHeaders, readPacket } from '../decision/packet.ts';
 import { decideUplink } from '../decision/uplink.ts';
 import { UPLINK_DROPS } from '../decision/verdict.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+import { freeze, setDeadline, thaw } from './anchor.ts';
 import { Counters } from './counters.ts';
 import { DueQueue } from './due-queue.ts';
 import { Installation } from './installation.ts';
@@ -117,7 +118,7 @@ export function createEngine(options: {
         installed.dropAnchor(command.anchor);
         return null;
       case 'deadline':
-        installed.expectAnchor(command.anchor).untilMs = command.untilMs;
+        setDeadline(installed.expectAnchor(command.anchor), command.untilMs);
         return null;
       case 'session':
         installed.putSession(command.anchor, command.session, nowMs);
@@ -139,13 +140,14 @@ export function createEngine(options: {
       case 'export': {
         const anchor = installed.expectAnchor(command.anchor);
         const sessions = [...anchor.byId.values()].map((session) => session.export());
-        anchor.untilMs = Number.NEGATIVE_INFINITY;
+        freeze(anchor);
         return { sessions: sessions.filter((state) => state !== null) };
       }
       case 'import': {
-        const { byId } = installed.expectAnchor(command.anchor);
+        const anchor = installed.expectAnchor(command.anchor);
         // A session that ended meanwhile has nothing to continue.
-        for (const state of command.sessions) byId.get(state.id)?.resume(state, nowMs);
+        for (const state of command.sessions) anchor.byId.get(state.id)?.resume(state, nowMs);
+        thaw(anchor);
         return null;
       }
       case 'counters':

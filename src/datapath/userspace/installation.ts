@@ -3,7 +3,7 @@ import { MooringError } from '../../protocol/errors.ts';
 import type { Lease } from '../../protocol/lease.ts';
 import { type LeaseEntry, LeaseTables } from '../decision/tables.ts';
 import type { EngineAnchor, EngineEvent, EngineSession } from '../engine-api.ts';
-import { type Anchor, newAnchor } from './anchor.ts';
+import { type Anchor, newAnchor, setDeadline, thaw } from './anchor.ts';
 import { RelaySession, type SessionHost } from './session.ts';
 
 /** Expired leases are looked for at most this often: packets are checked one by one anyway. */
@@ -59,7 +59,8 @@ export class Installation {
     }
     if (known !== undefined) {
       if (known.epoch === wanted.epoch && sameTexts(known.endpoints, wanted.endpoints)) {
-        known.untilMs = wanted.untilMs;
+        setDeadline(known, wanted.untilMs);
+        thaw(known);
         return;
       }
       this.dropAnchor(known.id);

@@ -121,8 +121,12 @@ export class RelaySession implements Due {
     host.due.schedule(this, nowMs);
   }
 
-  /** Goes on where another relay stopped: path, windows and sequence numbers continue, under the old keys at first. */
+  /**
+   * Goes on where another relay stopped: path, windows and sequence numbers continue, under the old keys at first. A
+   * session that sends here already is ahead of every export, its own too: going back would repeat sequence numbers.
+   */
   resume(state: SessionState, nowMs: number): void {
+    if (this.sending !== null) return;
     const { nextSequence, windows } = state.data;
     const { rebinding, key } = readState(state);
     this.receiver.install(this.#key('to-relay', key), key.keyNumber, { windows });
@@ -132,12 +136,13 @@ export class RelaySession implements Due {
       epoch: this.anchor.epoch,
       relayBoot: this.#host.relayBoot,
       random: this.#host.random,
-      // An owner that takes its own export back has numbered keys under this epoch before.
-      lastKeyNumber: Math.max(this.#host.used.keyNumber, this.rebinding.keyNumber),
+      lastKeyNumber: this.#host.used.keyNumber,
       resumed: rebinding,
     });
-    this.#queueing = null;
     this.#take(rebinding.active);
+    // What a challenge of the hint made wait until now.
+    if (rebinding.active === null) this.#drop();
+    else this.#release();
     this.#host.due.schedule(this, nowMs);
   }
 

@@ -168,7 +168,19 @@ it('packets that wait at a flip leave before the export', () => {
   expect(deliver(rig, ann)).toEqual([down(1)]);
 });
 
-it('an owner whose successor does not answer takes its own export back and goes on', () => {
+it('a renewal that arrives after the export does not make the former owner forward again', () => {
+  const { rig, ann } = begin(0xa1n, 1n);
+  rig.connect(ann, WIFI);
+  rig.command({ op: 'export', anchor: 'a1' });
+  rig.command({ op: 'deadline', anchor: 'a1', untilMs: 1e9 });
+  rig.takeSent();
+  rig.packet(down(1));
+  rig.datagram(WIFI, ann.data(up(1)));
+  expect(rig.takeSent()).toEqual([]);
+  expect(rig.takeToNetwork()).toEqual([]);
+});
+
+it.each(['anchor, then import', 'import'])('an owner takes its own export back and goes on (%s)', (order) => {
   const { rig, ann } = begin(0xa1n, 1n);
   rig.connect(ann, WIFI);
   rig.packet(down(1));
@@ -177,22 +189,65 @@ it('an owner whose successor does not answer takes its own export back and goes 
   rig.datagram(WIFI, captured);
   const { sessions } = rig.command({ op: 'export', anchor: 'a1' });
   rig.pass(600);
+  if (order !== 'import') {
+    anchor(rig);
+    rig.packet(down(2));
+  }
   rig.command({ op: 'import', anchor: 'a1', sessions });
-  rig.pass(600);
-  expect(rig.takeSent()).toEqual([]);
-  rig.command({ op: 'deadline', anchor: 'a1', untilMs: 1e9 });
-  rig.packet(down(2));
+  if (order === 'import') rig.packet(down(2));
   expect(deliver(rig, ann)).toEqual([down(2)]);
-  rig.pass(600);
-  deliver(rig, ann);
   rig.takeToNetwork();
   rig.datagram(WIFI, captured);
   rig.datagram(WIFI, ann.data(up(2)));
   expect(rig.takeToNetwork()).toEqual([up(2)]);
+  rig.datagram(LTE, ann.bind('alive'));
+  deliver(rig, ann, LTE);
+  rig.pass(600);
   rig.packet(down(3));
-  expect(deliver(rig, ann)).toEqual([down(3)]);
-  expect(ann.keyNumber).toBe(2);
+  expect(deliver(rig, ann, LTE)).toEqual([down(3)]);
   expect(ann.refused).toEqual([]);
+});
+
+it('the same state imported twice does not rewind a sequence number', () => {
+  const { rig: one, ann } = begin(0xa1n, 1n);
+  one.connect(ann, WIFI);
+  const two = new EngineRig(0xb2n, 2);
+  const sessions = handOver(one, two, 2n);
+  for (let n = 1; n <= 3; n += 1) {
+    two.packet(down(n));
+    two.command({ op: 'import', anchor: 'a1', sessions });
+  }
+  expect(deliver(two, ann)).toEqual([down(1), down(2), down(3)]);
+  two.pass(1);
+  deliver(two, ann);
+  two.command({ op: 'import', anchor: 'a1', sessions });
+  two.packet(down(4));
+  expect(deliver(two, ann)).toEqual([down(4)]);
+  expect(ann.refused).toEqual([]);
+});
+
+it('what waited for a proof of the last known path leaves when the state arrives', () => {
+  const { rig: one, ann } = begin(0xa1n, 1n);
+  one.connect(ann, WIFI);
+  const deviceBoot = ann.boot.toString(16).padStart(16, '0');
+  const { address, port } = WIFI;
+  const two = new EngineRig(0xb2n, 2);
+  anchor(two, { epoch: 2n });
+  const id = `${'0'.repeat(31)}1`;
+  const hint = { session: id, address, port, generation: 1, deviceBoot };
+  two.command({
+    op: 'session',
+    anchor: 'a1',
+    session: { id, index: 1, root: new Uint8Array(32).fill(1), hint },
+  });
+  two.command({ op: 'lease', anchor: 'a1', lease: { ...held, session: id }, untilMs: 1e9 });
+  two.pass(0);
+  two.packet(down(1));
+  expect(two.counters().downlink).toEqual({ held: 1 });
+  two.command({ op: 'import', anchor: 'a1', sessions: one.command({ op: 'export', anchor: 'a1' }).sessions });
+  two.packet(down(2));
+  two.pass(1);
+  expect(deliver(two, ann)).toEqual([down(1), down(2)]);
 });
 
 it('a session that no device ever used has no state to continue', () => {
