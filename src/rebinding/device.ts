@@ -12,10 +12,13 @@ import type {
 } from './device-io.ts';
 import { Liveness } from './liveness.ts';
 
-/** Pauses between two BINDs: 1.5 round trips at first, doubling. A device that was long away asks less often. */
+/**
+ * Pauses between two BINDs: 1.5 round trips at first, doubling, so bounded that a pause and a contest of two
+ * paths take less than a second. A device that was long away asks less often.
+ */
 const BIND_LEAST_MS = 50;
 const BIND_UNMEASURED_MS = 100;
-const BIND_MOST_MS = 1_000;
+const BIND_MOST_MS = 500;
 const BIND_MOST_LATER_MS = 5_000;
 const LATER_MS = 30_000;
 /** A BIND is offered over signalling when this many in band went unanswered, and again after as many more. */

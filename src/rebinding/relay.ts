@@ -466,7 +466,8 @@ class RelaySession implements RelayRebinding {
     const former = this.#active;
     const isFlip = former?.key !== path.key;
     const rttMs = isFlip ? (proven?.rttMs ?? 0) : this.#rttMs;
-    const isAlive = candidate.oldPath === 'alive' && isFlip && former !== null && !isNewBoot;
+    const isSilent = candidate.contestedMs !== null;
+    const isAlive = candidate.oldPath === 'alive' && isFlip && former !== null && !isNewBoot && !isSilent;
     this.#delayMs = isAlive
       ? Math.round(Math.min(Math.max(this.#rttMs - rttMs, 0), this.#rttMs > 0 ? OVERTAKE_MOST_MS : 0))
       : 0;
