@@ -168,9 +168,9 @@ export class Connection {
 
   async #hello(nonce: string, url: string, credentials: Credentials): Promise<void> {
     // A proof for another door than this one could be relayed there, and open a session in our name.
-    if (new URL(url).href !== new URL(this.#options.url).href) {
+    if (!isSameUrl(url, this.#options.url)) {
       const message = `${this.#options.url} calls itself ${url}; configure the URL that the door is known by`;
-      this.#lose(new MooringError('ERR_MOORING_WRONG_DOOR', message), 'never', 1000, true);
+      this.#lose(new MooringError('ERR_MOORING_WRONG_DOOR', message), 'never', 1000);
       return;
     }
     try {
@@ -228,6 +228,11 @@ export class Connection {
       // A socket that never opened may refuse to close; it is forgotten all the same.
     }
   }
+}
+
+/** False for text that is no URL at all: it comes from the server. */
+function isSameUrl(one: string, other: string): boolean {
+  return URL.canParse(one) && new URL(one).href === new URL(other).href;
 }
 
 export function disconnected(why: string): MooringError {

@@ -33,7 +33,8 @@ export const HELLO = {
   pingIntervalMs: 25_000,
 };
 
-export async function openScriptedDoor(): Promise<ScriptedDoor> {
+/** `named`: what the door calls itself, when that is not where it is. */
+export async function openScriptedDoor(named?: string): Promise<ScriptedDoor> {
   const server = new WebSocketServer({ host: '127.0.0.1', port: 0, handleProtocols: () => SUBPROTOCOL });
   await new Promise<void>((resolve) => server.once('listening', () => resolve()));
   const sockets = queue<Accepted>();
@@ -56,7 +57,7 @@ export async function openScriptedDoor(): Promise<ScriptedDoor> {
       next: waiting.take,
       closed: new Promise((resolve) => ws.on('close', resolve)),
     };
-    socket.send({ type: 'welcome', protocol: SUBPROTOCOL, nonce: `nonce-${accepted}`, url });
+    socket.send({ type: 'welcome', protocol: SUBPROTOCOL, nonce: `nonce-${accepted}`, url: named ?? url });
     sockets.put(socket);
   });
   return {

@@ -62,6 +62,26 @@ describe('hello', () => {
     expect(door.accepted).toBe(2);
   });
 
+  test.each(['wss://another.example/v1', 'no URL at all'])(
+    'is not said to a door that calls itself %s: the proof could be used there',
+    async (named) => {
+      const other = await openScriptedDoor(named);
+      try {
+        const options = clientOptions(other);
+        client = createSignallingClient(options);
+        const socket = await other.next();
+        await socket.closed;
+        expect(socket.frames).toEqual([]);
+        expect(options.events).toEqual([
+          { type: 'refused', error: expect.objectContaining({ code: 'ERR_MOORING_WRONG_DOOR' }) },
+        ]);
+        expect(other.accepted).toBe(1);
+      } finally {
+        await other.close();
+      }
+    },
+  );
+
   test('a temporary refusal is tried again', async () => {
     client = createSignallingClient(clientOptions(door));
     const first = await door.next();

@@ -18,6 +18,7 @@ import { sealRoot } from '../../../src/tunnel/root-sealing.ts';
 import {
   AUDIENCE,
   type Authority,
+  DOOR_URL,
   openDoor,
   SILENT,
   startAuthority,
@@ -109,8 +110,10 @@ const issuerSettings = () => ({
 async function start(state: StateDir, onEvent: (event: DeviceEvent) => void = () => {}): Promise<Device> {
   const tokens = createTokenClient(issuerSettings(), await deviceKey(state));
   const device = await createDevice({
-    url: `ws://127.0.0.1:${door.port}/v1`,
-    connect: (url, subprotocol) => new WebSocket(url, subprotocol) as WebSocketLike,
+    url: DOOR_URL,
+    // The door is known by a name that only resolves in the world outside this test.
+    connect: (_url, subprotocol) =>
+      new WebSocket(`ws://127.0.0.1:${door.port}/v1`, subprotocol) as WebSocketLike,
     credentials: tokens.credentials,
     onEvent,
     backOff: { firstMs: 20, longestMs: 100 },
