@@ -34,6 +34,11 @@ export interface EngineAnchor {
   readonly endpoints: readonly string[];
   readonly epoch: bigint;
   readonly untilMs: number;
+  /**
+   * An `import` will follow: forward nothing and say nothing to anybody before it. Challenging the last known paths
+   * meanwhile would make devices change keys that the import is about to continue.
+   */
+  readonly resumes?: boolean;
 }
 
 export interface EngineSession {

@@ -119,9 +119,10 @@ export async function serveAnchor(
   async function load(snapshot: Snapshot): Promise<void> {
     const hints = new Map(snapshot.hints.map((hint) => [hint.session, hint]));
     const live = new Set(snapshot.leases.map((lease) => lease.id));
+    // First what ended: a newer lease may hold the same ports by now.
+    for (const id of [...leases.keys()]) if (!live.has(id)) await dropLease(id);
     for (const session of snapshot.sessions) await installSession(session, hints.get(session.id) ?? null);
     for (const lease of snapshot.leases) await installLease(lease);
-    for (const id of [...leases.keys()]) if (!live.has(id)) await dropLease(id);
     lastId = snapshot.lastId;
   }
 
@@ -142,7 +143,13 @@ export async function serveAnchor(
   const snapshot = await registry.snapshot(anchor);
   await engine.command({
     op: 'anchor',
-    anchor: { id: anchor, endpoints: snapshot.anchor.endpoints, epoch, untilMs: options.untilMs },
+    anchor: {
+      id: anchor,
+      endpoints: snapshot.anchor.endpoints,
+      epoch,
+      untilMs: options.untilMs,
+      resumes: resumed.length > 0,
+    },
   });
   await load(snapshot);
   if (resumed.length > 0) await engine.command({ op: 'import', anchor, sessions: resumed });

@@ -11,25 +11,25 @@ export interface Anchor {
   untilMs: number;
   /** The deadline that counts when the anchor is not frozen. */
   grantedMs: number;
-  /** Exported: a renewal that was on its way moves the deadline of an anchor that is another relay's by now. */
+  /** Exported, or not imported yet: a renewal on its way must not open an anchor that is another relay's. */
   frozen: boolean;
   readonly byIndex: Map<number, RelaySession>;
   readonly byId: Map<string, RelaySession>;
 }
 
-export function newAnchor({ id, endpoints, epoch, untilMs }: EngineAnchor): Anchor {
-  const grantedMs = untilMs;
-  const frozen = false;
-  return {
+export function newAnchor({ id, endpoints, epoch, untilMs, resumes }: EngineAnchor): Anchor {
+  const anchor: Anchor = {
     id,
     endpoints: [...endpoints],
     epoch,
     untilMs,
-    grantedMs,
-    frozen,
+    grantedMs: untilMs,
+    frozen: false,
     byIndex: new Map(),
     byId: new Map(),
   };
+  if (resumes === true) freeze(anchor);
+  return anchor;
 }
 
 export function setDeadline(anchor: Anchor, untilMs: number): void {

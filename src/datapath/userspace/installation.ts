@@ -60,7 +60,7 @@ export class Installation {
     if (known !== undefined) {
       if (known.epoch === wanted.epoch && sameTexts(known.endpoints, wanted.endpoints)) {
         setDeadline(known, wanted.untilMs);
-        thaw(known);
+        if (wanted.resumes !== true) thaw(known);
         return;
       }
       this.dropAnchor(known.id);

@@ -105,7 +105,7 @@ export class EngineRig {
 
 export function anchor(
   rig: EngineRig,
-  fields: { id?: string; epoch?: bigint; untilMs?: number; endpoints?: string[] } = {},
+  fields: { id?: string; epoch?: bigint; untilMs?: number; endpoints?: string[]; resumes?: boolean } = {},
 ) {
   rig.command({
     op: 'anchor',
@@ -114,6 +114,7 @@ export function anchor(
       endpoints: fields.endpoints ?? [ENDPOINT, ENDPOINT6],
       epoch: fields.epoch ?? 1n,
       untilMs: fields.untilMs ?? Number.POSITIVE_INFINITY,
+      resumes: fields.resumes ?? false,
     },
   });
 }

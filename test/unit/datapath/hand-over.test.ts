@@ -226,13 +226,14 @@ it('the same state imported twice does not rewind a sequence number', () => {
   expect(ann.refused).toEqual([]);
 });
 
-it('what waited for a proof of the last known path leaves when the state arrives', () => {
+it('a relay that awaits the state says nothing before it, and so changes no keys', () => {
   const { rig: one, ann } = begin(0xa1n, 1n);
   one.connect(ann, WIFI);
   const deviceBoot = ann.boot.toString(16).padStart(16, '0');
   const { address, port } = WIFI;
   const two = new EngineRig(0xb2n, 2);
-  anchor(two, { epoch: 2n });
+  two.nowMs = one.nowMs;
+  anchor(two, { epoch: 2n, resumes: true });
   const id = `${'0'.repeat(31)}1`;
   const hint = { session: id, address, port, generation: 1, deviceBoot };
   two.command({
@@ -241,13 +242,17 @@ it('what waited for a proof of the last known path leaves when the state arrives
     session: { id, index: 1, root: new Uint8Array(32).fill(1), hint },
   });
   two.command({ op: 'lease', anchor: 'a1', lease: { ...held, session: id }, untilMs: 1e9 });
-  two.pass(0);
-  two.packet(down(1));
-  expect(two.counters().downlink).toEqual({ held: 1 });
+  two.command({ op: 'deadline', anchor: 'a1', untilMs: 1e9 });
+  two.pass(500);
+  expect(two.takeSent()).toEqual([]);
   two.command({ op: 'import', anchor: 'a1', sessions: one.command({ op: 'export', anchor: 'a1' }).sessions });
-  two.packet(down(2));
-  two.pass(1);
-  expect(deliver(two, ann)).toEqual([down(1), down(2)]);
+  two.packet(down(1));
+  two.datagram(WIFI, ann.data(up(1)));
+  expect(two.takeToNetwork()).toEqual([up(1)]);
+  two.pass(500);
+  expect(deliver(two, ann)).toEqual([down(1)]);
+  expect(ann.epoch).toBe(2n);
+  expect(ann.refused).toEqual([]);
 });
 
 it('a session that no device ever used has no state to continue', () => {
