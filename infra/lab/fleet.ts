@@ -43,12 +43,17 @@ export interface FleetOptions {
   readonly devices: readonly string[];
   readonly ownershipMs?: number;
   readonly logLevel?: string;
+  /** One relay that is signalling node too and starts its own registry: all in one process. Default: no. */
+  readonly allInOne?: boolean;
 }
 
-export interface RelayHost {
+/** A server process as an operator starts it. */
+export interface ServerHost {
   readonly id: string;
   readonly host: PublicHost;
   readonly configFile: string;
+  /** Keys, sockets, the private registry. */
+  readonly dataDir: string;
   readonly process: LabProcess;
   /** Ends it as `kill -9` does. */
   crash(): Promise<void>;
@@ -83,7 +88,9 @@ export interface Agent {
 
 export interface Fleet {
   readonly core: PublicHost;
-  readonly relays: ReadonlyMap<string, RelayHost>;
+  readonly relays: ReadonlyMap<string, ServerHost>;
+  /** The signalling node; the relay itself when all is in one process. */
+  readonly signalling: ServerHost;
   /** Configuration for another client of the same door. */
   readonly signallingUrl: string;
   readonly tokenEndpoint: string;
@@ -103,32 +110,36 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
   const authority = await createAuthority(lab);
   const [issuerLeaf, signallingLeaf, signallingPlane] = await Promise.all([
     authority.issue('issuer', [CORE_ADDRESS]),
-    authority.issue('signalling', [CORE_ADDRESS]),
+    authority.issue('signalling', [CORE_ADDRESS, relayAddress(0)]),
     authority.issue('signalling:core', [CORE_ADDRESS]),
-  ]);
-  const redis = await lab.spawn(core.namespace, [
-    'redis-server',
-    ...['--bind', CORE_ADDRESS, '--port', String(REDIS_PORT), '--protected-mode', 'no', '--save', ''],
-    ...['--appendonly', 'yes', '--dir', lab.directory, '--maxmemory-policy', 'noeviction'],
   ]);
   const issuer = await startIssuer(lab, core, issuerLeaf, options.devices);
   const masterKeyFile = lab.file('site.key');
   writeFileSync(masterKeyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
-  await waitForLine(redis, 'Ready to accept connections');
+  const allInOne = options.allInOne ?? false;
+  if (!allInOne) await startRedis(lab, core);
 
   const common = (name: string) => ({
     dataDir: directory(lab, name),
-    redisUrl: `redis://${CORE_ADDRESS}:${REDIS_PORT}`,
+    ...(allInOne ? {} : { redisUrl: `redis://${CORE_ADDRESS}:${REDIS_PORT}` }),
     logLevel,
     pools: options.pools,
   });
-  const relays = new Map<string, RelayHost>();
+  const door = (address: string) => ({
+    listen: { host: address, port: SIGNALLING_PORT },
+    url: `wss://${address}:${SIGNALLING_PORT}/mooring`,
+    tls: { certFile: signallingLeaf.certFile, keyFile: signallingLeaf.keyFile },
+    issuers: [
+      { issuer: issuer.url, audience: AUDIENCE, jwksUri: issuer.jwksUri, caFile: authority.certFile },
+    ],
+  });
+  const relays = new Map<string, ServerHost>();
   await Promise.all(
     options.relays.map(async (id, i) => {
-      const address = `198.51.100.${11 + i}`;
+      const address = relayAddress(i);
       const host = await net.host(id, { address, forwarding: true });
       const tls = await authority.issue(`relay:${id}`, [address]);
-      const configFile = writeConfig(lab, id, {
+      const configuration = {
         ...common(id),
         relay: {
           id,
@@ -141,30 +152,19 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
             tls: files(tls, authority.certFile),
           },
         },
-      });
-      relays.set(id, await startRelay(lab, id, host, configFile));
+        ...(allInOne ? { signalling: door(address) } : {}),
+      };
+      relays.set(id, await startServer(lab, id, host, configuration));
     }),
   );
-
-  const signallingUrl = `wss://${CORE_ADDRESS}:${SIGNALLING_PORT}/mooring`;
-  const signallingConfig = writeConfig(lab, 'signalling', {
-    ...common('signalling'),
-    signalling: {
-      listen: { host: CORE_ADDRESS, port: SIGNALLING_PORT },
-      url: signallingUrl,
-      tls: { certFile: signallingLeaf.certFile, keyFile: signallingLeaf.keyFile },
-      issuers: [
-        { issuer: issuer.url, audience: AUDIENCE, jwksUri: issuer.jwksUri, caFile: authority.certFile },
-      ],
-      planeTls: files(signallingPlane, authority.certFile),
-    },
-  });
-  const signalling = await lab.spawn(
-    core.namespace,
-    nodeCommand(MOORING, 'serve', '--config', signallingConfig),
-    { label: 'signalling' },
-  );
-  await waitForLine(signalling, 'mooring is up');
+  const planeTls = files(signallingPlane, authority.certFile);
+  const signalling = allInOne
+    ? relays.get(options.relays[0]!)!
+    : await startServer(lab, 'signalling', core, {
+        ...common('signalling'),
+        signalling: { ...door(CORE_ADDRESS), planeTls },
+      });
+  const signallingUrl = door(signalling.host.address).url;
 
   const mooring = async (namespace: Namespace, ...args: string[]) =>
     (await lab.run(namespace, nodeCommand(MOORING, ...args))).stdout;
@@ -173,6 +173,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
   return {
     core,
     relays,
+    signalling,
     signallingUrl,
     tokenEndpoint: issuer.tokenEndpoint,
     authorityFile: authority.certFile,
@@ -204,6 +205,19 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
   };
 }
 
+function relayAddress(i: number): string {
+  return `198.51.100.${11 + i}`;
+}
+
+async function startRedis(lab: Lab, core: PublicHost): Promise<void> {
+  const redis = await lab.spawn(core.namespace, [
+    'redis-server',
+    ...['--bind', CORE_ADDRESS, '--port', String(REDIS_PORT), '--protected-mode', 'no', '--save', ''],
+    ...['--appendonly', 'yes', '--dir', lab.directory, '--maxmemory-policy', 'noeviction'],
+  ]);
+  await waitForLine(redis, 'Ready to accept connections');
+}
+
 async function startIssuer(lab: Lab, core: PublicHost, leaf: Leaf, labels: readonly string[]) {
   const devices = labels.map((clientId) => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -226,7 +240,13 @@ async function startIssuer(lab: Lab, core: PublicHost, leaf: Leaf, labels: reado
   return JSON.parse(line) as { url: string; jwksUri: string; tokenEndpoint: string };
 }
 
-async function startRelay(lab: Lab, id: string, host: PublicHost, configFile: string): Promise<RelayHost> {
+async function startServer(
+  lab: Lab,
+  id: string,
+  host: PublicHost,
+  configuration: { readonly dataDir: string } & Readonly<Record<string, unknown>>,
+): Promise<ServerHost> {
+  const configFile = writeConfig(lab, id, configuration);
   const start = async () => {
     const started = await lab.spawn(host.namespace, nodeCommand(MOORING, 'serve', '--config', configFile), {
       label: id,
@@ -239,6 +259,7 @@ async function startRelay(lab: Lab, id: string, host: PublicHost, configFile: st
     id,
     host,
     configFile,
+    dataDir: configuration.dataDir,
     get process() {
       return process;
     },
