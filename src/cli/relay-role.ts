@@ -1,0 +1,137 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { RelaySettings, Settings } from '../config/schema.ts';
+import { type EngineClient, startUserspaceEngine } from '../datapath/userspace/client.ts';
+import { createOwnership } from '../ownership/ownership.ts';
+import type { Registry } from '../registry/registry.ts';
+import { createAnnouncer } from '../relay/announcer.ts';
+import { createRelayNode, type RelayNode } from '../relay/node.ts';
+import type { LeaseEnded } from '../relay/plane-calls.ts';
+import { servePlane } from '../relay/plane-server.ts';
+import { loadSiteKey } from '../relay/site-key.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Planes } from './planes.ts';
+import type { Undo } from './serve.ts';
+
+/** How long the registry remembers a relay that no longer says it is there, milliseconds. */
+const RELAY_TTL_MS = 10_000;
+
+export interface RunningRelay {
+  readonly node: RelayNode;
+  readonly engine: EngineClient;
+}
+
+export interface RelayParts {
+  readonly registry: Registry;
+  readonly planes: Planes;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly ended: (event: LeaseEnded) => void;
+  readonly undo: Undo[];
+}
+
+/** Starts the relay of this process: packet engine, relay plane, ownership of its anchors. */
+export async function startRelay(
+  relay: RelaySettings,
+  settings: Settings,
+  parts: RelayParts,
+): Promise<RunningRelay> {
+  const { registry, planes, metrics, log, undo } = parts;
+  const boot = randomBytes(8).toString('hex');
+  const siteKey = loadSiteKey({ file: relay.masterKeyFile, dataDir: settings.dataDir, log });
+  const announcer = createAnnouncer({
+    interface: relay.interface,
+    tun: relay.tun,
+    announce: relay.announce,
+    log,
+  });
+  const engine = await startUserspaceEngine({
+    tun: relay.tun,
+    port: relay.port,
+    relayBoot: BigInt(`0x${boot}`),
+  });
+  undo.push(() => engine.close());
+  engine.onExit((error) => {
+    if (error === null) return;
+    log.fatal({ error: error.message }, 'the packet engine has ended');
+    process.exit(1);
+  });
+  announcer.prepare();
+
+  let announceEnded: (event: LeaseEnded) => void = parts.ended;
+  const node: RelayNode = createRelayNode({
+    settings: relay,
+    boot,
+    siteKey,
+    registry,
+    engine,
+    announcer,
+    planeFor: (other) => planes.for(other),
+    onEnded: (lease, reason) => announceEnded({ type: 'ended', lease, reason }),
+    log,
+  });
+  undo.push(() => node.close());
+  engine.onEvent((event) => {
+    if (event.type === 'path') metrics.rebinds.inc({ anchor: event.anchor, old_path: event.oldPath });
+    node.engineEvent(event);
+  });
+  if (relay.plane !== undefined) {
+    const plane = await servePlane({
+      listen: relay.plane.listen,
+      tls: relay.plane.tls,
+      plane: node.plane,
+      log,
+    });
+    undo.push(() => plane.close());
+    announceEnded = (event) => {
+      parts.ended(event);
+      plane.announceEnded(event);
+    };
+  }
+
+  const announcement = { id: relay.id, boot, planeUrl: relay.plane?.url ?? '', site: hostname() };
+  await registry.announceRelay(announcement, RELAY_TTL_MS);
+  const heartbeat = setInterval(() => {
+    registry
+      .announceRelay(announcement, RELAY_TTL_MS)
+      .catch((error: Error) =>
+        log.warn({ error: error.message }, 'cannot tell the registry that this relay is here'),
+      );
+  }, RELAY_TTL_MS / 4);
+  undo.push(() => clearInterval(heartbeat));
+
+  const ownership = createOwnership({
+    registry,
+    relay: relay.id,
+    boot,
+    ttlMs: relay.ownershipMs,
+    onOwned: (anchor, epoch, untilMs) => node.serve(anchor, epoch, untilMs),
+    onDeadline: (anchor, untilMs) => node.deadline(anchor, untilMs),
+    onLost: (anchor) =>
+      void node
+        .forsake(anchor)
+        .catch((error: Error) =>
+          log.error({ anchor, error: error.message }, 'did not let the anchor go cleanly'),
+        ),
+    log,
+  });
+  node.useOwnership(ownership);
+  undo.push(() => ownership.stop());
+  const anchors = settings.pools.flatMap((pool) => pool.anchors.map((anchor) => anchor.id));
+  await ownership.start(anchors);
+  // A hand-over whose last message was lost left an anchor ours without our knowing.
+  const reminder = setInterval(() => {
+    for (const anchor of anchors) {
+      if (ownership.owned().has(anchor)) continue;
+      registry
+        .owner(anchor)
+        .then(async (owner) => {
+          if (owner?.relay === relay.id && owner.boot === boot) await ownership.claim(anchor);
+        })
+        .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));
+    }
+  }, relay.ownershipMs / 4);
+  undo.push(() => clearInterval(reminder));
+  return { node, engine };
+}
