@@ -25,7 +25,10 @@ export type DeviceInput =
   /** Time has passed. To be called at `nextDueMs`. */
   | { readonly type: 'tick' };
 
-/** To be carried out in the order given. */
+/**
+ * To be carried out in the order given. Every draft takes the channel's next counter, the first one counter 1: by
+ * the counter that an answer echoes the device knows which message it measures.
+ */
 export type DeviceOutput =
   | { readonly type: 'send'; readonly link: LinkId; readonly draft: ControlDraft }
   /** Offer this BIND over signalling too, sealed as a CONTROL datagram, with the address of `link`. */

@@ -23,6 +23,10 @@ const BIND_MOST_LATER_MS = 5_000;
 const LATER_MS = 30_000;
 /** A BIND is offered over signalling when this many in band went unanswered, and again after as many more. */
 const SIGNAL_EVERY = 4;
+/** Messages that an answer may still measure. */
+const ASKED_MOST = 32;
+/** Weight of a keepalive's round trip against those before it (RFC 6298 §2). */
+const SMOOTHING = 8;
 
 interface Binding {
   readonly link: LinkId;
@@ -32,10 +36,8 @@ interface Binding {
   sentMs: number;
   attempts: number;
   pauseMs: number;
-  /** Measured by the first challenge or by the answer to its proof; 0 when neither was unambiguous. */
+  /** Least round trip that an answer on this link has shown since the binding began; 0 before. */
   rttMs: number;
-  proofs: number;
-  provedMs: number;
 }
 
 /**
@@ -67,6 +69,11 @@ class DeviceSession implements DeviceRebinding {
   #uplink: LinkId | null = null;
   #binding: Binding | null = null;
   #rttMs = 0;
+  /** Counter of our latest message: every draft takes the next one. */
+  #counter = 0n;
+  /** What went out in band since the latest bind and was not answered yet, by counter: the newest. */
+  readonly #asked = new Map<bigint, { readonly link: LinkId; readonly sentMs: number }>();
+  #nowMs = 0;
   #observed: SocketAddress | null = null;
   #out: DeviceOutput[] = [];
 
@@ -114,6 +121,7 @@ class DeviceSession implements DeviceRebinding {
 
   step(input: DeviceInput, nowMs: number): readonly DeviceOutput[] {
     this.#out = [];
+    this.#nowMs = nowMs;
     switch (input.type) {
       case 'use':
         this.#bindOn(input.link, input.oldPath, nowMs);
@@ -140,6 +148,7 @@ class DeviceSession implements DeviceRebinding {
 
   #bindOn(link: LinkId, oldPath: OldPath, nowMs: number): void {
     this.#generation += 1;
+    this.#asked.clear();
     this.#linkGenerations.set(link, this.#generation);
     this.#binding = {
       link,
@@ -150,8 +159,6 @@ class DeviceSession implements DeviceRebinding {
       attempts: 0,
       pauseMs: this.#rttMs > 0 ? Math.max(BIND_LEAST_MS, 1.5 * this.#rttMs) : BIND_UNMEASURED_MS,
       rttMs: 0,
-      proofs: 0,
-      provedMs: 0,
     };
     // The tag admits uplink from anywhere: only a path that still works is worth staying on until the answer.
     if (oldPath !== 'alive' || this.#uplink === null) this.#sendUplinkOn(link, 0);
@@ -245,9 +252,10 @@ class DeviceSession implements DeviceRebinding {
     this.#window.commit(counter);
     if (message.echoCounter > this.#highestEcho) this.#highestEcho = message.echoCounter;
     this.#liveness.noteHeard(nowMs);
+    this.#measure(link, message.echoCounter, nowMs);
     const hasNewKey = isNewest && this.#adoptKey(message.keyNumber);
     if (standing === 'new' && this.#binding) this.#bindAgain(this.#binding, nowMs);
-    if (message.kind === 'challenge') this.#challenge(link, message, nowMs);
+    if (message.kind === 'challenge') this.#challenge(link, message);
     else if (message.kind === 'sync') this.#sync(link, message, isNewest, hasNewKey, nowMs);
     else this.#out.push({ type: 'notice', code: message.code });
     if (isNewest && message.kind !== 'notice') this.#checkWhere(link, message, nowMs);
@@ -271,18 +279,11 @@ class DeviceSession implements DeviceRebinding {
   /** The BIND on its way speaks to an incarnation that is gone: say it again to this one. */
   #bindAgain(binding: Binding, nowMs: number): void {
     binding.attempts = 0;
-    binding.proofs = 0;
     this.#sendBind(binding, nowMs);
   }
 
-  #challenge(link: LinkId, message: ControlMessage, nowMs: number): void {
-    const binding = this.#binding;
-    if (binding?.link === link && message.generation === binding.generation) {
-      if (binding.attempts === 1 && binding.rttMs === 0) binding.rttMs = nowMs - binding.sentMs;
-      binding.proofs += 1;
-      binding.provedMs = nowMs;
-    }
-    if (binding === null) this.#noteObserved(message);
+  #challenge(link: LinkId, message: ControlMessage): void {
+    if (this.#binding === null) this.#noteObserved(message);
     const generation = this.#linkGenerations.get(link) ?? 0;
     this.#send(link, { kind: 'proof', cookie: message.cookie, echoCounter: message.counter, generation });
   }
@@ -311,7 +312,6 @@ class DeviceSession implements DeviceRebinding {
   }
 
   #accepted(link: LinkId, binding: Binding, message: ControlMessage, nowMs: number): void {
-    if (binding.rttMs === 0 && binding.proofs === 1) binding.rttMs = nowMs - binding.provedMs;
     this.#rttMs = binding.rttMs;
     this.#binding = null;
     this.#bound = link;
@@ -334,6 +334,23 @@ class DeviceSession implements DeviceRebinding {
     this.#sendUplinkOn(link, message.delayMs);
   }
 
+  /**
+   * The round trip of a message and its answer; `echoCounter` tells which one it was, also when it was sent again
+   * meanwhile. A later answer to the same message was asked for by the relay's clock and measures nothing.
+   */
+  #measure(link: LinkId, echoCounter: bigint, nowMs: number): void {
+    const asked = this.#asked.get(echoCounter);
+    if (asked?.link !== link) return;
+    this.#asked.delete(echoCounter);
+    const sampleMs = nowMs - asked.sentMs;
+    const binding = this.#binding;
+    if (binding !== null) {
+      if (link === binding.link) binding.rttMs = Math.min(sampleMs, binding.rttMs || sampleMs);
+    } else if (link === this.#bound) {
+      this.#rttMs = this.#rttMs === 0 ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) / SMOOTHING;
+    }
+  }
+
   /** The relay takes another link for ours than the one it told us: say again which one it is. */
   #checkWhere(link: LinkId, { generation }: ControlMessage, nowMs: number): void {
     if (this.#binding || this.#bound === null || this.#bound === link || this.#uplink === null) return;
@@ -348,9 +365,15 @@ class DeviceSession implements DeviceRebinding {
 
   #send(link: LinkId, draft: ControlDraft): void {
     this.#out.push({ type: 'send', link, draft: this.#completed(draft) });
+    this.#asked.set(this.#counter, { link, sentMs: this.#nowMs });
+    for (const oldest of this.#asked.keys()) {
+      if (this.#asked.size <= ASKED_MOST) break;
+      this.#asked.delete(oldest);
+    }
   }
 
   #completed(draft: ControlDraft): ControlDraft {
+    this.#counter += 1n;
     return { epoch: this.#epoch, echoBoot: this.#relayBoot, generation: this.#generation, ...draft };
   }
 

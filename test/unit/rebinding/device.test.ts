@@ -199,3 +199,43 @@ describe('a silent path', () => {
     expect(device.nextDueMs).toBe(22_500);
   });
 });
+
+describe('the round trip of a path', () => {
+  test('is that of the message which was answered, also when it had been sent again', () => {
+    const device = createDeviceRebinding({ boot: BOOT });
+    const say = relaySpeaker();
+    device.step({ type: 'use', link: 'wifi', oldPath: 'unknown' }, 0);
+    device.step({ type: 'tick' }, 100);
+    // BIND 1 is lost, 2 answered after 160 ms; BIND 3 for this relay and proof 4 follow, 4 answered after 150 ms.
+    device.step({ type: 'control', link: 'wifi', message: say('challenge', { echoCounter: 2n }) }, 260);
+    const outputs = device.step(
+      { type: 'control', link: 'wifi', message: say('sync', { echoCounter: 4n }) },
+      410,
+    );
+    expect(outputs.find(({ type }) => type === 'bound')).toMatchObject({ rttMs: 150 });
+    expect(device.rttMs).toBe(150);
+  });
+
+  test('is not measured by a second answer to one message, nor by one over another link', () => {
+    const { device, say } = boundDevice();
+    device.step({ type: 'use', link: 'cell', oldPath: 'alive' }, 1_000);
+    // The BIND on cell has counter 4.
+    device.step({ type: 'control', link: 'wifi', message: say('sync', { echoCounter: 4n }) }, 1_001);
+    const challenge = (): ControlMessage => say('challenge', { generation: 2, echoCounter: 4n });
+    device.step({ type: 'control', link: 'cell', message: challenge() }, 1_070);
+    device.step({ type: 'control', link: 'cell', message: challenge() }, 1_500);
+    device.step(
+      { type: 'control', link: 'cell', message: say('sync', { generation: 2, echoCounter: 99n }) },
+      1_501,
+    );
+    expect(device.bound).toBe('cell');
+    expect(device.rttMs).toBe(70);
+  });
+
+  test('follows the keepalives of the path slowly', () => {
+    const { device, say } = boundDevice();
+    device.step({ type: 'tick' }, 20_080);
+    device.step({ type: 'control', link: 'wifi', message: say('sync', { echoCounter: 4n }) }, 20_200);
+    expect(device.rttMs).toBe(40 + (120 - 40) / 8);
+  });
+});
