@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
-import { parse } from 'yaml';
+import {
+  parseSettingsText,
+  readSettingsFile,
+  refuseSetting as refuse,
+} from '../../src/config/settings-file.ts';
 import { parsePrefix } from '../../src/protocol/address.ts';
-import { checked } from '../../src/protocol/checked.ts';
-import { MooringError } from '../../src/protocol/errors.ts';
 import { LeaseKind } from '../../src/protocol/lease.ts';
 
 /** Every setting of the laptop agent. */
@@ -86,42 +86,14 @@ export const LaptopConfig = Type.Object(
 );
 export type LaptopConfig = Static<typeof LaptopConfig>;
 
-function refuse(file: string, field: string, value: string, remedy: string, cause?: unknown): MooringError {
-  return new MooringError('ERR_MOORING_CONFIG', `${file}: ${field || '(top level)'} is ${value}; ${remedy}`, {
-    data: { file, field },
-    ...(cause === undefined ? {} : { cause }),
-  });
-}
-
 /** Reads and checks a configuration file (YAML or JSON). Throws ERR_MOORING_CONFIG naming field, value and remedy. */
 export function loadLaptopConfig(file: string): LaptopConfig {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new MooringError(
-      'ERR_MOORING_CONFIG',
-      `${file}: cannot be read; name a readable file with --config`,
-      { cause, data: { file } },
-    );
-  }
-  return parseLaptopConfig(text, file);
+  return parseLaptopConfig(readSettingsFile(file), file);
 }
 
 /** Checks configuration text; `file` names it in errors. Defaults are filled in. */
 export function parseLaptopConfig(text: string, file = 'configuration'): LaptopConfig {
-  let raw: unknown;
-  try {
-    raw = parse(text, { maxAliasCount: 0 }) ?? {};
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new MooringError('ERR_MOORING_CONFIG', `${file}: is not YAML: ${reason}; mend the line it names`, {
-      cause,
-      data: { file },
-    });
-  }
-  const check = checked(LaptopConfig, ({ field, value, remedy }) => refuse(file, field, value, remedy));
-  const config = check(Value.Default(LaptopConfig, raw));
+  const config = parseSettingsText(LaptopConfig, text, file);
   config.routes.forEach((route, i) => {
     try {
       parsePrefix(route, `routes.${i}`);

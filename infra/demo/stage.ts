@@ -1,6 +1,7 @@
 /** What the demo plays on: networks, services, relays, devices with real kernel IPsec, and numbered traffic. */
 
 import type { AgentStatus } from '../../clients/laptop/status.ts';
+import type { PoolSettings } from '../../src/config/schema.ts';
 import type { AccessNetwork } from '../lab/access-network.ts';
 import { type Capture, startCapture } from '../lab/capture.ts';
 import { type Agent, type Fleet, startFleet } from '../lab/fleet.ts';
@@ -206,27 +207,27 @@ export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
   };
 }
 
-const POOLS = [
+const POLICY = {
+  portBlock: 1024,
+  spiBlock: 256,
+  leaseMs: { default: 3_600_000, max: 86_400_000 },
+  coolingMs: 120_000,
+  maxLeasesPerDevice: 4,
+};
+
+const POOLS: readonly PoolSettings[] = [
   {
+    ...POLICY,
     name: 'shared',
-    sharing: 'shared' as const,
-    portBlock: 1024,
-    spiBlock: 256,
-    leaseMs: { default: 3_600_000, max: 86_400_000 },
-    coolingMs: 120_000,
-    maxLeasesPerDevice: 4,
+    sharing: 'shared',
     anchors: [
       { id: ANCHORS.shared, home: 'r1', endpoints: ['198.51.100.20'], prefixes: ['198.51.100.21/32'] },
     ],
   },
   {
+    ...POLICY,
     name: 'whole',
-    sharing: 'whole' as const,
-    portBlock: 1024,
-    spiBlock: 256,
-    leaseMs: { default: 3_600_000, max: 86_400_000 },
-    coolingMs: 120_000,
-    maxLeasesPerDevice: 4,
+    sharing: 'whole',
     anchors: [
       { id: ANCHORS.whole, home: 'r1', endpoints: ['198.51.100.30'], prefixes: ['198.51.100.32/30'] },
     ],

@@ -1,49 +1,15 @@
-import { readFileSync } from 'node:fs';
-import { Value } from 'typebox/value';
-import { parse } from 'yaml';
 import { contains, parseAddress, parsePrefix } from '../protocol/address.ts';
-import { checked } from '../protocol/checked.ts';
-import { MooringError } from '../protocol/errors.ts';
 import { Settings } from './schema.ts';
-
-function refuse(file: string, field: string, value: string | number, remedy: string): MooringError {
-  return new MooringError('ERR_MOORING_CONFIG', `${file}: ${field || '(top level)'} is ${value}; ${remedy}`, {
-    data: { file, field },
-  });
-}
+import { parseSettingsText, readSettingsFile, refuseSetting as refuse } from './settings-file.ts';
 
 /** Reads and checks a configuration file (YAML or JSON). Throws ERR_MOORING_CONFIG naming field, value and remedy. */
 export function loadSettings(file: string): Settings {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new MooringError(
-      'ERR_MOORING_CONFIG',
-      `${file}: cannot be read; name a readable file with --config`,
-      {
-        cause,
-        data: { file },
-      },
-    );
-  }
-  return parseSettings(text, file);
+  return parseSettings(readSettingsFile(file), file);
 }
 
 /** Checks configuration text; `file` names it in errors. Defaults are filled in. */
 export function parseSettings(text: string, file = 'configuration'): Settings {
-  let raw: unknown;
-  try {
-    raw = parse(text, { maxAliasCount: 0 }) ?? {};
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    throw new MooringError('ERR_MOORING_CONFIG', `${file}: is not YAML: ${reason}; mend the line it names`, {
-      cause,
-      data: { file },
-    });
-  }
-  const filled = Value.Default(Settings, raw);
-  const settings = checked(Settings, (fault) => refuse(file, fault.field, fault.value, fault.remedy))(filled);
+  const settings = parseSettingsText(Settings, text, file);
   checkMeaning(settings, file);
   return settings;
 }

@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs';
+import type { Static, TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { parse } from 'yaml';
+import { checked } from '../protocol/checked.ts';
+import { MooringError } from '../protocol/errors.ts';
+
+/** An ERR_MOORING_CONFIG that names the file, the field, its value and the remedy. */
+export function refuseSetting(
+  file: string,
+  field: string,
+  value: string | number,
+  remedy: string,
+  cause?: unknown,
+): MooringError {
+  return new MooringError('ERR_MOORING_CONFIG', `${file}: ${field || '(top level)'} is ${value}; ${remedy}`, {
+    data: { file, field },
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** The text of a configuration file; throws ERR_MOORING_CONFIG. */
+export function readSettingsFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new MooringError(
+      'ERR_MOORING_CONFIG',
+      `${file}: cannot be read; name a readable file with --config`,
+      { cause, data: { file } },
+    );
+  }
+}
+
+/**
+ * Settings from text in YAML (or JSON, which is YAML), checked against their schema and with its defaults filled in.
+ * Aliases are refused: a few octets of them can stand for gigabytes. Throws ERR_MOORING_CONFIG.
+ */
+export function parseSettingsText<S extends TSchema>(schema: S, text: string, file: string): Static<S> {
+  let raw: unknown;
+  try {
+    raw = parse(text, { maxAliasCount: 0 }) ?? {};
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new MooringError('ERR_MOORING_CONFIG', `${file}: is not YAML: ${reason}; mend the line it names`, {
+      cause,
+      data: { file },
+    });
+  }
+  const check = checked(schema, ({ field, value, remedy }) => refuseSetting(file, field, value, remedy));
+  return check(Value.Default(schema, raw));
+}
