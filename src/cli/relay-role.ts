@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { RelaySettings, Settings } from '../config/schema.ts';
 import { type EngineClient, startUserspaceEngine } from '../datapath/userspace/client.ts';
+import { hostAddresses } from '../linux/host-addresses.ts';
+import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership } from '../ownership/ownership.ts';
 import type { Registry } from '../registry/registry.ts';
 import { createAnnouncer } from '../relay/announcer.ts';
@@ -58,6 +60,14 @@ export async function startRelay(
     process.exit(1);
   });
   announcer.prepare();
+  // No anchor is served before the engine knows what devices must not speak to.
+  await engine.command({ op: 'host-addresses', addresses: hostAddresses() });
+  const cannotFollow = (error: unknown) =>
+    log.error({ error: String(error) }, "the host's own addresses are not followed");
+  const hostWatch = watchLinks(() => {
+    engine.command({ op: 'host-addresses', addresses: hostAddresses() }).catch(cannotFollow);
+  }, cannotFollow);
+  undo.push(() => hostWatch.close());
 
   let announceEnded: (event: LeaseEnded) => void = parts.ended;
   const node: RelayNode = createRelayNode({

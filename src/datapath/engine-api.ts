@@ -7,6 +7,11 @@ import type { SessionState } from '../protocol/relay-plane.ts';
  * (`monotonicMs()`), which main thread and packet worker share. Every command is answered in order.
  */
 export type EngineCommand =
+  /**
+   * Every address that the relay's own host answers to (canonical text), in place of those named before: no device may
+   * speak to them through the tunnel. Before the first anchor, and at every change.
+   */
+  | { readonly op: 'host-addresses'; readonly addresses: readonly string[] }
   | { readonly op: 'anchor'; readonly anchor: EngineAnchor }
   /** Forget the anchor and everything on it; nothing is forwarded for it from here on. */
   | { readonly op: 'drop-anchor'; readonly anchor: string }

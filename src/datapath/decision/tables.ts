@@ -83,6 +83,7 @@ export class BlockTable<S> {
 export class LeaseTables<S> {
   readonly #addresses = new AddressTable<AddressEntry<S>>();
   readonly #endpoints = new AddressTable<number>();
+  #host = new AddressTable<true>();
   readonly #leases = new Map<string, LeaseEntry<S>>();
 
   /** What is leased on the address in `size` octets of `buffer` at `at`. */
@@ -159,6 +160,18 @@ export class LeaseTables<S> {
     const users = (this.#endpoints.get(address, 0, width(address)) ?? 0) - 1;
     if (users > 0) this.#endpoints.set(address, users);
     else this.#endpoints.delete(address);
+  }
+
+  /** The addresses that the relay's own host answers to, in place of those before. */
+  setHost(addresses: readonly Uint8Array[]): void {
+    const host = new AddressTable<true>();
+    for (const address of addresses) host.set(address, true);
+    this.#host = host;
+  }
+
+  /** True for the addresses of the relay's own host: its services are none of a device's business. */
+  isHost(buffer: Uint8Array, at: number, size: 4 | 16): boolean {
+    return this.#host.get(buffer, at, size) !== undefined;
   }
 
   /** True for the tunnel endpoints of this relay. */

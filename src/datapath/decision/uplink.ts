@@ -31,6 +31,7 @@ export function decideUplink<S>(
   const address = tables.at(buffer, packet.sourceAt, packet.addressLength);
   if (address === undefined) return 'unleased-address';
   if (tables.isEndpoint(buffer, packet.destinationAt, packet.addressLength)) return 'own-endpoint';
+  if (tables.isHost(buffer, packet.destinationAt, packet.addressLength)) return 'relay-host';
   if (!routable(buffer, packet)) return 'unroutable-destination';
   if (address.whole !== null) {
     if (address.whole.session !== session) return 'unleased-address';

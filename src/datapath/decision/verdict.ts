@@ -23,6 +23,7 @@ export type DownlinkDrop = keyof typeof DOWNLINK_DROPS;
 export const UPLINK_DROPS = {
   malformed: 0,
   'own-endpoint': 314,
+  'relay-host': 314,
   'unroutable-destination': 314,
   'unleased-address': 312,
   'unleased-port': 313,

@@ -1,4 +1,4 @@
-import type { SocketAddress } from '../../protocol/address.ts';
+import { parseAddress, type SocketAddress } from '../../protocol/address.ts';
 import { peekIndex, peekType } from '../../tunnel/control.ts';
 import { REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
 import { decideDownlink } from '../decision/downlink.ts';
@@ -111,6 +111,9 @@ export function createEngine(options: {
 
   function execute(command: EngineCommand, nowMs: number): EngineAnswer {
     switch (command.op) {
+      case 'host-addresses':
+        tables.setHost(command.addresses.map((text) => parseAddress(text, 'addresses')));
+        return null;
       case 'anchor':
         installed.putAnchor(command.anchor);
         return null;

@@ -4,6 +4,7 @@ import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import type { EngineEvent } from '../../../src/datapath/engine-api.ts';
 import { startUserspaceEngine } from '../../../src/datapath/userspace/client.ts';
+import { hostAddresses } from '../../../src/linux/host-addresses.ts';
 import { HandDevice } from '../../unit/datapath/hand-device.ts';
 import { ip, lease, udp } from '../../unit/datapath/packets.ts';
 
@@ -52,6 +53,25 @@ async function socketAt(family: 4 | 6, address: string, port: number): Promise<S
   socket.bind(port, address);
   await once(socket, 'listening');
   return socket;
+}
+
+/** What the journey's uplink packet comes to when the peer's address is the relay host's own. */
+async function spokenTo(family: 4 | 6, addresses: readonly string[]) {
+  await engine.command({ op: 'host-addresses', addresses });
+  const device = new HandDevice(root, 5, BigInt(`0x${randomBytes(7).toString('hex')}`) + 1n);
+  const access = await socketAt(family, ACCESS[family], 0);
+  const fromRelay = inbox(access);
+  const send = (octets: Uint8Array) => access.send(octets, PORT, ENDPOINT[family]);
+  const hear = async (what: string) => device.take((await fromRelay(what)).octets, Date.now())!;
+  send(device.bind());
+  await hear('an answer to the first BIND');
+  send(device.again());
+  send(device.proof(await hear('a challenge')));
+  await hear('the end of the rebind');
+  send(device.data(ip(SHARED[family], PEER[family], 17, checked(family, udp(1030, 53)))));
+  const notice = await hear('a notice');
+  access.close();
+  return { kind: notice.kind, code: notice.kind === 'notice' ? notice.code : null };
 }
 
 async function journey(family: 4 | 6, index: number, relayEvents: EngineEvent[]) {
@@ -111,6 +131,9 @@ function checked(family: 4 | 6, datagram: Uint8Array): Uint8Array {
 }
 
 run('link', 'set', 'lo', 'up');
+run('link', 'add', 'lan0', 'type', 'veth', 'peer', 'lan1');
+run('link', 'set', 'lan0', 'up');
+run('address', 'add', '192.0.2.129/25', 'brd', '+', 'dev', 'lan0');
 for (const family of [4, 6] as const) {
   const bits = family === 4 ? '32' : '128';
   for (const address of [ENDPOINT[family], ACCESS[family], PEER[family]]) {
@@ -138,6 +161,10 @@ const v4 = await journey(4, 5, events);
 const v6 = await journey(6, 5, events);
 const counters = await engine.command({ op: 'counters' });
 
+const host = hostAddresses();
+const toHost = [await spokenTo(4, host), await spokenTo(6, host)];
+const refusedToHost = (await engine.command({ op: 'counters' })).uplink;
+
 const second = await startUserspaceEngine({ ...options, tun: 'engine1' }).catch(
   (error: Error) => error.message,
 );
@@ -151,5 +178,5 @@ const again = await startUserspaceEngine(options);
 await again.close();
 
 process.stdout.write(
-  `${JSON.stringify({ refused, v4, v6, counters, second, exits, afterClose, kept, again: true })}\n`,
+  `${JSON.stringify({ refused, v4, v6, counters, host, toHost, refusedToHost, second, exits, afterClose, kept, again: true })}\n`,
 );

@@ -21,6 +21,9 @@ interface Observed {
   readonly v4: Journey;
   readonly v6: Journey;
   readonly counters: { readonly downlink: Record<string, number>; readonly uplink: Record<string, number> };
+  readonly host: string[];
+  readonly toHost: unknown[];
+  readonly refusedToHost: Record<string, number>;
   readonly second: string;
   readonly exits: unknown[];
   readonly afterClose: string;
@@ -68,6 +71,18 @@ describe.skipIf(withoutNamespaces)('the packet thread between real sockets and a
     expect(seen.counters.uplink).toEqual({ forwarded: 2 });
     expect(seen.counters.downlink.forwarded).toBe(2);
     expect(Object.keys(seen.counters.downlink).filter((name) => name.startsWith('lost'))).toEqual([]);
+  });
+
+  it('R47: carries nothing to an address of its own host, broadcast addresses among them, and says so', () => {
+    expect(seen.host).toEqual(
+      expect.arrayContaining(['203.0.113.1', '198.51.100.9', '2001:db8:9::9', '192.0.2.129', '192.0.2.255']),
+    );
+    expect(seen.toHost).toEqual([
+      { kind: 'notice', code: 314 },
+      { kind: 'notice', code: 314 },
+    ]);
+    // The two packets that went before were carried to the very same address.
+    expect(seen.refusedToHost).toEqual({ forwarded: 2, 'relay-host': 2 });
   });
 
   it('passes refusals on with their codes, and says which port is taken', () => {

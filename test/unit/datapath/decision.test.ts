@@ -12,6 +12,8 @@ const SHARED6 = '2001:db8::7';
 const WHOLE = '203.0.113.8';
 const WHOLE6 = '2001:db8::8';
 const ENDPOINT = '203.0.113.1';
+const HOST = '192.0.2.200';
+const HOST6 = '2001:db8:2::200';
 const PEER = '198.51.100.9';
 const PEER6 = '2001:db8:ffff::9';
 const END = 60_000;
@@ -22,6 +24,7 @@ let tables: LeaseTables<Name>;
 beforeEach(() => {
   tables = new LeaseTables();
   tables.addEndpoint(parseAddress(ENDPOINT));
+  tables.setHost([HOST, HOST6].map((text) => parseAddress(text)));
   const share = (name: Name, address: string, port: number, spi: number | null) =>
     tables.put(
       lease({
@@ -262,6 +265,18 @@ const UPLINK: readonly (readonly [string, Name, () => Uint8Array, string])[] = [
     () => ip(SHARED, PEER, 1, icmp(3, 2, 0, quote(ip(PEER, SHARED, 50, esp(0x1000_0001))))),
     'icmp-unmatched',
   ],
+  [
+    'R47: a packet to another address of the relay host',
+    'bob',
+    () => ip(WHOLE, HOST, 6, tcp(1, 22)),
+    'relay-host',
+  ],
+  [
+    'R47: a packet from a share to an IPv6 address of the relay host',
+    'ann',
+    () => ip(SHARED6, HOST6, 17, udp(1024, 53)),
+    'relay-host',
+  ],
   ['a packet to a tunnel endpoint', 'bob', () => ip(WHOLE, ENDPOINT, 17, udp(4556, 4556)), 'own-endpoint'],
   [
     'a packet to the loopback of the relay',
@@ -311,6 +326,12 @@ describe('a packet from a device', () => {
     expect(up('bob', ip(SHARED, PEER, 1, echo(8, 999)))).toBe('forwarded');
     expect(up('ann', ip(SHARED, PEER, 1, echo(8, 1000)), LEARNING.queries.keepMs)).toBe('forwarded');
   });
+});
+
+it('R47: only what the host answers to now is refused', () => {
+  tables.setHost([parseAddress('192.0.2.201')]);
+  expect(up('bob', ip(WHOLE, HOST, 6, tcp(1, 22)))).toBe('forwarded');
+  expect(up('bob', ip(WHOLE, '192.0.2.201', 6, tcp(1, 22)))).toBe('relay-host');
 });
 
 describe('the tables', () => {
