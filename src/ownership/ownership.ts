@@ -179,9 +179,27 @@ export function createOwnership(options: OwnershipOptions): Ownership {
           { data: { anchor, relay } },
         );
       }
-      const state = await steps.freeze();
+      if (one.leaving) {
+        throw new MooringError(
+          'ERR_MOORING_HAND_OVER_RUNNING',
+          `anchor ${anchor} is being handed over already; wait for its end`,
+          { temporary: true, data: { anchor, relay } },
+        );
+      }
+      // Before the state is taken: what a renewal moves after that would be moved for nobody.
       one.leaving = true;
       one.cancel();
+      const stay = (): void => {
+        one.leaving = false;
+        scheduleRenewal(anchor, one, timers.nowMs() - renewEveryMs);
+      };
+      let state: Awaited<ReturnType<typeof steps.freeze>>;
+      try {
+        state = await steps.freeze();
+      } catch (error) {
+        stay();
+        throw error;
+      }
       let epoch: bigint;
       try {
         epoch = await transfer(anchor, one, to);
@@ -189,9 +207,14 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
           lose(anchor, one);
         } else if (held.get(anchor) === one) {
-          one.leaving = false;
-          await steps.thaw(state);
-          scheduleRenewal(anchor, one, timers.nowMs() - renewEveryMs);
+          try {
+            await steps.thaw(state);
+          } catch (failure) {
+            // Owned but not served would lock everybody out of it.
+            lose(anchor, one);
+            throw failure;
+          }
+          stay();
         }
         throw error;
       }

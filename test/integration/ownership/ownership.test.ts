@@ -301,6 +301,64 @@ describe('a planned hand-over', () => {
     await until(() => told.at(-1)?.[0] === 'deadline');
   });
 
+  test('renews nothing from before the state is taken', async () => {
+    const clock = turnedClock();
+    const { ownership, told } = relay('r1', BOOT, clock);
+    await ownership.start(['a1']);
+    const freeze = async () => {
+      expect(clock.waiting()).toBe(0);
+      clock.turn(TTL_MS / 2);
+      return 'state';
+    };
+    await ownership.handOver('a1', { id: 'r2', boot: BOOT }, { ...noSteps, freeze });
+    expect(told.map(([what]) => what)).toEqual(['owned', 'lost']);
+  });
+
+  test('whose state cannot be taken is called off, and renewals go on', async () => {
+    const clock = turnedClock();
+    const { ownership, told } = relay('r1', BOOT, clock);
+    await ownership.start(['a1']);
+    const freeze = async () => {
+      throw new Error('no state');
+    };
+    const to = { id: 'r2', boot: BOOT };
+    await expect(ownership.handOver('a1', to, { ...noSteps, freeze })).rejects.toThrow('no state');
+    clock.turn(0);
+    await until(() => told.at(-1)?.[0] === 'deadline');
+    await ownership.handOver('a1', to, noSteps);
+    expect(await registry.owner('a1')).toMatchObject({ relay: 'r2', epoch: 2n });
+  });
+
+  test('is one at a time', async () => {
+    const { ownership } = relay('r1', BOOT, turnedClock());
+    await ownership.start(['a1']);
+    const to = { id: 'r2', boot: BOOT };
+    const second: unknown[] = [];
+    const freeze = async () => {
+      await ownership.handOver('a1', to, noSteps).catch((error) => second.push(error.code));
+      return 'state';
+    };
+    expect(await ownership.handOver('a1', to, { ...noSteps, freeze })).toBe(2n);
+    expect(second).toEqual(['ERR_MOORING_HAND_OVER_RUNNING']);
+  });
+
+  test('that cannot be undone loses the anchor instead of keeping it unserved', async () => {
+    const { ownership, told } = relay('r1', BOOT, turnedClock(), {
+      transfer: async () => {
+        throw new MooringError('ERR_MOORING_NO_RELAY', 'gone', {});
+      },
+    });
+    await ownership.start(['a1']);
+    const thaw = async () => {
+      throw new Error('engine gone');
+    };
+    await expect(ownership.handOver('a1', { id: 'r2', boot: BOOT }, { ...noSteps, thaw })).rejects.toThrow(
+      'engine gone',
+    );
+    expect(told.at(-1)?.[0]).toBe('lost');
+    expect(ownership.owned().size).toBe(0);
+  });
+
   test('of an anchor that is not owned is refused by name', async () => {
     const { ownership } = relay('r1', BOOT, turnedClock());
     await expect(ownership.handOver('a1', { id: 'r2', boot: BOOT }, noSteps)).rejects.toMatchObject({
