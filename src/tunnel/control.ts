@@ -97,16 +97,26 @@ export class ControlChannel {
     return datagram;
   }
 
-  /** The message in `length` octets at `at`, or why there is none. Never throws, whatever the octets. */
-  open(buffer: Uint8Array, at: number, length: number): ControlMessage | ControlRefusal {
+  /**
+   * Why `length` octets at `at` are not tagged for this session; null when they are. The cheap part of `open`, for
+   * whoever limits the rest. Never throws, whatever the octets.
+   */
+  checkTag(buffer: Uint8Array, at: number, length: number): ControlRefusal | null {
     if (length !== CONTROL.length || at + length > buffer.length) return 'bad-length';
     if (buffer[at] !== TYPE.control << 4) return 'bad-type';
     if (peekIndex(buffer, at, length) !== this.index) return 'wrong-index';
     const datagram = buffer.subarray(at, at + length);
     const covered = taggedPart(datagram);
-    if (!tagMatches(this.#receiveTagKey, covered, 0, covered, 8, covered.length - 8, datagram, CONTROL.tag)) {
-      return 'bad-tag';
-    }
+    return tagMatches(this.#receiveTagKey, covered, 0, covered, 8, covered.length - 8, datagram, CONTROL.tag)
+      ? null
+      : 'bad-tag';
+  }
+
+  /** The message in `length` octets at `at`, or why there is none. Never throws, whatever the octets. */
+  open(buffer: Uint8Array, at: number, length: number): ControlMessage | ControlRefusal {
+    const refusal = this.checkTag(buffer, at, length);
+    if (refusal !== null) return refusal;
+    const datagram = buffer.subarray(at, at + length);
     const view = new DataView(datagram.buffer, datagram.byteOffset, length);
     const boot = view.getBigUint64(CONTROL.boot);
     const counter = view.getBigUint64(CONTROL.counter);

@@ -232,6 +232,12 @@ export class RelaySession implements Due {
 
   #open(buffer: Uint8Array, at: number, length: number, nowMs: number): ControlMessage | null {
     const { counters } = this.#host;
+    // Before the limit: what anybody can send must not use up what the device may.
+    const refusal = this.#channel.checkTag(buffer, at, length);
+    if (refusal !== null) {
+      counters.count('control', refusal);
+      return null;
+    }
     if (!this.#controlLimit.take(nowMs)) {
       counters.count('control', 'limited');
       return null;

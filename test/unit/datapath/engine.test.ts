@@ -286,6 +286,18 @@ describe('unauthenticated datagrams', () => {
     expect(control['unknown-type']).toBeGreaterThan(0);
   });
 
+  it('do not use up what the device itself may send', () => {
+    rig.connect(ann, WIFI);
+    const forged = ann.bind('alive');
+    forged[CONTROL.tag]! ^= 1;
+    for (let i = 0; i < 1_000; i += 1) rig.datagram(OTHER, forged);
+    expect(rig.counters().control).toMatchObject({ 'bad-tag': 1_000 });
+    rig.takeSent();
+    rig.datagram(LTE, ann.bind('dead'));
+    expect(rig.takeSent().map(({ to }) => to.key)).toEqual([LTE.key]);
+    expect(rig.counters().control.limited).toBeUndefined();
+  });
+
   it('at an address that is no endpoint belong to nobody', () => {
     rig.connect(ann, WIFI);
     rig.takeSent();
