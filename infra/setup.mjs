@@ -56,8 +56,9 @@ function checkNode() {
   }
 }
 
-function installPackages() {
-  const missing = Object.entries(PACKAGES).filter(([, { shows }]) => !present(shows));
+/** Installs what is missing of `packages` (in the form of PACKAGES), saying why; without the rights, says what is missing. */
+export function installPackages(packages) {
+  const missing = Object.entries(packages).filter(([, { shows }]) => !present(shows));
   if (missing.length === 0) return;
   for (const [name, { why }] of missing) say(`missing Debian package ${name}: ${why}`);
   const names = missing.map(([name]) => name);
@@ -70,7 +71,7 @@ function installPackages() {
   say('apt-get update');
   run('apt-get', ['update', '-q'], { env });
   say(`apt-get install ${names.join(' ')}`);
-  // Debian starts a redis-server of its own on installation, which Mooring does not use: keep it from starting.
+  // Debian starts servers of their own on installation, which nothing here uses: keep them from starting.
   const policy = '/usr/sbin/policy-rc.d';
   const guard = !existsSync(policy);
   if (guard) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
@@ -115,7 +116,7 @@ function build() {
 /** Everything that `npm run demo`, `npm test` and `npm run bench` need; does nothing when all is there. */
 export function setup() {
   checkNode();
-  installPackages();
+  installPackages(PACKAGES);
   installModules();
   build();
 }

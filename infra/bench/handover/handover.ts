@@ -1,0 +1,7 @@
+import type { Benchmark } from '../benchmark.ts';
+export const handover: Benchmark = {
+  name: 'handover',
+  summary: 'x',
+  cases: ['x'],
+  run: async () => ({ results: [], goals: [], notes: [] }),
+};

@@ -1,0 +1,56 @@
+/**
+ * Program: the packet engine as a relay process runs it, in its own thread behind its main thread, without registry and
+ * signalling, which are idle while packets flow. Obeys `EngineHostCommand`.
+ */
+import { type EngineClient, startUserspaceEngine } from '../../../src/datapath/userspace/client.ts';
+import type { Lease } from '../../../src/protocol/lease.ts';
+import { monotonicMs } from '../../../src/telemetry/clock.ts';
+import { serve } from '../program.ts';
+
+export interface EngineHostPlan {
+  readonly tun: string;
+  readonly endpoint: string;
+  readonly sessions: readonly {
+    readonly id: string;
+    readonly index: number;
+    /** Hexadecimal. */
+    readonly root: string;
+    readonly lease: Lease;
+  }[];
+}
+
+export type EngineHostCommand =
+  | { readonly op: 'start'; readonly plan: EngineHostPlan }
+  | { readonly op: 'counters' };
+
+const ANCHOR = 'bench';
+let engine: EngineClient | undefined;
+
+async function start({ tun, endpoint, sessions }: EngineHostPlan): Promise<EngineClient> {
+  const relayBoot = crypto.getRandomValues(new BigUint64Array(1))[0]! | 1n;
+  const started = await startUserspaceEngine({ tun, relayBoot, persist: false });
+  started.onExit((error) => {
+    throw error ?? new Error('the packet engine ended');
+  });
+  const untilMs = monotonicMs() + 86_400_000;
+  const anchor = { id: ANCHOR, endpoints: [endpoint], epoch: 1n, untilMs };
+  await started.command({ op: 'anchor', anchor });
+  for (const { id, index, root, lease } of sessions) {
+    const session = { id, index, root: new Uint8Array(Buffer.from(root, 'hex')), hint: null };
+    await started.command({ op: 'session', anchor: ANCHOR, session });
+    await started.command({ op: 'lease', anchor: ANCHOR, lease, untilMs });
+  }
+  return started;
+}
+
+serve<EngineHostCommand>(async (command) => {
+  switch (command.op) {
+    case 'start':
+      engine = await start(command.plan);
+      return null;
+    case 'counters':
+      return engine?.command({ op: 'counters' });
+    default:
+      return command satisfies never;
+  }
+});
