@@ -13,6 +13,7 @@ const top = join(dirname(fileURLToPath(import.meta.url)), '..');
 const PACKAGES = {
   'redis-server': { shows: 'redis-server', why: 'the registry: leases and ownership' },
   iproute2: { shows: 'ip', why: 'network namespaces of the lab' },
+  procps: { shows: 'sysctl', why: "forwarding in the lab's namespaces" },
   nftables: { shows: 'nft', why: 'the NATs of the lab' },
   conntrack: { shows: 'conntrack', why: 'moving a NAT mapping silently in the lab' },
   ethtool: { shows: 'ethtool', why: 'switching offloads off on lab links' },
