@@ -321,6 +321,49 @@ describe.skipIf(missing('attacks with captured datagrams', 'scapy', 'uml'))(
         }
       }
 
+      it('for the first time, as a BIND that never arrived, brings the address that sends it nothing', async () => {
+        const before = await bob.agent.status();
+        const { index } = await sessionOf(harbour, 'bob');
+        const cellular = await startCapture(harbour.lab, {
+          namespace: bob.namespace,
+          interface: 'cell0',
+          name: 'leaving-bob-cell0',
+          filter: `udp dst port ${TUNNEL_PORT}`,
+        });
+        const wireBefore = harbour.wire.r1!.frames().length;
+        await bob.links.cell0!.shape({ dead: true });
+        bob.agent.use('cell0').catch(() => {});
+        const binds = await eventually(
+          'a BIND leaving bob',
+          () => tunnelDatagrams(cellular.frames()).filter(({ class: kind }) => kind === 'control'),
+          (seen) => seen.length >= 2,
+        );
+        const here = await (await harbour.post(mallory.namespace)).open('0.0.0.0', 0);
+        await here.send(ENDPOINT, ...binds.map(({ octets }) => octets));
+        // The relay asks who is there; all that mallory can do is to send the question back.
+        const questions = await here.until((all) => all.length > 0, 'a challenge');
+        await here.send(ENDPOINT, ...questions.map(({ payload }) => payload));
+        const askedMs = monotonicMs();
+        await eventually(
+          'a second and a half later',
+          () => monotonicMs() - askedMs,
+          (passed) => passed > 1_500,
+        );
+
+        const during = tunnelDatagrams(harbour.wire.r1!.frames().slice(wireBefore)).filter(
+          (datagram) => datagram.index === index && datagram.direction === 'to-device',
+        );
+        const data = during.filter(({ class: kind }) => kind !== 'control');
+        expect(data.length).toBeGreaterThan(100);
+        expect(new Set(data.map(({ remote }) => remote))).toEqual(new Set([before.path!.observed]));
+        expect((await here.received()).length).toBeLessThanOrEqual(binds.length);
+
+        await bob.links.cell0!.shape({ dead: false });
+        await bob.agent.use('wifi0');
+        await bob.agent.until(({ path }) => path?.link === 'wifi0', 'on wifi0');
+        await cellular.stop();
+      });
+
       it('as DATA from the same, another or a forged address changes nothing', async () => {
         const latest = sent.filter(({ class: kind }) => kind !== 'control').slice(-100);
         expect(latest).toHaveLength(100);
