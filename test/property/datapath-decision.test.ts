@@ -4,7 +4,7 @@ import { decideDownlink } from '../../src/datapath/decision/downlink.ts';
 import { packetHeaders, readPacket } from '../../src/datapath/decision/packet.ts';
 import { type LeaseEntry, LeaseTables } from '../../src/datapath/decision/tables.ts';
 import { decideUplink } from '../../src/datapath/decision/uplink.ts';
-import { DOWNLINK_DROPS, UPLINK_DROPS } from '../../src/datapath/decision/verdict.ts';
+import { DOWNLINK_DROPS, ECHO, UPLINK_DROPS } from '../../src/datapath/decision/verdict.ts';
 import { ah, echo, esp, icmp, ip, lease, quote, tcp, udp } from '../unit/datapath/packets.ts';
 
 const SHARED = ['203.0.113.7', '2001:db8::7'] as const;
@@ -119,7 +119,7 @@ it('any octets of any length get a verdict that has a name, in both directions',
       for (const [at, value] of changes) if (at < copy.length) copy[at] = value;
       return copy;
     });
-  const names = [...Object.keys(DOWNLINK_DROPS), ...Object.keys(UPLINK_DROPS)];
+  const names: string[] = [ECHO, ...Object.keys(DOWNLINK_DROPS), ...Object.keys(UPLINK_DROPS)];
   fc.assert(
     fc.property(fc.oneof(fc.uint8Array({ maxLength: 120 }), damaged), (octets) => {
       const verdict = down(tables, octets);

@@ -1,4 +1,6 @@
+import { mayAnswerEcho } from './echo.ts';
 import { echoId, ICMP_HEADER, icmpClass, isIcmp } from './icmp.ts';
+import { ipsecUdpQuoted, ipsecUdpShare, isIpsecPort } from './ike.ts';
 import {
   destinationPort,
   type PacketHeaders,
@@ -10,13 +12,16 @@ import {
   spi,
 } from './packet.ts';
 import type { AddressEntry, LeaseEntry, LeaseTables } from './tables.ts';
-import type { DownlinkDrop } from './verdict.ts';
+import { type DownlinkDrop, ECHO } from './verdict.ts';
 
 /** Headers of the packet that an ICMP error quotes; the decision runs to its end before the next begins. */
 const quoted = packetHeaders();
 
+/** A lease, why the packet is dropped, or that the relay answers it itself. */
+export type DownlinkVerdict<S> = LeaseEntry<S> | DownlinkDrop | typeof ECHO;
+
 /**
- * To whom a packet from the public side goes: the lease it belongs to, or why it is dropped. Destination address,
+ * To whom a packet from the public side goes: the lease it belongs to, the relay itself, or nobody. Destination address,
  * then protocol, then port, SPI, quoted packet or query id; never an encrypted field (RFC 3102 §3.2, RFC 3104 §5).
  */
 export function decideDownlink<S>(
@@ -24,7 +29,7 @@ export function decideDownlink<S>(
   buffer: Uint8Array,
   packet: PacketHeaders,
   nowMs: number,
-): LeaseEntry<S> | DownlinkDrop {
+): DownlinkVerdict<S> {
   const address = tables.at(buffer, packet.destinationAt, packet.addressLength);
   if (address === undefined) return 'unleased-address';
   const lease = address.whole ?? shareOf(address, buffer, packet, nowMs);
@@ -37,13 +42,18 @@ function shareOf<S>(
   buffer: Uint8Array,
   packet: PacketHeaders,
   nowMs: number,
-): LeaseEntry<S> | DownlinkDrop {
+): DownlinkVerdict<S> {
   if (packet.fragment === 'later') return 'fragment';
   if (packet.payloadLength < 8) return 'malformed';
   switch (packet.protocol) {
     case PROTOCOL.tcp:
-    case PROTOCOL.udp:
       return address.ports.get(destinationPort(buffer, packet)) ?? 'unleased-port';
+    case PROTOCOL.udp: {
+      const port = destinationPort(buffer, packet);
+      const lease = address.ports.get(port);
+      if (lease !== undefined) return lease;
+      return isIpsecPort(port) ? ipsecUdpShare(address, buffer, packet, nowMs) : 'unleased-port';
+    }
     case PROTOCOL.esp:
     case PROTOCOL.ah:
       return address.spis.get(spi(buffer, packet)) ?? 'unleased-spi';
@@ -57,7 +67,7 @@ function icmpShare<S>(
   buffer: Uint8Array,
   packet: PacketHeaders,
   nowMs: number,
-): LeaseEntry<S> | DownlinkDrop {
+): DownlinkVerdict<S> {
   switch (icmpClass(buffer, packet)) {
     case 'error':
       return quotedSender(address, buffer, packet, nowMs) ?? 'icmp-unmatched';
@@ -67,7 +77,7 @@ function icmpShare<S>(
       return address.queries.recall(id, protocol, buffer, sourceAt, addressLength, nowMs) ?? 'icmp-unasked';
     }
     case 'echo-request':
-      return 'icmp-request';
+      return mayAnswerEcho(buffer, packet) ? ECHO : 'icmp-request';
     case 'other':
       return 'icmp-other';
   }
@@ -87,8 +97,13 @@ function quotedSender<S>(
   const { protocol, destinationAt, addressLength } = quoted;
   switch (protocol) {
     case PROTOCOL.tcp:
-    case PROTOCOL.udp:
       return address.ports.get(sourcePort(buffer, quoted)) ?? null;
+    case PROTOCOL.udp: {
+      const port = sourcePort(buffer, quoted);
+      const lease = address.ports.get(port);
+      if (lease !== undefined) return lease;
+      return isIpsecPort(port) ? ipsecUdpQuoted(address, buffer, quoted, nowMs) : null;
+    }
     case PROTOCOL.esp:
     case PROTOCOL.ah: {
       const peerSpi = spi(buffer, quoted);

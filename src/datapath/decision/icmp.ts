@@ -46,3 +46,31 @@ export function echoId(buffer: Uint8Array, packet: PacketHeaders): number {
 export function isIcmp(packet: PacketHeaders): boolean {
   return packet.protocol === (packet.version === 4 ? PROTOCOL.icmp : PROTOCOL.icmp6);
 }
+
+/** Checksum of an ICMP message; over one that carries its own: 0 when it is undamaged. */
+export function icmpChecksum(buffer: Uint8Array, packet: PacketHeaders): number {
+  const { payloadAt, payloadLength, sourceAt } = packet;
+  const body = addUp(0, buffer, payloadAt, payloadLength);
+  if (packet.version === 4) return checksumOf(body);
+  // Pseudo-header: both addresses lie in one piece (RFC 8200 §8.1).
+  return checksumOf(addUp(body, buffer, sourceAt, 32) + payloadLength + PROTOCOL.icmp6);
+}
+
+/** Checksum of an IPv4 header without options. */
+export function ipv4Checksum(buffer: Uint8Array, at: number): number {
+  return checksumOf(addUp(0, buffer, at, 20));
+}
+
+function addUp(start: number, buffer: Uint8Array, at: number, length: number): number {
+  let sum = start;
+  const even = at + (length & ~1);
+  for (let i = at; i < even; i += 2) sum += u16(buffer, i);
+  return (length & 1) === 0 ? sum : sum + buffer[even]! * 256;
+}
+
+/** The ones' complement sum, complemented (RFC 1071); 65,535 octets add up to far less than 2^53. */
+function checksumOf(sum: number): number {
+  let folded = sum;
+  while (folded > 0xffff) folded = (folded & 0xffff) + Math.floor(folded / 0x10000);
+  return ~folded & 0xffff;
+}

@@ -4,7 +4,7 @@ import type { LeaseEntry } from './tables.ts';
 interface Memory<S> {
   readonly key: number;
   readonly kind: number;
-  readonly remote: Uint8Array;
+  readonly octets: Uint8Array;
   readonly lease: LeaseEntry<S>;
   untilMs: number;
   next: Memory<S> | null;
@@ -13,34 +13,44 @@ interface Memory<S> {
 /** What teaching came to: `taken` names another lease's live entry, `full` the quota of this lease. */
 export type Lesson = 'known' | 'learned' | 'taken' | 'full';
 
+/** Bounds of what is learned: entries of one lease, how long each lasts, and what gives way to one too many. */
+export interface LearningLimit {
+  readonly perLease: number;
+  readonly keepMs: number;
+  /** `oldest`: the one taught longest ago is forgotten. `newest` (default): nothing more is learned. */
+  readonly gives?: 'oldest' | 'newest';
+}
+
 /**
- * What a shared address learns from uplink packets about replies that carry no leased port or SPI: (remote
- * address, kind, number) → lease. Bounded per lease, every entry with a deadline; a hint that the device's next packet teaches again.
+ * What a shared address learns from uplink packets about replies that carry no leased port or SPI: (octets, kind,
+ * number) → lease, the octets being the remote address or an IKE SPI. Bounded per lease, every entry with a deadline;
+ * a hint that the device's next packet teaches again.
  */
 export class Learned<S> {
   readonly #byKey = new Map<number, Memory<S>>();
   readonly #byLease = new Map<LeaseEntry<S>, Set<Memory<S>>>();
 
-  readonly #limit: { readonly perLease: number; readonly keepMs: number };
+  readonly #limit: LearningLimit;
 
-  constructor(limit: { readonly perLease: number; readonly keepMs: number }) {
+  constructor(limit: LearningLimit) {
     this.#limit = limit;
   }
 
-  /** Remembers that replies about (remote, kind, key) belong to `lease`, for `keepMs` from now. */
+  /** Remembers that replies about (octets, kind, key) belong to `lease`, for `keepMs` from now. */
   teach(
     key: number,
     kind: number,
     buffer: Uint8Array,
-    remoteAt: number,
-    size: 4 | 16,
+    octetsAt: number,
+    size: number,
     lease: LeaseEntry<S>,
     nowMs: number,
   ): Lesson {
-    const known = this.#find(key, kind, buffer, remoteAt, size);
+    const known = this.#find(key, kind, buffer, octetsAt, size);
     if (known !== null) {
       if (known.lease === lease) {
         known.untilMs = nowMs + this.#limit.keepMs;
+        if (this.#limit.gives === 'oldest') this.#renew(known);
         return 'known';
       }
       if (nowMs < known.untilMs && nowMs < known.lease.untilMs) return 'taken';
@@ -49,12 +59,16 @@ export class Learned<S> {
     const own = this.#byLease.get(lease) ?? new Set();
     if (own.size >= this.#limit.perLease) {
       for (const memory of own) if (nowMs >= memory.untilMs) this.#remove(memory);
-      if (own.size >= this.#limit.perLease) return 'full';
+      const [oldest] = own;
+      if (oldest !== undefined && own.size >= this.#limit.perLease) {
+        if (this.#limit.gives !== 'oldest') return 'full';
+        this.#remove(oldest);
+      }
     }
     const memory: Memory<S> = {
       key,
       kind,
-      remote: buffer.slice(remoteAt, remoteAt + size),
+      octets: buffer.slice(octetsAt, octetsAt + size),
       lease,
       untilMs: nowMs + this.#limit.keepMs,
       next: this.#byKey.get(key) ?? null,
@@ -64,16 +78,16 @@ export class Learned<S> {
     return 'learned';
   }
 
-  /** The lease that (remote, kind, key) was learned for, unless its time is over. */
+  /** The lease that (octets, kind, key) was learned for, unless its time is over. */
   recall(
     key: number,
     kind: number,
     buffer: Uint8Array,
-    remoteAt: number,
-    size: 4 | 16,
+    octetsAt: number,
+    size: number,
     nowMs: number,
   ): LeaseEntry<S> | null {
-    const known = this.#find(key, kind, buffer, remoteAt, size);
+    const known = this.#find(key, kind, buffer, octetsAt, size);
     return known !== null && nowMs < known.untilMs ? known.lease : null;
   }
 
@@ -82,10 +96,16 @@ export class Learned<S> {
     for (const memory of this.#byLease.get(lease) ?? []) this.#remove(memory);
   }
 
-  #find(key: number, kind: number, buffer: Uint8Array, remoteAt: number, size: 4 | 16): Memory<S> | null {
+  /** To the end of its lease's entries, which are kept oldest first. */
+  #renew(known: Memory<S>): void {
+    const own = this.#byLease.get(known.lease);
+    if (own?.delete(known)) own.add(known);
+  }
+
+  #find(key: number, kind: number, buffer: Uint8Array, octetsAt: number, size: number): Memory<S> | null {
     for (let memory = this.#byKey.get(key) ?? null; memory !== null; memory = memory.next) {
-      if (memory.kind !== kind || memory.remote.length !== size) continue;
-      if (sameOctets(memory.remote, 0, buffer, remoteAt, size)) return memory;
+      if (memory.kind !== kind || memory.octets.length !== size) continue;
+      if (sameOctets(memory.octets, 0, buffer, octetsAt, size)) return memory;
     }
     return null;
   }

@@ -2,7 +2,7 @@ import { parseAddress } from '../../protocol/address.ts';
 import { badInput, MooringError } from '../../protocol/errors.ts';
 import type { Block, Lease, LeaseKind } from '../../protocol/lease.ts';
 import { AddressTable } from './address-table.ts';
-import { Learned } from './learned.ts';
+import { Learned, type LearningLimit } from './learned.ts';
 
 /** A lease as the packet decision sees it. `S` is whatever the caller hangs its sessions on. */
 export interface LeaseEntry<S> {
@@ -26,6 +26,8 @@ export interface AddressEntry<S> {
   readonly queries: Learned<S>;
   /** SPIs of peers that ESP and AH went out to: what an ICMP error about them quotes. */
   readonly peerSpis: Learned<S>;
+  /** The devices' halves of the SPIs (cookies) of their IKE associations on ports 500 and 4500. */
+  readonly cookies: Learned<S>;
   readonly leases: Set<LeaseEntry<S>>;
   /** The same by session: a session holds few of them. */
   readonly bySession: Map<S, Set<LeaseEntry<S>>>;
@@ -34,8 +36,10 @@ export interface AddressEntry<S> {
 /** Limits of what is learned, per lease. */
 export const LEARNING = {
   queries: { perLease: 256, keepMs: 30_000 },
-  peerSpis: { perLease: 256, keepMs: 600_000 },
-} as const;
+  peerSpis: { perLease: 256, keepMs: 600_000, gives: 'oldest' },
+  /** An association may be silent for long; liveness checks and rekeys teach it again. */
+  cookies: { perLease: 64, keepMs: 3_600_000, gives: 'oldest' },
+} as const satisfies Record<string, LearningLimit>;
 
 /** Blocks of one size on one address, so that a number finds its block by one shift and one look-up. */
 export class BlockTable<S> {
@@ -149,6 +153,7 @@ export class LeaseTables<S> {
     if (lease.spis !== null) entry.spis.delete(lease.spis, lease);
     entry.queries.forget(lease);
     entry.peerSpis.forget(lease);
+    entry.cookies.forget(lease);
     if (entry.leases.size === 0) this.#addresses.delete(lease.address);
   }
 
@@ -187,6 +192,7 @@ function newAddress<S>(): AddressEntry<S> {
     spis: new BlockTable(),
     queries: new Learned(LEARNING.queries),
     peerSpis: new Learned(LEARNING.peerSpis),
+    cookies: new Learned(LEARNING.cookies),
     leases: new Set(),
     bySession: new Map(),
   };

@@ -1,5 +1,6 @@
 import type { LeaseKind } from '../../protocol/lease.ts';
 import { echoId, ICMP_HEADER, icmpClass, isIcmp } from './icmp.ts';
+import { ipsecUdpFromShare, ipsecUdpShare, isIpsecPort } from './ike.ts';
 import {
   destinationPort,
   type PacketHeaders,
@@ -52,8 +53,15 @@ function fromShare<S>(
   switch (packet.protocol) {
     case PROTOCOL.tcp:
     case PROTOCOL.udp: {
-      const holds = owned(address.ports.get(sourcePort(buffer, packet)), session, nowMs);
-      return holds ? null : (notHolder(address, session, nowMs) ?? 'unleased-port');
+      const port = sourcePort(buffer, packet);
+      const lease = address.ports.get(port);
+      if (owned(lease, session, nowMs)) return null;
+      if (lease !== undefined || packet.protocol === PROTOCOL.tcp || !isIpsecPort(port)) {
+        return notHolder(address, session, nowMs) ?? 'unleased-port';
+      }
+      const own = heldLease(address, session, nowMs, 'rsipsec');
+      if (own === null) return notHolder(address, session, nowMs) ?? 'ipsec-unallowed';
+      return ipsecUdpFromShare(address, own, buffer, packet, nowMs);
     }
     case PROTOCOL.esp:
     case PROTOCOL.ah: {
@@ -113,8 +121,14 @@ function quotesOwn<S>(
   if (!sameOctets(buffer, quoted.destinationAt, buffer, packet.sourceAt, packet.addressLength)) return false;
   switch (quoted.protocol) {
     case PROTOCOL.tcp:
-    case PROTOCOL.udp:
       return owned(address.ports.get(destinationPort(buffer, quoted)), session, nowMs);
+    case PROTOCOL.udp: {
+      const port = destinationPort(buffer, quoted);
+      const lease = address.ports.get(port);
+      if (lease !== undefined || !isIpsecPort(port)) return owned(lease, session, nowMs);
+      const share = ipsecUdpShare(address, buffer, quoted, nowMs);
+      return typeof share === 'object' && owned(share, session, nowMs);
+    }
     case PROTOCOL.esp:
     case PROTOCOL.ah:
       return owned(address.spis.get(spi(buffer, quoted)), session, nowMs);

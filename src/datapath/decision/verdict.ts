@@ -8,13 +8,18 @@ export const DOWNLINK_DROPS = {
   'unleased-spi': 'nobody leases the SPI of the shared address',
   expired: 'the lease is over',
   fragment: 'a later fragment to a shared address: it says neither port nor SPI',
-  'icmp-request': 'an echo request to a shared address: its devices cannot be told apart',
+  'icmp-request': 'an echo request to a shared address that is not fit to be answered',
+  'ike-unmatched': 'IKE whose SPI or cookie no device on the shared address has used',
+  'nat-keepalive': 'keeps a mapping alive on its way, and says nothing (RFC 3948 §2.3)',
   'icmp-unasked': 'an echo reply that no device on the shared address asked for',
   'icmp-unmatched': 'an ICMP error that quotes nothing a device on the shared address sent',
   'icmp-other': 'an ICMP message that never crosses a relay',
   'other-protocol': 'a protocol that a shared address does not carry',
 } as const;
 export type DownlinkDrop = keyof typeof DOWNLINK_DROPS;
+
+/** What the relay answers itself in place of a shared address. */
+export const ECHO = 'echo';
 
 /**
  * Why a packet from a device is not forwarded, and the RSIP error that the device is told (RFC 3103 §10.4,
@@ -30,6 +35,8 @@ export const UPLINK_DROPS = {
   expired: 312,
   fragment: 313,
   'ipsec-unallowed': 401,
+  'ike-malformed': 313,
+  'ike-cookie-taken': 313,
   'icmp-unmatched': 313,
   'icmp-unallowed': 313,
   'icmp-id-taken': 313,

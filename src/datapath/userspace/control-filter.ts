@@ -14,20 +14,33 @@ export class ControlFilter {
   /** True when the datagram at `at` (116 octets) claims a boot and counter that were remembered. */
   seen(buffer: Uint8Array, at: number): boolean {
     if (this.#windows.size === 0) return false;
-    const window = this.#windows.get(u64(buffer, at + CONTROL.boot));
+    const window = this.#windows.get(bootOf(buffer, at));
     return window !== undefined && !window.admits(Number(u64(buffer, at + CONTROL.counter)));
   }
 
-  /** Remembers an authentic message. */
-  remember(boot: bigint, counter: bigint): void {
+  /** Remembers an authentic message; of all incarnations, `current` is not forgotten for others. */
+  remember(boot: bigint, counter: bigint, current: bigint): void {
     let window = this.#windows.get(boot);
     if (window === undefined) {
-      if (this.#windows.size >= BOOTS) this.#windows.delete(this.#windows.keys().next().value!);
+      if (this.#windows.size >= BOOTS) this.#forgetOldest(current);
       window = new ReplayWindow();
       this.#windows.set(boot, window);
     }
     window.commit(Number(counter));
   }
+
+  #forgetOldest(but: bigint): void {
+    for (const boot of this.#windows.keys()) {
+      if (boot === but) continue;
+      this.#windows.delete(boot);
+      return;
+    }
+  }
+}
+
+/** The sender's incarnation in the header of a CONTROL datagram at `at`. */
+export function bootOf(buffer: Uint8Array, at: number): bigint {
+  return u64(buffer, at + CONTROL.boot);
 }
 
 function u64(buffer: Uint8Array, at: number): bigint {

@@ -1,10 +1,12 @@
 import { parseAddress, type SocketAddress } from '../../protocol/address.ts';
+import { createTokenBucket } from '../../rebinding/token-bucket.ts';
 import { peekIndex, peekType } from '../../tunnel/control.ts';
 import { REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
 import { decideDownlink } from '../decision/downlink.ts';
+import { answerEcho } from '../decision/echo.ts';
 import { packetHeaders, readPacket } from '../decision/packet.ts';
 import { decideUplink } from '../decision/uplink.ts';
-import { UPLINK_DROPS } from '../decision/verdict.ts';
+import { ECHO, UPLINK_DROPS } from '../decision/verdict.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
 import { freeze, setDeadline, thaw } from './anchor.ts';
 import { Counters } from './counters.ts';
@@ -18,6 +20,9 @@ const HOLD_BUDGET_OCTETS = 64 * 1024 * 1024;
 const REKEY_MARGIN_PACKETS = 2 ** 20;
 /** How soon a session of an anchor past its deadline is looked at again: the deadline may be moved. */
 const SUSPENDED_MS = 250;
+
+/** Echo requests to all shared addresses together that the relay answers. */
+const ECHO_LIMIT = { perSecond: 200, burst: 50 } as const;
 
 /** Where the engine's packets go. Buffers are lent until the call returns. */
 export interface EngineIo {
@@ -62,6 +67,7 @@ export function createEngine(options: {
   const counters = new Counters();
   const due = new DueQueue<RelaySession>();
   const headers = packetHeaders();
+  const echoLimit = createTokenBucket(ECHO_LIMIT.burst, ECHO_LIMIT.perSecond);
   const host: SessionHost = {
     relayBoot: options.relayBoot,
     random: options.random,
@@ -98,6 +104,20 @@ export function createEngine(options: {
     counters.count('uplink', drop);
     const code = UPLINK_DROPS[drop];
     if (code !== 0) session.notify(code, nowMs);
+  }
+
+  /** An echo request to a shared address: answered for it while this relay owns its anchor, and seldom. */
+  function echo(buffer: Uint8Array, at: number, length: number, nowMs: number): void {
+    const [lease] = tables.at(buffer, headers.destinationAt, headers.addressLength)?.leases ?? [];
+    if (lease === undefined || nowMs >= lease.session.anchor.untilMs) {
+      counters.count('downlink', 'anchor-deadline');
+    } else if (!echoLimit.take(nowMs)) {
+      counters.count('downlink', 'echo-limited');
+    } else {
+      answerEcho(buffer, headers);
+      counters.count('downlink', 'echo-answered');
+      io.toNetwork(buffer, at, length);
+    }
   }
 
   function rebind(command: Extract<EngineCommand, { op: 'rebind' }>, nowMs: number): void {
@@ -179,7 +199,8 @@ export function createEngine(options: {
       const lease = readPacket(buffer, at, length, headers)
         ? decideDownlink(tables, buffer, headers, nowMs)
         : 'malformed';
-      if (typeof lease === 'string') counters.count('downlink', lease);
+      if (lease === ECHO) echo(buffer, at, length, nowMs);
+      else if (typeof lease === 'string') counters.count('downlink', lease);
       else if (nowMs >= lease.session.anchor.untilMs) counters.count('downlink', 'anchor-deadline');
       else lease.session.deliver(buffer, at, length, nowMs);
     },

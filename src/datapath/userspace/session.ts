@@ -12,7 +12,7 @@ import { sipKey } from '../../tunnel/siphash.ts';
 import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
 import { type Anchor, endpointFor } from './anchor.ts';
-import { ControlFilter } from './control-filter.ts';
+import { bootOf, ControlFilter } from './control-filter.ts';
 import type { Counters } from './counters.ts';
 import type { Due, DueQueue } from './due-queue.ts';
 import { exportSession, readState } from './hand-over.ts';
@@ -24,8 +24,9 @@ const OLD_KEYS_MS = 10_000;
 const WAITING_KEYS = 4;
 
 const LIMITS = {
-  /** CONTROL datagrams with a good tag that are opened. */
+  /** CONTROL datagrams with a good tag that are opened: of the device's present incarnation, and of others. */
   control: { perSecond: 200, burst: 100 },
+  otherBoots: { perSecond: 100, burst: 50 },
   /** DATA from an address that is not the path in use, told to the state machine. */
   strayData: { perSecond: 100, burst: 20 },
   /** DATA that no key or window admits: says next to nothing. */
@@ -189,7 +190,7 @@ export class RelaySession implements Due {
     }
     const message = this.#open(buffer, at, length, nowMs);
     if (message === null) return;
-    this.#filter.remember(message.boot, message.counter);
+    this.#filter.remember(message.boot, message.counter, this.rebinding.deviceBoot);
     this.#step({ type: 'control', from, message }, nowMs);
   }
 
@@ -238,7 +239,9 @@ export class RelaySession implements Due {
       counters.count('control', refusal);
       return null;
     }
-    if (!this.#controlLimit.take(nowMs)) {
+    // Captured ones of older incarnations are authentic too: they must not use up the present one's share.
+    const own = bootOf(buffer, at) === this.rebinding.deviceBoot;
+    if (!(own ? this.#controlLimit : this.#otherBootsLimit).take(nowMs)) {
       counters.count('control', 'limited');
       return null;
     }

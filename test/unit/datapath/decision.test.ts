@@ -94,7 +94,10 @@ const DOWNLINK: readonly (readonly [string, () => Uint8Array, string])[] = [
   ['a later fragment', () => ip(PEER, SHARED, 17, udp(53, 1024), { offset: 3 }), 'fragment'],
   ['a later IPv6 fragment', () => ip(PEER6, SHARED6, 44, extended(17, udp(53, 1024), [44], 8)), 'fragment'],
   ['a first IPv6 fragment', () => ip(PEER6, SHARED6, 44, extended(17, udp(53, 1024), [44], 1)), 'ann'],
-  ['an echo request', () => ip(PEER, SHARED, 1, echo(8, 7)), 'icmp-request'],
+  ['an echo request', () => ip(PEER, SHARED, 1, echo(8, 7)), 'echo'],
+  ['an echo request from everybody', () => ip('255.255.255.255', SHARED, 1, echo(8, 7)), 'icmp-request'],
+  ['IKE that nobody began', () => ip(PEER, SHARED, 17, udp(500, 500, new Uint8Array(28))), 'ike-unmatched'],
+  ['a NAT keepalive', () => ip(PEER, SHARED, 17, udp(4500, 4500, Uint8Array.of(0xff))), 'nat-keepalive'],
   ['an echo reply that nobody asked for', () => ip(PEER, SHARED, 1, echo(0, 7)), 'icmp-unasked'],
   [
     'a redirect',
@@ -188,7 +191,8 @@ const UPLINK: readonly (readonly [string, Name, () => Uint8Array, string])[] = [
   ['TCP from an own port', 'cyd', () => ip(SHARED, PEER, 6, tcp(2048, 443)), 'forwarded'],
   ['UDP over IPv6 from an own port', 'bob', () => ip(SHARED6, PEER6, 17, udp(1088, 53)), 'forwarded'],
   ["UDP from another device's port", 'ann', () => ip(SHARED, PEER, 17, udp(1088, 53)), 'unleased-port'],
-  ['UDP from a port of nobody', 'ann', () => ip(SHARED, PEER, 17, udp(500, 500)), 'unleased-port'],
+  ['UDP from a port of nobody', 'ann', () => ip(SHARED, PEER, 17, udp(501, 500)), 'unleased-port'],
+  ['no IKE from port 500', 'ann', () => ip(SHARED, PEER, 17, udp(500, 500)), 'ike-malformed'],
   [
     "UDP from another device's whole address",
     'ann',
@@ -410,7 +414,7 @@ describe('the tables', () => {
 
 it('every verdict has a golden packet', () => {
   const source = [...DOWNLINK.map((row) => row[2]), ...UPLINK.map((row) => row[3])];
-  const byHand = ['expired', 'icmp-unmatched', 'icmp-id-taken', 'icmp-quota'];
+  const byHand = ['expired', 'ike-cookie-taken', 'icmp-unmatched', 'icmp-id-taken', 'icmp-quota'];
   for (const reason of [...Object.keys(DOWNLINK_DROPS), ...Object.keys(UPLINK_DROPS)]) {
     expect([...source, ...byHand]).toContain(reason);
   }

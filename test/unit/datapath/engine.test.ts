@@ -2,8 +2,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { HOLD } from '../../../src/datapath/userspace/hold.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { CONTROL, DATA, REKEY_AFTER_PACKETS, TYPE } from '../../../src/tunnel/wire.ts';
-import { anchor, at, ENDPOINT, ENDPOINT6, EngineRig, install, sessionId } from './engine-rig.ts';
-import type { HandDevice } from './hand-device.ts';
+import { anchor, at, ENDPOINT, ENDPOINT6, EngineRig, install, rootOf, sessionId } from './engine-rig.ts';
+import { HandDevice } from './hand-device.ts';
 import { ah, esp, ip, lease, udp } from './packets.ts';
 
 const SHARED = '203.0.113.7';
@@ -259,6 +259,32 @@ describe('captured datagrams', () => {
     expect(rig.counters().control).toMatchObject({ accepted, replayed: 3 });
     rig.packet(numbered(1));
     expect(rig.takeSent().map(({ to }) => to.key)).toEqual([WIFI.key]);
+  });
+});
+
+describe('captured CONTROL of many older incarnations', () => {
+  it('does not use up what the device itself may send', () => {
+    const captured: Uint8Array[] = [];
+    for (let boot = 1n; boot <= 8n; boot += 1n) {
+      const older = new HandDevice(rootOf(1), 1, 0xb000n + boot);
+      rig.connect(older, WIFI);
+      rig.pass(500);
+      for (let i = 0; i < 40; i += 1) captured.push(older.bind('alive'));
+    }
+    rig.connect(ann, WIFI);
+    const own = Array.from({ length: 50 }, () => ann.control({ kind: 'keepalive' }));
+    for (const datagram of own) rig.datagram(WIFI, datagram);
+    rig.pass(2_000);
+    rig.takeSent();
+    // Old ones wear out their own limit, and make nothing of the present incarnation be forgotten.
+    const before = rig.counters().control;
+    for (const datagram of [...captured, ...own]) rig.datagram(OTHER, datagram);
+    const after = rig.counters().control;
+    expect(after.limited).toBeGreaterThan(before.limited ?? 0);
+    expect(after.replayed! - (before.replayed ?? 0)).toBeGreaterThanOrEqual(own.length);
+    rig.takeSent();
+    rig.datagram(LTE, ann.bind('dead'));
+    expect(rig.takeSent().map(({ to }) => to.key)).toEqual([LTE.key]);
   });
 });
 
