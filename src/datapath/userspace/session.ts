@@ -79,6 +79,7 @@ export class RelaySession implements Due {
   readonly #queue: HoldQueue;
   readonly #waiting = new Map<number, Sending>();
   readonly #controlLimit = bucket(LIMITS.control);
+  readonly #otherBootsLimit = bucket(LIMITS.otherBoots);
   readonly #strayLimit = bucket(LIMITS.strayData);
   readonly #refusedLimit = bucket(LIMITS.refusedData);
   readonly #noticeLimit = bucket(LIMITS.notices);
