@@ -354,7 +354,7 @@ describe.skipIf(missing('attacks with captured datagrams', 'scapy', 'uml'))(
           (datagram) => datagram.index === index && datagram.direction === 'to-device',
         );
         const data = during.filter(({ class: kind }) => kind !== 'control');
-        expect(data.length).toBeGreaterThan(100);
+        expect(data.length).toBeGreaterThan(50);
         expect(new Set(data.map(({ remote }) => remote))).toEqual(new Set([before.path!.observed]));
         expect((await here.received()).length).toBeLessThanOrEqual(binds.length);
 
