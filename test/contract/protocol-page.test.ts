@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { HOLD } from '../../src/datapath/userspace/hold.ts';
 import { CLOSE, Request, SUBPROTOCOL } from '../../src/protocol/signalling.ts';
-import { HOLD_MS } from '../../src/rebinding/relay.ts';
+import { HOLD_MS } from '../../src/rebinding/relay/hold.ts';
 import { SIGNALLING_LIMITS } from '../../src/signalling/limits.ts';
 import { directionOf } from '../../src/tunnel/control-body.ts';
 import {

@@ -6,35 +6,38 @@ import type { Machines } from '../simulation/rebinding-world.ts';
 
 const RELAY = 'src/rebinding/relay.ts';
 const DEVICE = 'src/rebinding/device.ts';
+const ACCEPTANCE = 'src/rebinding/relay/acceptance.ts';
+const BIND = 'src/rebinding/relay/bind.ts';
+const PROOF = 'src/rebinding/relay/proof.ts';
 
 /** Faults that a careless change could plant. Every one must be found by the scenarios, or they prove nothing. */
 const MUTATIONS: readonly Mutation[] = [
   {
     name: 'the path flips without a proof',
-    file: RELAY,
     edits: [
       {
-        find: 'else this.#challenge(candidate, nowMs);\n  }\n\n  #candidateFor',
-        replace: 'else this.#accept(candidate, candidate.address, nowMs);\n  }\n\n  #candidateFor',
+        file: BIND,
+        find: 'if (candidate.proven) decide(session, candidate, nowMs);\n  else challengeCandidate(session, candidate, nowMs);',
+        replace: 'candidate.contestedMs = null;\n  decide(session, candidate, nowMs);',
       },
     ],
   },
   {
     name: 'a proof counts from another address than the challenged one',
-    file: RELAY,
     edits: [
       {
-        find: 'for (const candidate of [this.#candidates.at(from), hinted]) {',
+        file: PROOF,
+        find: 'for (const candidate of candidatesAt(session, from)) {',
         replace:
-          'for (const candidate of [...this.#candidates.all.map((one) => ({ ...one, address: from })), hinted]) {',
+          'for (const candidate of session.candidates.all.map((one) => ({ ...one, address: from }))) {',
       },
     ],
   },
   {
     name: 'any cookie proves',
-    file: 'src/rebinding/challenges.ts',
     edits: [
       {
+        file: 'src/rebinding/relay/challenges.ts',
         find: 'sameOctets(challenge.cookie, cookie)) ?? null',
         replace: 'challenge.cookie.length === cookie.length) ?? null',
       },
@@ -42,24 +45,32 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a lower generation is accepted',
-    file: RELAY,
     edits: [
-      { find: 'if (generation < Math.max(1, this.#floor(boot)) || repeated) {', replace: 'if (repeated) {' },
-      { find: 'Math.max(this.#generation, candidate.generation)', replace: 'candidate.generation' },
-      { find: ' || message.generation < candidate.generation', replace: '' },
-      { find: 'asked && message.generation !== candidate.generation', replace: 'asked && false' },
+      {
+        file: BIND,
+        find: 'if (isRepeated || generation < lowestMeaningful(session, boot)) {',
+        replace: 'if (isRepeated) {',
+      },
+      { file: ACCEPTANCE, find: 'Math.max(path.generation, generation)', replace: 'generation' },
+      { file: PROOF, find: ' || generation < candidate.generation', replace: '' },
+      { file: PROOF, find: 'wasAsked && generation !== candidate.generation', replace: 'wasAsked && false' },
     ],
   },
   {
     name: 'a message counts twice',
-    file: 'src/rebinding/device-boots.ts',
-    edits: [{ find: "if (!window.admits(number)) return 'replayed';", replace: '' }],
+    edits: [
+      {
+        file: 'src/rebinding/relay/device-boots.ts',
+        find: "if (!window.admits(number)) return 'replayed';",
+        replace: '',
+      },
+    ],
   },
   {
     name: 'a challenge costs nothing',
-    file: RELAY,
     edits: [
       {
+        file: 'src/rebinding/relay/drift.ts',
         find: 'candidate.proven || candidate.credit < CONTROL.length || nowMs < candidate.spacedMs',
         replace: 'candidate.proven',
       },
@@ -67,34 +78,33 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'a hold never ends',
-    file: RELAY,
     edits: [
       {
-        find: 'if (this.#holdUntilMs !== null && nowMs >= this.#holdUntilMs) {',
-        replace: 'if (this.#holdUntilMs !== null && nowMs < 0) {',
+        file: 'src/rebinding/relay/hold.ts',
+        find: 'if (hold.untilMs === null || nowMs < hold.untilMs) return;',
+        replace: 'if (hold.untilMs === null || nowMs >= 0) return;',
       },
     ],
   },
   {
     name: 'a new incarnation of the device keeps the key number',
-    file: RELAY,
-    edits: [{ find: '      this.#keyNumber += 1;\n    } else if', replace: '    } else if' }],
+    edits: [{ file: ACCEPTANCE, find: 'keys.newest += 1;', replace: '' }],
   },
   {
     name: 'the queue is not released before the flip',
-    file: RELAY,
     edits: [
       {
-        find: 'const wasHolding = this.#release(path);',
-        replace: 'const wasHolding = this.#holdUntilMs !== null;',
+        file: ACCEPTANCE,
+        find: 'const wasHolding = release(session, to);',
+        replace: 'const wasHolding = session.hold.untilMs !== null;',
       },
     ],
   },
   {
     name: 'the device gives up after one BIND',
-    file: DEVICE,
     edits: [
       {
+        file: DEVICE,
         find: 'binding.pauseMs = Math.min(2 * binding.pauseMs, mostMs);',
         replace: 'binding.pauseMs = Number.POSITIVE_INFINITY + mostMs;',
       },
@@ -102,9 +112,9 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'the device confirms a BIND on a link that it did not ask for',
-    file: DEVICE,
     edits: [
       {
+        file: DEVICE,
         find: 'const generation = this.#linkGenerations.get(link) ?? 0;',
         replace: 'const generation = this.#generation;',
       },
@@ -112,16 +122,21 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'the device believes a former incarnation of the relay',
-    file: DEVICE,
-    edits: [{ find: "return message.epoch > this.#epoch ? 'new' : 'former';", replace: "return 'new';" }],
+    edits: [
+      {
+        file: DEVICE,
+        find: "return message.epoch > this.#epoch ? 'new' : 'former';",
+        replace: "return 'new';",
+      },
+    ],
   },
   {
     name: 'nobody asks the old path whether it still works',
-    file: RELAY,
     edits: [
       {
-        find: 'if (isCurrent && elsewhere && doubtful) this.#contest(candidate, nowMs);',
-        replace: 'if (isCurrent && elsewhere && doubtful) candidate.contestedMs = Number.POSITIVE_INFINITY;',
+        file: BIND,
+        find: 'if (isDoubtful(session, candidate)) beginContest(session, candidate, nowMs);',
+        replace: 'if (isDoubtful(session, candidate)) candidate.contestedMs = Number.POSITIVE_INFINITY;',
       },
     ],
   },

@@ -4,13 +4,12 @@ import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 
 const ROOT = join(import.meta.dirname, '../..');
-const SOURCES = ['src/rebinding', 'src/tunnel', 'src/protocol'];
+const SOURCES = ['src/rebinding', 'src/rebinding/relay', 'src/tunnel', 'src/protocol'];
 
-/** One deliberate fault: every `find` occurs exactly once in `file` and is replaced. */
+/** One deliberate fault: every `find` occurs exactly once in its `file` and is replaced. */
 export interface Mutation {
   readonly name: string;
-  readonly file: string;
-  readonly edits: readonly { readonly find: string; readonly replace: string }[];
+  readonly edits: readonly { readonly file: string; readonly find: string; readonly replace: string }[];
 }
 
 /**
@@ -18,15 +17,19 @@ export interface Mutation {
  * inside the project, so that packages resolve, and is removed by `dispose`.
  */
 export async function importMutant<T extends readonly string[]>(
-  { name, file, edits }: Mutation,
+  { name, edits }: Mutation,
   ...modules: T
 ): Promise<{ readonly modules: { [K in keyof T]: Record<string, unknown> }; dispose(): void }> {
-  let mutated = readFileSync(join(ROOT, file), 'utf8');
-  for (const { find, replace } of edits) {
-    if (mutated.split(find).length !== 2) {
+  const mutated = new Map<string, string>();
+  for (const { file, find, replace } of edits) {
+    const source = mutated.get(file) ?? readFileSync(join(ROOT, file), 'utf8');
+    if (source.split(find).length !== 2) {
       throw new Error(`mutation "${name}": ${JSON.stringify(find)} must occur exactly once in ${file}`);
     }
-    mutated = mutated.replace(find, () => replace);
+    mutated.set(
+      file,
+      source.replace(find, () => replace),
+    );
   }
   mkdirSync(join(ROOT, 'node_modules/.cache'), { recursive: true });
   const copy = mkdtempSync(join(ROOT, 'node_modules/.cache/mutant-'));
@@ -35,7 +38,7 @@ export async function importMutant<T extends readonly string[]>(
     for (const entry of readdirSync(join(ROOT, folder), { withFileTypes: true })) {
       const path = join(folder, entry.name);
       if (!entry.isFile() || !path.endsWith('.ts')) continue;
-      const source = path === file ? mutated : readFileSync(join(ROOT, path), 'utf8');
+      const source = mutated.get(path) ?? readFileSync(join(ROOT, path), 'utf8');
       const target = join(copy, path.replace(/\.ts$/, '.js'));
       mkdirSync(dirname(target), { recursive: true });
       writeFileSync(target, compiled(source));

@@ -1,4 +1,4 @@
-import { ReplayWindow } from '../tunnel/window.ts';
+import { ReplayWindow } from '../../tunnel/window.ts';
 
 /**
  * - `current`: the incarnation that proved itself

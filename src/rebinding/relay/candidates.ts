@@ -1,7 +1,7 @@
-import type { SocketAddress } from '../protocol/address.ts';
-import type { OldPath } from '../tunnel/wire.ts';
+import type { SocketAddress } from '../../protocol/address.ts';
+import type { OldPath } from '../../tunnel/wire.ts';
+import type { RandomOctets } from '../relay-io.ts';
 import { Challenges } from './challenges.ts';
-import type { RandomOctets } from './relay-io.ts';
 
 /**
  * How an address became a candidate: a BIND in band, a BIND over signalling (the address is what the device

@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js';
-import type { SocketAddress } from '../protocol/address.ts';
+import type { SocketAddress } from '../../protocol/address.ts';
 
 const NEVER = new Set(['unspecified', 'loopback', 'linkLocal', 'multicast', 'broadcast']);
 

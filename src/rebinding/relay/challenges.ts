@@ -1,4 +1,4 @@
-import type { RandomOctets } from './relay-io.ts';
+import type { RandomOctets } from '../relay-io.ts';
 
 /** A challenge that was sent and may still be answered. */
 export interface OpenChallenge {
