@@ -18,7 +18,7 @@ import { nodeCommand } from './node-command.ts';
 import type { Device, PublicHost, PublicNetwork } from './topology.ts';
 
 /** The program as `npm run build` leaves it: what an operator runs. */
-const MOORING = fileURLToPath(new URL('../../../dist/src/cli/main.js', distUrl()));
+export const MOORING = fileURLToPath(new URL('../../../dist/src/cli/main.js', distUrl()));
 const ISSUER = fileURLToPath(new URL('../../../dist/infra/issuer/main.js', distUrl()));
 
 /** This file's URL as if it stood in `dist/infra/lab/`, wherever it runs from. */
@@ -45,6 +45,8 @@ export interface FleetOptions {
   readonly logLevel?: string;
   /** One relay that is signalling node too and starts its own registry: all in one process. Default: no. */
   readonly allInOne?: boolean;
+  /** Life of an access token, seconds; default 600. */
+  readonly tokenTtlS?: number;
 }
 
 /** A server process as an operator starts it. */
@@ -68,6 +70,8 @@ export interface AgentOptions {
   readonly interfaces: readonly string[];
   /** Hand the leased address to a host behind this interface. */
   readonly behind?: string;
+  /** Prefixes that the device reaches from the leased address whatever its programs say. */
+  readonly routes?: readonly string[];
   readonly leaseMs?: number;
 }
 
@@ -91,6 +95,8 @@ export interface Fleet {
   readonly relays: ReadonlyMap<string, ServerHost>;
   /** The signalling node; the relay itself when all is in one process. */
   readonly signalling: ServerHost;
+  /** The token issuer. */
+  readonly issuer: LabProcess;
   /** Configuration for another client of the same door. */
   readonly signallingUrl: string;
   readonly tokenEndpoint: string;
@@ -113,7 +119,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
     authority.issue('signalling', [CORE_ADDRESS, relayAddress(0)]),
     authority.issue('signalling:core', [CORE_ADDRESS]),
   ]);
-  const issuer = await startIssuer(lab, core, issuerLeaf, options.devices);
+  const issuer = await startIssuer(lab, core, issuerLeaf, options);
   const masterKeyFile = lab.file('site.key');
   writeFileSync(masterKeyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
   const allInOne = options.allInOne ?? false;
@@ -174,6 +180,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
     core,
     relays,
     signalling,
+    issuer: issuer.process,
     signallingUrl,
     tokenEndpoint: issuer.tokenEndpoint,
     authorityFile: authority.certFile,
@@ -218,8 +225,13 @@ async function startRedis(lab: Lab, core: PublicHost): Promise<void> {
   await waitForLine(redis, 'Ready to accept connections');
 }
 
-async function startIssuer(lab: Lab, core: PublicHost, leaf: Leaf, labels: readonly string[]) {
-  const devices = labels.map((clientId) => {
+async function startIssuer(
+  lab: Lab,
+  core: PublicHost,
+  leaf: Leaf,
+  options: Pick<FleetOptions, 'devices' | 'tokenTtlS'>,
+) {
+  const devices = options.devices.map((clientId) => {
     const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const key = JSON.stringify(privateKey.export({ format: 'jwk' }));
     writeFileSync(lab.file(`${clientId}.client.json`), key, { mode: 0o600 });
@@ -233,11 +245,13 @@ async function startIssuer(lab: Lab, core: PublicHost, leaf: Leaf, labels: reado
       ISSUER,
       ...['--host', CORE_ADDRESS, '--port', String(ISSUER_PORT), '--audience', AUDIENCE],
       ...['--devices', devicesFile, '--tls-key', leaf.keyFile, '--tls-cert', leaf.certFile],
+      ...['--token-ttl', String(options.tokenTtlS ?? 600)],
     ),
     { label: 'issuer' },
   );
   const line = await waitForLine(issuer, '"tokenEndpoint"');
-  return JSON.parse(line) as { url: string; jwksUri: string; tokenEndpoint: string };
+  const urls = JSON.parse(line) as { url: string; jwksUri: string; tokenEndpoint: string };
+  return { ...urls, process: issuer };
 }
 
 async function startServer(
