@@ -14,6 +14,8 @@ export interface PacketHeaders {
   payloadAt: number;
   payloadLength: number;
   fragment: Fragment;
+  /** Where the IPv6 fragment header is, when there is one. */
+  fragmentAt: number;
 }
 
 /** `first` and `later` are parts of a fragmented packet; only `first` carries ports, SPIs and ids. */
@@ -44,6 +46,7 @@ export function packetHeaders(): PacketHeaders {
     payloadAt: 0,
     payloadLength: 0,
     fragment: 'whole',
+    fragmentAt: 0,
   };
 }
 
@@ -99,6 +102,7 @@ function readIpv6(buffer: Uint8Array, at: number, available: number, into: Packe
   const end = at + Math.min(length, available);
   let next = buffer[at + 6]!;
   let cursor = at + 40;
+  let fragmented = false;
   into.fragment = 'whole';
   for (
     let skipped = 0;
@@ -107,6 +111,10 @@ function readIpv6(buffer: Uint8Array, at: number, available: number, into: Packe
   ) {
     if (skipped === EXTENSION_HEADERS || cursor + 8 > end) return false;
     if (next === FRAGMENT) {
+      // A fragment of a fragment is nobody's honest traffic either.
+      if (fragmented) return false;
+      fragmented = true;
+      into.fragmentAt = cursor;
       const offsetAndMore = u16(buffer, cursor + 2);
       into.fragment = offsetAndMore >> 3 !== 0 ? 'later' : (offsetAndMore & 1) !== 0 ? 'first' : 'whole';
       next = buffer[cursor]!;

@@ -1,17 +1,19 @@
 import { parseAddress, type SocketAddress } from '../../protocol/address.ts';
 import { createTokenBucket } from '../../rebinding/token-bucket.ts';
 import { peekIndex, peekType } from '../../tunnel/control.ts';
-import { REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
-import { decideDownlink } from '../decision/downlink.ts';
+import { DATA, REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
+import { type DownlinkVerdict, decideDownlink } from '../decision/downlink.ts';
 import { answerEcho } from '../decision/echo.ts';
 import { packetHeaders, readPacket } from '../decision/packet.ts';
+import type { AddressEntry } from '../decision/tables.ts';
 import { decideUplink } from '../decision/uplink.ts';
-import { ECHO, UPLINK_DROPS } from '../decision/verdict.ts';
+import { ECHO, UPLINK_DROPS, type UplinkDrop } from '../decision/verdict.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
 import { freeze, setDeadline, thaw } from './anchor.ts';
 import { Counters } from './counters.ts';
 import { DueQueue } from './due-queue.ts';
 import { Installation } from './installation.ts';
+import { Reassembly } from './reassembly.ts';
 import type { RelaySession, SessionHost } from './session.ts';
 
 /** Held packets of all sessions together. */
@@ -79,6 +81,7 @@ export function createEngine(options: {
     toDevice: io.toDevice,
     event: io.event,
   };
+  const reassembly = new Reassembly<AddressEntry<RelaySession>, RelaySession>(counters, DATA.inner);
   const installed = new Installation(host, io.event);
   const { tables } = installed;
 
@@ -96,14 +99,61 @@ export function createEngine(options: {
     const drop = readPacket(buffer, innerAt, innerLength, headers)
       ? decideUplink(tables, session, buffer, headers, nowMs)
       : 'malformed';
-    if (drop === null) {
+    if (drop !== null && drop !== 'fragment') refuse(session, drop, nowMs);
+    else if (headers.fragment === 'whole' || !isShared(headers.sourceAt, buffer)) {
       counters.count('uplink', 'forwarded');
       io.toNetwork(buffer, innerAt, innerLength);
-      return;
+    } else {
+      const pieces = reassembly.fromDevice(session, buffer, headers, nowMs);
+      if (pieces !== null) piecesOut(session, pieces, nowMs);
     }
+  }
+
+  function refuse(session: RelaySession, drop: UplinkDrop, nowMs: number): void {
     counters.count('uplink', drop);
     const code = UPLINK_DROPS[drop];
     if (code !== 0) session.notify(code, nowMs);
+  }
+
+  /** A whole datagram in fragments from a shared address: what the first one is, all are. */
+  function piecesOut(session: RelaySession, pieces: readonly Uint8Array[], nowMs: number): void {
+    const drop = readPiece(pieces[0]!)
+      ? decideUplink(tables, session, pieces[0]!, headers, nowMs)
+      : 'malformed';
+    if (drop !== null) {
+      refuse(session, drop, nowMs);
+      return;
+    }
+    counters.count('uplink', 'forwarded', pieces.length);
+    for (const piece of pieces) io.toNetwork(piece, DATA.inner, piece.length - DATA.inner);
+  }
+
+  /** The same from the public side. */
+  function piecesIn(pieces: readonly Uint8Array[], nowMs: number): void {
+    const lease = readPiece(pieces[0]!) ? decideDownlink(tables, pieces[0]!, headers, nowMs) : 'malformed';
+    for (const piece of pieces) downlink(lease, piece, DATA.inner, piece.length - DATA.inner, nowMs);
+  }
+
+  function readPiece(piece: Uint8Array): boolean {
+    return readPacket(piece, DATA.inner, piece.length - DATA.inner, headers);
+  }
+
+  /** True for an address that is leased in shares: only the whole datagram says whose it is. */
+  function isShared(addressAt: number, buffer: Uint8Array): boolean {
+    return tables.at(buffer, addressAt, headers.addressLength)?.whole === null;
+  }
+
+  function downlink(
+    verdict: DownlinkVerdict<RelaySession>,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    nowMs: number,
+  ): void {
+    if (verdict === ECHO) echo(buffer, at, length, nowMs);
+    else if (typeof verdict === 'string') counters.count('downlink', verdict);
+    else if (nowMs >= verdict.session.anchor.untilMs) counters.count('downlink', 'anchor-deadline');
+    else verdict.session.deliver(buffer, at, length, nowMs);
   }
 
   /** An echo request to a shared address: answered for it while this relay owns its anchor, and seldom. */
@@ -196,19 +246,20 @@ export function createEngine(options: {
     },
 
     packet(buffer, at, length, nowMs) {
-      const lease = readPacket(buffer, at, length, headers)
-        ? decideDownlink(tables, buffer, headers, nowMs)
-        : 'malformed';
-      if (lease === ECHO) echo(buffer, at, length, nowMs);
-      else if (typeof lease === 'string') counters.count('downlink', lease);
-      else if (nowMs >= lease.session.anchor.untilMs) counters.count('downlink', 'anchor-deadline');
-      else lease.session.deliver(buffer, at, length, nowMs);
+      if (!readPacket(buffer, at, length, headers)) counters.count('downlink', 'malformed');
+      else if (headers.fragment === 'whole' || !isShared(headers.destinationAt, buffer)) {
+        downlink(decideDownlink(tables, buffer, headers, nowMs), buffer, at, length, nowMs);
+      } else {
+        const address = tables.at(buffer, headers.destinationAt, headers.addressLength)!;
+        const pieces = reassembly.fromNetwork(address, buffer, headers, nowMs);
+        if (pieces !== null) piecesIn(pieces, nowMs);
+      }
     },
 
     command: <C extends EngineCommand>(command: C, nowMs: number) =>
       execute(command, nowMs) as EngineAnswer<C>,
 
-    nextDueMs: () => Math.min(due.nextMs, installed.sweepMs),
+    nextDueMs: () => Math.min(due.nextMs, installed.sweepMs, reassembly.nextMs),
 
     tick(nowMs) {
       for (let session = due.take(nowMs); session !== null; session = due.take(nowMs)) {
@@ -217,6 +268,7 @@ export function createEngine(options: {
         else due.schedule(session, nowMs + SUSPENDED_MS);
       }
       if (nowMs >= installed.sweepMs) installed.sweep(nowMs);
+      reassembly.expire(nowMs);
     },
   };
 }

@@ -63,7 +63,7 @@ export function extended(protocol: number, payload: Uint8Array, headers: readonl
   return out;
 }
 
-export function udp(from: number, to: number, data = new Uint8Array(8)): Uint8Array {
+export function udp(from: number, to: number, data: Uint8Array = new Uint8Array(8)): Uint8Array {
   const out = new Uint8Array(8 + data.length);
   const view = new DataView(out.buffer);
   view.setUint16(0, from);
