@@ -1,7 +1,9 @@
 import type { SocketAddress } from '../protocol/address.ts';
 import type { ControlDraft, ControlMessage } from '../tunnel/message.ts';
-import { ReplayWindow } from '../tunnel/window.ts';
 import type { OldPath } from '../tunnel/wire.ts';
+import { Liveness } from './device/liveness.ts';
+import { RelayIncarnation } from './device/relay-incarnation.ts';
+import { RoundTrips, smoothed } from './device/round-trips.ts';
 import type {
   DeviceCount,
   DeviceInput,
@@ -10,7 +12,6 @@ import type {
   DeviceRebindingOptions,
   LinkId,
 } from './device-io.ts';
-import { Liveness } from './liveness.ts';
 
 /**
  * Pauses between two BINDs: 1.5 round trips at first, doubling, so bounded that a pause and a contest of two
@@ -23,10 +24,6 @@ const BIND_MOST_LATER_MS = 5_000;
 const LATER_MS = 30_000;
 /** A BIND is offered over signalling when this many in band went unanswered, and again after as many more. */
 const SIGNAL_EVERY = 4;
-/** Messages that an answer may still measure. */
-const ASKED_MOST = 32;
-/** Weight of a keepalive's round trip against those before it (RFC 6298 §2). */
-const SMOOTHING = 8;
 
 interface Binding {
   readonly link: LinkId;
@@ -52,12 +49,8 @@ export function createDeviceRebinding(options: DeviceRebindingOptions): DeviceRe
 class DeviceSession implements DeviceRebinding {
   readonly #boot: bigint;
   readonly #liveness = new Liveness();
-  #epoch = 0n;
-  #relayBoot = 0n;
-  #keyNumber = 0;
-  #window = new ReplayWindow();
-  /** Newest message of ours that the relay was heard to answer: an answer to a newer one is fresh. */
-  #highestEcho = 0n;
+  readonly #relay = new RelayIncarnation();
+  readonly #roundTrips = new RoundTrips();
   #generation = 0;
   #boundGeneration = 0;
   /**
@@ -71,8 +64,6 @@ class DeviceSession implements DeviceRebinding {
   #rttMs = 0;
   /** Counter of our latest message: every draft takes the next one. */
   #counter = 0n;
-  /** What went out in band since the latest bind and was not answered yet, by counter: the newest. */
-  readonly #asked = new Map<bigint, { readonly link: LinkId; readonly sentMs: number }>();
   #nowMs = 0;
   #observed: SocketAddress | null = null;
   #out: DeviceOutput[] = [];
@@ -94,13 +85,13 @@ class DeviceSession implements DeviceRebinding {
     return this.#generation;
   }
   get epoch(): bigint {
-    return this.#epoch;
+    return this.#relay.epoch;
   }
   get relayBoot(): bigint {
-    return this.#relayBoot;
+    return this.#relay.boot;
   }
   get keyNumber(): number {
-    return this.#keyNumber;
+    return this.#relay.keyNumber;
   }
   get rttMs(): number {
     return this.#rttMs;
@@ -148,7 +139,7 @@ class DeviceSession implements DeviceRebinding {
 
   #bindOn(link: LinkId, oldPath: OldPath, nowMs: number): void {
     this.#generation += 1;
-    this.#asked.clear();
+    this.#roundTrips.clear();
     this.#linkGenerations.set(link, this.#generation);
     this.#binding = {
       link,
@@ -232,48 +223,27 @@ class DeviceSession implements DeviceRebinding {
       this.#count('not-for-this-boot');
       return;
     }
-    const standing = this.#standingOf(message);
-    if (standing === 'former') {
-      this.#count('former-relay');
+    const admission = this.#relay.admit(message);
+    if (typeof admission === 'string') {
+      this.#count(admission);
       return;
     }
-    if (standing === 'new') {
-      this.#epoch = message.epoch;
-      this.#relayBoot = message.boot;
-      this.#keyNumber = 0;
-      this.#window = new ReplayWindow();
-    }
-    const counter = Number(message.counter);
-    if (!this.#window.admits(counter)) {
-      this.#count('replayed');
-      return;
-    }
-    const isNewest = counter > this.#window.highest;
-    this.#window.commit(counter);
-    if (message.echoCounter > this.#highestEcho) this.#highestEcho = message.echoCounter;
+    const { isNew, isNewest } = admission;
     this.#liveness.noteHeard(nowMs);
     this.#measure(link, message.echoCounter, nowMs);
     const hasNewKey = isNewest && this.#adoptKey(message.keyNumber);
-    if (standing === 'new' && this.#binding) this.#bindAgain(this.#binding, nowMs);
+    if (isNew && this.#binding) this.#bindAgain(this.#binding, nowMs);
     if (message.kind === 'challenge') this.#challenge(link, message);
     else if (message.kind === 'sync') this.#sync(link, message, isNewest, hasNewKey, nowMs);
     else this.#out.push({ type: 'notice', code: message.code });
     if (isNewest && message.kind !== 'notice') this.#checkWhere(link, message, nowMs);
   }
 
-  /** Of several incarnations of the relay the one with the highest epoch counts. */
-  #standingOf(message: ControlMessage): 'known' | 'new' | 'former' {
-    if (message.epoch !== this.#epoch) return message.epoch > this.#epoch ? 'new' : 'former';
-    if (message.boot === this.#relayBoot) return 'known';
-    // Two incarnations never share an epoch; should it happen, only an answer to what we just said counts.
-    return message.echoCounter > this.#highestEcho ? 'new' : 'former';
-  }
-
   #adoptKey(keyNumber: number): boolean {
-    if (keyNumber === 0 || keyNumber <= this.#keyNumber) return false;
-    this.#keyNumber = keyNumber;
-    this.#out.push({ type: 'keys', epoch: this.#epoch, relayBoot: this.#relayBoot, keyNumber });
-    return true;
+    const { epoch, boot } = this.#relay;
+    const isNew = this.#relay.adoptKey(keyNumber);
+    if (isNew) this.#out.push({ type: 'keys', epoch, relayBoot: boot, keyNumber });
+    return isNew;
   }
 
   /** The BIND on its way speaks to an incarnation that is gone: say it again to this one. */
@@ -334,20 +304,14 @@ class DeviceSession implements DeviceRebinding {
     this.#sendUplinkOn(link, message.delayMs);
   }
 
-  /**
-   * The round trip of a message and its answer; `echoCounter` tells which one it was, also when it was sent again
-   * meanwhile. A later answer to the same message was asked for by the relay's clock and measures nothing.
-   */
   #measure(link: LinkId, echoCounter: bigint, nowMs: number): void {
-    const asked = this.#asked.get(echoCounter);
-    if (asked?.link !== link) return;
-    this.#asked.delete(echoCounter);
-    const sampleMs = nowMs - asked.sentMs;
+    const sampleMs = this.#roundTrips.measure(echoCounter, link, nowMs);
+    if (sampleMs === null) return;
     const binding = this.#binding;
     if (binding !== null) {
       if (link === binding.link) binding.rttMs = Math.min(sampleMs, binding.rttMs || sampleMs);
     } else if (link === this.#bound) {
-      this.#rttMs = this.#rttMs === 0 ? sampleMs : this.#rttMs + (sampleMs - this.#rttMs) / SMOOTHING;
+      this.#rttMs = smoothed(this.#rttMs, sampleMs);
     }
   }
 
@@ -365,16 +329,13 @@ class DeviceSession implements DeviceRebinding {
 
   #send(link: LinkId, draft: ControlDraft): void {
     this.#out.push({ type: 'send', link, draft: this.#completed(draft) });
-    this.#asked.set(this.#counter, { link, sentMs: this.#nowMs });
-    for (const oldest of this.#asked.keys()) {
-      if (this.#asked.size <= ASKED_MOST) break;
-      this.#asked.delete(oldest);
-    }
+    this.#roundTrips.noteAsked(this.#counter, link, this.#nowMs);
   }
 
   #completed(draft: ControlDraft): ControlDraft {
     this.#counter += 1n;
-    return { epoch: this.#epoch, echoBoot: this.#relayBoot, generation: this.#generation, ...draft };
+    const { epoch, boot: echoBoot } = this.#relay;
+    return { epoch, echoBoot, generation: this.#generation, ...draft };
   }
 
   #count(reason: DeviceCount): void {

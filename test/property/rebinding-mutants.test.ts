@@ -124,7 +124,7 @@ const MUTATIONS: readonly Mutation[] = [
     name: 'the device believes a former incarnation of the relay',
     edits: [
       {
-        file: DEVICE,
+        file: 'src/rebinding/device/relay-incarnation.ts',
         find: "return message.epoch > this.#epoch ? 'new' : 'former';",
         replace: "return 'new';",
       },

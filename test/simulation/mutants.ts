@@ -4,7 +4,13 @@ import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 
 const ROOT = join(import.meta.dirname, '../..');
-const SOURCES = ['src/rebinding', 'src/rebinding/relay', 'src/tunnel', 'src/protocol'];
+const SOURCES = [
+  'src/rebinding',
+  'src/rebinding/relay',
+  'src/rebinding/device',
+  'src/tunnel',
+  'src/protocol',
+];
 
 /** One deliberate fault: every `find` occurs exactly once in its `file` and is replaced. */
 export interface Mutation {
