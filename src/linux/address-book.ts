@@ -6,6 +6,9 @@ const AF_INET6 = 10;
 /** `struct sockaddr_in6`; `sockaddr_in` is its first 16 octets in length only. */
 export const SOCKADDR_BYTES = 28;
 
+/** A power of two. */
+const RECENT = 1_024;
+
 interface Known {
   readonly a: number;
   readonly b: number;
@@ -35,38 +38,46 @@ export function createAddressBook(capacity = 16_384): AddressBook {
   let old = new Map<number, Known>();
   const encoded = new WeakMap<SocketAddress, Uint8Array>();
 
+  // In front of the maps, whose look-up by a number beyond 31 bits costs more than all else that is done to an address.
+  // Traffic comes from few addresses at a time. A new generation empties it: who is in use shows itself to the maps.
+  const recent: (Known | undefined)[] = new Array(RECENT).fill(undefined);
+
   const remember = (key: number, known: Known): void => {
     if (young.size >= capacity) {
+      recent.fill(undefined);
       old = young;
       young = new Map();
     }
     young.set(key, known);
   };
 
-  const find = (
-    key: number,
-    a: number,
-    b: number,
-    c: number,
-    d: number,
-    port: number,
-  ): SocketAddress | undefined => {
+  const find = (key: number, a: number, b: number, c: number, d: number, port: number): Known | undefined => {
     let known = young.get(key);
-    if (known !== undefined && same(known, a, b, c, d, port)) return known.socket;
+    if (known !== undefined && same(known, a, b, c, d, port)) return known;
     known = old.get(key);
     if (known === undefined || !same(known, a, b, c, d, port)) return undefined;
     remember(key, known);
-    return known.socket;
+    return known;
   };
 
   const readV4 = (address: number, port: number): SocketAddress => {
+    const slot = (address ^ (address >>> 8) ^ port ^ (port >>> 8)) & (RECENT - 1);
+    const last = recent[slot];
+    if (last !== undefined && last.a === address && last.port === port) return last.socket;
+    const known = knownV4(address, port);
+    recent[slot] = known;
+    return known.socket;
+  };
+
+  const knownV4 = (address: number, port: number): Known => {
     const key = address * 65_536 + port;
     const hit = find(key, address, 0, 0, 0, port);
     if (hit !== undefined) return hit;
     const text = `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`;
     const socket = { address: text, port, key: `${text}|${port}` };
-    remember(key, { a: address, b: 0, c: 0, d: 0, port, socket });
-    return socket;
+    const known = { a: address, b: 0, c: 0, d: 0, port, socket };
+    remember(key, known);
+    return known;
   };
 
   const readV6 = (view: DataView, at: number, port: number): SocketAddress => {
@@ -78,7 +89,7 @@ export function createAddressBook(capacity = 16_384): AddressBook {
     if (a === 0 && b === 0 && c === 0xffff) return readV4(d, port);
     const key = mix(a, b, c, d, port);
     const hit = find(key, a, b, c, d, port);
-    if (hit !== undefined) return hit;
+    if (hit !== undefined) return hit.socket;
     const text = formatAddress(new Uint8Array(view.buffer, view.byteOffset + at, 16));
     const socket = { address: text, port, key: `${text}|${port}` };
     remember(key, { a, b, c, d, port, socket });

@@ -40,6 +40,9 @@ export function createUdpSender(
   const control = new Uint8Array(batch.controls.buffer);
   const sources = new Map<string, Uint8Array>();
   const sendErrors: Record<string, number> = {};
+  /** What the last datagram in each slot was addressed with: a flow's name and source stay there, and need no copy. */
+  const slotNames: (Uint8Array | undefined)[] = new Array(slots).fill(undefined);
+  const slotSources: (Uint8Array | undefined)[] = new Array(slots).fill(undefined);
   let queued = 0;
   let sent = 0;
 
@@ -105,10 +108,16 @@ export function createUdpSender(
       const header = slot * MMSGHDR_BYTES;
       arena.set(buffer.subarray(at, at + length), batch.slotAt(slot));
       vectors.setUint32(slot * IOVEC_BYTES + 8, length, true);
-      batch.nameOctets.set(name, batch.nameAt(slot));
-      headers.setUint32(header + NAMELEN_AT, nameBytes, true);
-      if (info !== undefined) control.set(info, batch.controlAt(slot));
-      headers.setUint32(header + CONTROLLEN_AT, info?.length ?? 0, true);
+      if (slotNames[slot] !== name) {
+        slotNames[slot] = name;
+        batch.nameOctets.set(name, batch.nameAt(slot));
+        headers.setUint32(header + NAMELEN_AT, nameBytes, true);
+      }
+      if (slotSources[slot] !== info) {
+        slotSources[slot] = info;
+        if (info !== undefined) control.set(info, batch.controlAt(slot));
+        headers.setUint32(header + CONTROLLEN_AT, info?.length ?? 0, true);
+      }
       return true;
     },
     flush,
