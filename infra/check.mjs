@@ -8,11 +8,15 @@ import { setup } from './setup.mjs';
 const top = join(dirname(fileURLToPath(import.meta.url)), '..');
 const tsx = ['--import', 'tsx'];
 const CHECKS = [
-  ['format and lint', ['node_modules/@biomejs/biome/bin/biome', 'ci', '--error-on-warnings', '--colors=off', '.']],
+  [
+    'format and lint',
+    ['node_modules/@biomejs/biome/bin/biome', 'ci', '--error-on-warnings', '--colors=off', '.'],
+  ],
   ['types', ['node_modules/typescript/bin/tsc', '-p', '.', '--noEmit']],
   ['dependency rule', [...tsx, 'infra/build/dependency-rule.ts']],
   ['Lua in sync', [...tsx, 'infra/build/lua.ts', '--check']],
   ['vectors in sync', [...tsx, 'infra/build/vectors.ts', '--check']],
+  ['conformance page in sync', [...tsx, 'infra/build/conformance.ts', '--check']],
   ['configuration reference in sync', [...tsx, 'infra/build/configuration.ts', '--check']],
 ];
 

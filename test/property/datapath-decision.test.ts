@@ -150,7 +150,7 @@ it('a packet is read only inside its own range', () => {
   );
 });
 
-it('nobody but the holder of a port or an SPI receives on it or sends from it', () => {
+it('R25, R35, R38: nobody but the holder of a port or an SPI receives on it or sends from it', () => {
   fc.assert(
     fc.property(
       layouts,

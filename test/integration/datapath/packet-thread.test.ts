@@ -58,7 +58,7 @@ describe.skipIf(withoutNamespaces)('the packet thread between real sockets and a
     expect(seen.v6.uplink).toEqual({ from: '2001:db8:7::7|1030', text: 'question over IPv6' });
   });
 
-  it('carries downlink packets to the device as the public side sent them', () => {
+  it('R37: carries downlink packets to the device as the public side sent them', () => {
     const inner = Buffer.from(seen.v4.downlink!, 'hex');
     const expected = Buffer.from(ip('198.51.100.9', '203.0.113.7', 17, udp(53, 1030, Buffer.from('answer'))));
     // Identification, header checksum and UDP checksum are the sending kernel's.

@@ -129,11 +129,11 @@ const DOWNLINK: readonly (readonly [string, () => Uint8Array, string])[] = [
 ];
 
 describe('a packet from the public side', () => {
-  it.each(DOWNLINK)('%s → %s', (_name, packet, verdict) => {
+  it.each(DOWNLINK)('R38: %s → %s', (_name, packet, verdict) => {
     expect(down(packet())).toBe(verdict);
   });
 
-  it('is refused at the very end of the lease and delivered a moment before', () => {
+  it('R19: is refused at the very end of the lease and delivered a moment before', () => {
     for (const packet of [ip(PEER, SHARED, 17, udp(53, 1024)), ip(PEER, WHOLE, 17, udp(53, 1024))]) {
       expect(down(packet, END - 0.001)).not.toBe('expired');
       expect(down(packet, END)).toBe('expired');
@@ -143,7 +143,7 @@ describe('a packet from the public side', () => {
   const errorAbout = (packet: Uint8Array, type = 3, code = 1, rest = 0) =>
     ip('192.0.2.1', SHARED, 1, icmp(type, code, rest, quote(packet)));
 
-  it('as an ICMP error goes to who sent the quoted packet, by 8 octets of it', () => {
+  it('R42: as an ICMP error goes to who sent the quoted packet, by 8 octets of it', () => {
     expect(down(errorAbout(ip(SHARED, PEER, 17, udp(1090, 53))))).toBe('bob');
     expect(down(errorAbout(ip(SHARED, PEER, 6, tcp(2048, 443)), 11, 0))).toBe('cyd');
     expect(down(errorAbout(ip(SHARED, PEER, 17, udp(1024, 53)), 3, 4, 1280))).toBe('ann');
@@ -151,7 +151,7 @@ describe('a packet from the public side', () => {
     expect(down(ip(PEER6, SHARED6, 58, tooBig))).toBe('bob');
   });
 
-  it('as an ICMP error is dropped when it quotes what nobody can have sent', () => {
+  it('R42: as an ICMP error is dropped when it quotes what nobody can have sent', () => {
     expect(down(errorAbout(ip(SHARED, PEER, 17, udp(9999, 1024))))).toBe('icmp-unmatched');
     expect(down(errorAbout(ip(PEER, SHARED, 17, udp(1024, 1024))))).toBe('icmp-unmatched');
     expect(down(errorAbout(ip(WHOLE, PEER, 17, udp(1024, 53))))).toBe('icmp-unmatched');
@@ -160,7 +160,7 @@ describe('a packet from the public side', () => {
     expect(down(ip(PEER, SHARED, 1, cut))).toBe('icmp-unmatched');
   });
 
-  it('as a too-big message that claims less than any link may have is dropped', () => {
+  it('R42: as a too-big message that claims less than any link may have is dropped', () => {
     expect(down(errorAbout(ip(SHARED, PEER, 17, udp(1024, 53)), 3, 4, 67))).toBe('icmp-other');
     expect(down(errorAbout(ip(SHARED, PEER, 17, udp(1024, 53)), 3, 4, 68))).toBe('ann');
     expect(down(errorAbout(ip(SHARED, PEER, 17, udp(1024, 53)), 3, 4, 0))).toBe('ann');
@@ -168,7 +168,7 @@ describe('a packet from the public side', () => {
     expect(down(ip(PEER6, SHARED6, 58, tooBig))).toBe('icmp-other');
   });
 
-  it('as an ICMP error about IPsec goes to who used that SPI towards that peer', () => {
+  it('R42: as an ICMP error about IPsec goes to who used that SPI towards that peer', () => {
     const sent = ip(SHARED, PEER, 50, esp(0xcafe));
     expect(down(errorAbout(sent))).toBe('icmp-unmatched');
     expect(up('bob', sent)).toBe('forwarded');
@@ -177,7 +177,7 @@ describe('a packet from the public side', () => {
     expect(down(errorAbout(ip(SHARED, '198.51.100.10', 50, esp(0xcafe))))).toBe('icmp-unmatched');
   });
 
-  it('as an echo reply goes to who asked that host with that id, for a while', () => {
+  it('R43: as an echo reply goes to who asked that host with that id, for a while', () => {
     expect(up('cyd', ip(SHARED, PEER, 1, echo(8, 77)))).toBe('forwarded');
     expect(down(ip(PEER, SHARED, 1, echo(0, 77)))).toBe('cyd');
     expect(down(ip('198.51.100.10', SHARED, 1, echo(0, 77)))).toBe('icmp-unasked');
@@ -302,11 +302,11 @@ const UPLINK: readonly (readonly [string, Name, () => Uint8Array, string])[] = [
 ];
 
 describe('a packet from a device', () => {
-  it.each(UPLINK)('%s (%s) → %s', (_name, session, packet, verdict) => {
+  it.each(UPLINK)('R35: %s (%s) → %s', (_name, session, packet, verdict) => {
     expect(up(session, packet())).toBe(verdict);
   });
 
-  it('is refused at the very end of the lease', () => {
+  it('R19: is refused at the very end of the lease', () => {
     const packets = [udp(1024, 53), esp(9), echo(8, 1)].map((p, i) => ip(SHARED, PEER, [17, 50, 1][i]!, p));
     for (const packet of packets) {
       expect(up('ann', packet, END - 0.001)).toBe('forwarded');
@@ -315,14 +315,14 @@ describe('a packet from a device', () => {
     expect(up('bob', ip(WHOLE, PEER, 17, udp(1, 2)), END)).toBe('expired');
   });
 
-  it('with the query id that another device uses towards the same host is refused', () => {
+  it('R43: with the query id that another device uses towards the same host is refused', () => {
     expect(up('ann', ip(SHARED, PEER, 1, echo(8, 5)))).toBe('forwarded');
     expect(up('bob', ip(SHARED, PEER, 1, echo(8, 5)))).toBe('icmp-id-taken');
     expect(up('bob', ip(SHARED, '198.51.100.10', 1, echo(8, 5)))).toBe('forwarded');
     expect(up('bob', ip(SHARED, PEER, 1, echo(8, 5)), LEARNING.queries.keepMs)).toBe('forwarded');
   });
 
-  it('with more query ids than a lease may have is refused until old ones have run out', () => {
+  it('R34: with more query ids than a lease may have is refused until old ones have run out', () => {
     for (let id = 0; id < LEARNING.queries.perLease; id += 1) {
       expect(up('ann', ip(SHARED, PEER, 1, echo(8, id)))).toBe('forwarded');
     }
@@ -341,7 +341,7 @@ it('R47: only what the host answers to now is refused', () => {
 describe('the tables', () => {
   const block = (first: number, count: number) => ({ first, count });
 
-  it('refuse a lease on what another live lease holds, and change nothing', () => {
+  it('R25: refuse a lease on what another live lease holds, and change nothing', () => {
     const conflicts = [
       lease({ kind: 'rsa-ip', address: SHARED }),
       lease({ kind: 'rsap-ip', address: WHOLE, ports: block(1024, 64) }),
@@ -357,6 +357,20 @@ describe('the tables', () => {
     expect(down(ip(PEER, SHARED, 17, udp(53, 1024)))).toBe('ann');
     expect(down(ip(PEER, SHARED, 17, udp(53, 4096)))).toBe('unleased-port');
     expect(down(ip(PEER, WHOLE, 17, udp(53, 1024)))).toBe('bob');
+  });
+
+  it('R48: deliver the same SPI on two addresses to two devices', () => {
+    const spis = block(0x1000_0000, 16);
+    const ports = block(1024, 64);
+    tables.put(lease({ kind: 'rsipsec', address: '203.0.113.17', ports, spis }), 'eve', END, 0);
+    for (const packet of [
+      (to: string) => ip(PEER, to, 50, esp(0x1000_0000)),
+      (to: string) => ip(PEER, to, 51, ah(0x1000_0000)),
+    ]) {
+      expect(down(packet(SHARED))).toBe('ann');
+      expect(down(packet('203.0.113.17'))).toBe('eve');
+    }
+    expect(down(ip(PEER, SHARED, 50, esp(255)))).toBe('unleased-spi');
   });
 
   it('give what ran out to the next one', () => {

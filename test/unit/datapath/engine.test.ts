@@ -48,7 +48,7 @@ function received(device: HandDevice, path = WIFI): Uint8Array[] {
 const types = () => rig.takeSent().map(({ octets }) => octets[0]! >> 4);
 
 describe('a device that proved its path', () => {
-  it('sends and receives packets byte for byte', () => {
+  it('R37: sends and receives packets byte for byte', () => {
     rig.connect(ann, WIFI);
     for (const packet of [fromAnn(), ip(SHARED, PEER, 50, esp(7)), ip(SHARED, PEER, 51, ah(7))]) {
       rig.datagram(WIFI, ann.data(packet));
@@ -88,7 +88,7 @@ describe('a device that proved its path', () => {
     ]);
   });
 
-  it('sends from a new address at once, and receives there when it has proved it', () => {
+  it('R58, R59: sends from a new address at once, and receives there when it has proved it', () => {
     rig.connect(ann, WIFI);
     rig.datagram(LTE, ann.bind('alive'));
     rig.datagram(LTE, ann.data(fromAnn()));
@@ -156,7 +156,7 @@ describe('a second device', () => {
     rig.takeSent();
   });
 
-  it("cannot send from the first one's ports, whole address or IPsec share, and is told why", () => {
+  it("R35: cannot send from the first one's ports, whole address or IPsec share, and is told why", () => {
     const eve = install(rig, 3, [
       lease({ kind: 'rsap-ip', address: SHARED, ports: { first: 2048, count: 64 } }),
     ]);
@@ -203,7 +203,7 @@ describe('a second device', () => {
 describe('captured datagrams', () => {
   beforeEach(() => rig.connect(ann, WIFI));
 
-  it('are refused a second time, from wherever they come', () => {
+  it('R57: are refused a second time, from wherever they come', () => {
     const datagram = ann.data(fromAnn());
     rig.datagram(WIFI, datagram);
     rig.takeToNetwork();
@@ -245,7 +245,7 @@ describe('captured datagrams', () => {
     expect(rig.takeToNetwork()).toHaveLength(1);
   });
 
-  it('of a rebind change nothing, and cost no decryption', () => {
+  it('R57, R58: of a rebind change nothing, and cost no decryption', () => {
     const bind = ann.bind('alive');
     rig.datagram(LTE, bind);
     rig.converse(ann, LTE);
@@ -342,7 +342,7 @@ describe('unauthenticated datagrams', () => {
     expect(rig.counters().uplink['unknown-session']).toBe(1);
   });
 
-  it('are never answered with more octets than they had', () => {
+  it('R59: are never answered with more octets than they had', () => {
     let from = 0;
     let to = 0;
     const strange = new EngineRig(0xbbbbn);
@@ -360,7 +360,7 @@ describe('unauthenticated datagrams', () => {
 });
 
 describe('a deadline', () => {
-  it('of a lease stops both directions exactly, and is reported once', () => {
+  it('R19: of a lease stops both directions exactly, and is reported once', () => {
     rig.connect(ann, WIFI);
     rig.takeSent();
     const untilMs = rig.nowMs + 500;
