@@ -116,6 +116,37 @@ describeAsRoot('UDP batches', () => {
       });
     });
 
+    it('addresses each datagram by itself, whatever the one before it in the same slot said', async () => {
+      const targets = [open({ family, port: 0, pktinfo: true }), open({ family, port: 0, pktinfo: true })];
+      const sender = open({ family, port: 0, pktinfo: true, batch: 2 });
+      const sends = [
+        { to: 0, from: here },
+        { to: 1, from: there },
+        { to: 1, from: here },
+        { to: 0, from: undefined },
+        { to: 0, from: there },
+        { to: 1, from: undefined },
+      ];
+      for (const [i, { to, from }] of sends.entries()) {
+        sender.queue(socketAddress(here, targets[to]!.localPort), payload(20, i), 0, 20, from);
+      }
+      sender.flush();
+      for (const [number, target] of targets.entries()) {
+        const expected = sends
+          .map((send, i) => ({ ...send, octets: payload(20, i) }))
+          .filter(({ to }) => to === number);
+        const seen: { address: string; octets: Uint8Array }[] = [];
+        await until(`datagrams for ${number}`, () => {
+          for (let count = target.receive(), i = 0; i < count; i += 1) {
+            seen.push({ address: target.source(i).address, octets: received(target, i) });
+          }
+          return seen.length === expected.length;
+        });
+        // Without a wish the kernel answers from the address that is written to.
+        expect(seen).toEqual(expected.map(({ from, octets }) => ({ address: from ?? here, octets })));
+      }
+    });
+
     it('refuses to send octets that the caller does not have', () => {
       const socket = open({ family, port: 0 });
       expect(() => socket.queue(socketAddress(here, 9), new Uint8Array(10), 5, 6)).toThrow(RangeError);
