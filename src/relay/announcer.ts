@@ -50,7 +50,8 @@ export function createAnnouncer(options: {
       writeSysctl(`net/ipv4/conf/${device}/rp_filter`, '0');
       writeSysctl('net/ipv4/conf/all/rp_filter', '0');
       writeSysctl(`net/ipv4/conf/${tun}/rp_filter`, '0');
-      writeSysctl(`net/ipv4/conf/${device}/send_redirects`, '0');
+      // From one device to another a packet leaves by the TUN device that it came from, which is as it should be.
+      for (const where of ['all', device, tun]) writeSysctl(`net/ipv4/conf/${where}/send_redirects`, '0');
       // Linux delays answers for others by up to 0.8 s: a take-over would wait for it.
       writeSysctl(`net/ipv4/neigh/${device}/proxy_delay`, '0');
       try {

@@ -281,7 +281,12 @@ const UPLINK: readonly (readonly [string, Name, () => Uint8Array, string])[] = [
     () => ip(SHARED6, HOST6, 17, udp(1024, 53)),
     'relay-host',
   ],
-  ['a packet to a tunnel endpoint', 'bob', () => ip(WHOLE, ENDPOINT, 17, udp(4556, 4556)), 'own-endpoint'],
+  [
+    'R47: a packet to a tunnel endpoint',
+    'bob',
+    () => ip(WHOLE, ENDPOINT, 17, udp(4556, 4556)),
+    'own-endpoint',
+  ],
   [
     'a packet to the loopback of the relay',
     'bob',
