@@ -80,8 +80,16 @@ describe.skipIf(missing('attacks by a device with a lease', 'scapy'))(
       );
     }
 
-    /** Puts packets into mallory's TUN: they go the way of her own, and the relay drops all for `reason`. */
-    async function refused(reason: string, notice: number, expression: string): Promise<void> {
+    /**
+     * Puts packets into mallory's TUN: they go the way of her own, and the relay drops all for `reason`, counted
+     * `times` (default: once a packet).
+     */
+    async function refused(
+      reason: string,
+      notice: number,
+      expression: string,
+      times?: number,
+    ): Promise<void> {
       const packets = await attacker.build(expression);
       const before = await counted('uplink', reason);
       const noticesBefore = (await mallory.agent.status()).counters[`notice-${notice}`] ?? 0;
@@ -97,7 +105,20 @@ describe.skipIf(missing('attacks by a device with a lease', 'scapy'))(
       await eventually(
         `counted as ${reason}`,
         () => counted('uplink', reason),
-        (count) => count >= before + packets.length,
+        (count) => count >= before + (times ?? packets.length),
+      );
+      await honestPacketArrives();
+      expect(stolenAtPeer()).toBe(0);
+    }
+
+    /** The same for what no notice tells: `times` packets are counted under `reason`. */
+    async function dropped(reason: string, times: number, expression: string): Promise<void> {
+      const before = await counted('uplink', reason);
+      await attacker.throughInterface(TUN, await attacker.build(expression));
+      await eventually(
+        `counted as ${reason}`,
+        () => counted('uplink', reason),
+        (count) => count >= before + times,
       );
       await honestPacketArrives();
       expect(stolenAtPeer()).toBe(0);
@@ -166,21 +187,32 @@ describe.skipIf(missing('attacks by a device with a lease', 'scapy'))(
       );
     });
 
-    it('cannot hide its port in fragments', async () => {
+    it('cannot hide a port of another in fragments, whole, alone or overlapping', async () => {
       const { address } = mallory.lease;
-      // The first fragment says a port of its own; the later ones could be joined to anybody's.
-      await refused(
-        'fragment',
-        313,
-        `[IP(src='${address}', dst='${PEER_ADDRESS}', id=7, proto=17, flags=flags, frag=at)/Raw(b'${mark()}' * 4) ` +
-          'for flags, at in ((1, 1), (1, 5), (0, 64))]',
+      const from = (id: number, port: number, text: string) =>
+        `fragment(IP(src='${address}', dst='${PEER_ADDRESS}', id=${id})/UDP(sport=${port}, dport=7000)/(b'${text}' * 60), 400)`;
+      // A whole datagram of an own port, in the order that a hostile sender likes: it goes out.
+      const honest = `fragments ${mark().slice(STOLEN.length)}`;
+      await attacker.throughInterface(
+        TUN,
+        await attacker.build(`list(reversed(${from(7, mallory.port(7), honest)}))`),
       );
-      // The later fragments alone, of a packet whose first one claims a port of alice.
-      await refused(
-        'unleased-port',
-        313,
-        `fragment(IP(src='${address}', dst='${PEER_ADDRESS}', id=8)/UDP(sport=${alice.port()}, dport=7000)/(b'${mark()}' * 40), 400)[:1]`,
+      await peerSocket.until(
+        (all) => all.some(({ payload }) => payload.toString().startsWith(honest)),
+        honest,
       );
+
+      // A whole datagram of alice's port.
+      await refused('unleased-port', 313, from(8, alice.port(), mark()), 1);
+      // Its later fragments alone, to be joined to a first one of somebody else.
+      await dropped('fragment-waits', 2, `${from(9, alice.port(), mark())}[1:]`);
+      // A first fragment of an own port, and one that would write alice's over it; or only over what follows the ports.
+      const header = (id: number, at: number) =>
+        `IP(src='${address}', dst='${PEER_ADDRESS}', id=${id}, proto=17, flags=1, frag=${at})`;
+      const rewriting = `${header(10, 0)}/Raw(bytes(UDP(sport=${alice.port()}, dport=7000))+b'${mark()}' * 8)`;
+      await dropped('unleased-port', 1, `[${from(10, mallory.port(7), mark())}[0], ${rewriting}]`);
+      const [first, second] = [0, 1].map((part) => `${from(11, mallory.port(7), mark())}[${part}]`);
+      await dropped('fragment-overlap', 2, `[${first}, ${header(11, 1)}/Raw(b'${mark()}' * 8), ${second}]`);
     });
 
     it('cannot end a flow of another by an ICMP error, nor answer for it, nor send other protocols', async () => {
@@ -306,7 +338,8 @@ describe.skipIf(missing('attacks by a device with a lease', 'scapy'))(
       expect(carried(aliceTun)).toHaveLength(forAlice.length);
       expect(carried(malloryTun)).toHaveLength(0);
       const after = await harbour.packets();
-      for (const reason of ['unleased-spi', 'unleased-port', 'icmp-request', 'fragment'] as const) {
+      // A ping to the shared address is the relay's own to answer; a later fragment waits for one that says whose it is.
+      for (const reason of ['unleased-spi', 'unleased-port', 'echo-answered', 'fragment-waits'] as const) {
         expect(after.downlink[reason] ?? 0, reason).toBe((before.downlink[reason] ?? 0) + 1);
       }
       expect(after.downlink.forwarded).toBe((before.downlink.forwarded ?? 0) + forAlice.length + 1);
@@ -320,7 +353,7 @@ describe.skipIf(missing('attacks by a device with a lease', 'scapy'))(
         'unleased-port': expect.any(Number),
         'unleased-address': expect.any(Number),
         'ipsec-unallowed': expect.any(Number),
-        fragment: expect.any(Number),
+        'fragment-overlap': expect.any(Number),
         'bad-tag': expect.any(Number),
       });
     });
