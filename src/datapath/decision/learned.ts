@@ -7,6 +7,8 @@ interface Memory<S> {
   readonly octets: Uint8Array;
   readonly lease: LeaseEntry<S>;
   untilMs: number;
+  /** Number of the lesson that taught it last. */
+  taught: number;
   next: Memory<S> | null;
 }
 
@@ -31,6 +33,7 @@ export class Learned<S> {
   readonly #byLease = new Map<LeaseEntry<S>, Set<Memory<S>>>();
 
   readonly #limit: LearningLimit;
+  #lessons = 0;
 
   constructor(limit: LearningLimit) {
     this.#limit = limit;
@@ -47,10 +50,11 @@ export class Learned<S> {
     nowMs: number,
   ): Lesson {
     const known = this.#find(key, kind, buffer, octetsAt, size);
+    this.#lessons += 1;
     if (known !== null) {
       if (known.lease === lease) {
+        known.taught = this.#lessons;
         known.untilMs = nowMs + this.#limit.keepMs;
-        if (this.#limit.gives === 'oldest') this.#renew(known);
         return 'known';
       }
       if (nowMs < known.untilMs && nowMs < known.lease.untilMs) return 'taken';
@@ -59,10 +63,9 @@ export class Learned<S> {
     const own = this.#byLease.get(lease) ?? new Set();
     if (own.size >= this.#limit.perLease) {
       for (const memory of own) if (nowMs >= memory.untilMs) this.#remove(memory);
-      const [oldest] = own;
-      if (oldest !== undefined && own.size >= this.#limit.perLease) {
+      if (own.size >= this.#limit.perLease) {
         if (this.#limit.gives !== 'oldest') return 'full';
-        this.#remove(oldest);
+        this.#remove(oldestOf(own));
       }
     }
     const memory: Memory<S> = {
@@ -71,6 +74,7 @@ export class Learned<S> {
       octets: buffer.slice(octetsAt, octetsAt + size),
       lease,
       untilMs: nowMs + this.#limit.keepMs,
+      taught: this.#lessons,
       next: this.#byKey.get(key) ?? null,
     };
     this.#byKey.set(key, memory);
@@ -94,12 +98,6 @@ export class Learned<S> {
   /** Drops everything learned for a lease that ended. */
   forget(lease: LeaseEntry<S>): void {
     for (const memory of this.#byLease.get(lease) ?? []) this.#remove(memory);
-  }
-
-  /** To the end of its lease's entries, which are kept oldest first. */
-  #renew(known: Memory<S>): void {
-    const own = this.#byLease.get(known.lease);
-    if (own?.delete(known)) own.add(known);
   }
 
   #find(key: number, kind: number, buffer: Uint8Array, octetsAt: number, size: number): Memory<S> | null {
@@ -127,4 +125,14 @@ export class Learned<S> {
     own?.delete(gone);
     if (own?.size === 0) this.#byLease.delete(gone.lease);
   }
+}
+
+/**
+ * The one taught longest ago, found by looking when something must give way: keeping them in order would cost every
+ * packet of every flow what only an entry beyond the quota needs.
+ */
+function oldestOf<S>(memories: ReadonlySet<Memory<S>>): Memory<S> {
+  let oldest: Memory<S> | undefined;
+  for (const memory of memories) if (oldest === undefined || memory.taught < oldest.taught) oldest = memory;
+  return oldest!;
 }
