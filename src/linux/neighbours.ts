@@ -83,13 +83,15 @@ export function ensureNeighbour(device: string, address: string, mac: Uint8Array
 }
 
 /** Forgets a neighbour; one that is not there is fine. */
-export function removeNeighbour(device: string, address: string): void {
-  withNetlink((netlink) =>
-    netlink.change(
-      { type: RTM_DELNEIGH, ...request(device, address, 0, 0) },
-      `neighbour ${address} on ${device}`,
-      [ERRNO.ENOENT, ERRNO.ESRCH],
-    ),
+export function removeNeighbour(device: string, address: string, netlink?: Netlink): void {
+  if (netlink === undefined) {
+    withNetlink((own) => removeNeighbour(device, address, own));
+    return;
+  }
+  netlink.change(
+    { type: RTM_DELNEIGH, ...request(device, address, 0, 0) },
+    `neighbour ${address} on ${device}`,
+    [ERRNO.ENOENT, ERRNO.ESRCH],
   );
 }
 

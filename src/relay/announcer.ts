@@ -1,6 +1,6 @@
 import { ensureAddress, removeAddress } from '../linux/addresses.ts';
 import { announce } from '../linux/announce.ts';
-import { ensureNeighbourProxy, removeNeighbourProxy } from '../linux/neighbours.ts';
+import { ensureNeighbourProxy, removeNeighbour, removeNeighbourProxy } from '../linux/neighbours.ts';
 import { withNetlink } from '../linux/netlink.ts';
 import { ensureRoute, removeRoute } from '../linux/routes.ts';
 import { writeSysctl } from '../linux/sysctl.ts';
@@ -29,6 +29,10 @@ export interface Announcer {
   /** Sets what forwarding needs; ERR_MOORING_SYSCTL where it may not. */
   prepare(): void;
   announce(anchor: Announced): void;
+  /**
+   * What still arrives then waits in this kernel's neighbour queue and goes on to whoever announces the addresses
+   * next: so it forgets who had them before.
+   */
   withdraw(anchor: Announced): void;
 }
 
@@ -90,9 +94,11 @@ export function createAnnouncer(options: {
     withdraw(anchor) {
       for (const timer of repeating.get(anchor.endpoints.join()) ?? []) clearTimeout(timer);
       repeating.delete(anchor.endpoints.join());
-      for (const endpoint of anchor.endpoints) removeAddress(device, hostPrefix(endpoint));
       withNetlink((netlink) => {
-        for (const address of proxied(anchor)) removeNeighbourProxy(device, address, netlink);
+        const proxies = proxied(anchor);
+        for (const address of [...anchor.endpoints, ...proxies]) removeNeighbour(device, address, netlink);
+        for (const endpoint of anchor.endpoints) removeAddress(device, hostPrefix(endpoint));
+        for (const address of proxies) removeNeighbourProxy(device, address, netlink);
         for (const prefix of anchor.prefixes) {
           removeRoute({ destination: prefix, device: tun }, netlink);
           removeRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC }, netlink);

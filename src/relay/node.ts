@@ -52,6 +52,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
+  /** Being handed over: no longer announced here. */
+  const withdrawn = new Set<string>();
   let ownership: Ownership | null = null;
 
   const owned = (anchor: string): ServedAnchor => {
@@ -131,6 +133,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         resumed,
       );
       served.set(anchor, started);
+      withdrawn.delete(anchor);
       announcer.announce(started);
       log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
       // Grants that nobody acknowledged yet may have been waiting for an owner.
@@ -142,7 +145,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       if (former === undefined) return;
       served.delete(anchor);
       await engine.command({ op: 'drop-anchor', anchor });
-      announcer.withdraw(former);
+      if (!withdrawn.delete(anchor)) announcer.withdraw(former);
       await former.stop();
       log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
     },
@@ -167,7 +170,13 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       const plane = await options.planeFor(relay);
       await plane.prepare({ anchor });
       const epoch = await claimed().handOver<readonly SessionState[]>(anchor, successor, {
-        freeze: async () => (await engine.command({ op: 'export', anchor })).sessions,
+        async freeze() {
+          const frozen = engine.command({ op: 'export', anchor });
+          // At once: what arrives from now on waits for the next owner's announcement instead of being lost here.
+          withdrawn.add(anchor);
+          announcer.withdraw(current);
+          return (await frozen).sessions;
+        },
         async deliver(next, sessions) {
           // Two relays must not answer for one address: withdraw before the other one announces.
           await node.forsake(anchor);

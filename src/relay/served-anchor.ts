@@ -121,8 +121,11 @@ export async function serveAnchor(
     const live = new Set(snapshot.leases.map((lease) => lease.id));
     // First what ended: a newer lease may hold the same ports by now.
     for (const id of [...leases.keys()]) if (!live.has(id)) await dropLease(id);
-    for (const session of snapshot.sessions) await installSession(session, hints.get(session.id) ?? null);
-    for (const lease of snapshot.leases) await installLease(lease);
+    // The engine takes commands in order: one wait for all of them.
+    await Promise.all([
+      ...snapshot.sessions.map((session) => installSession(session, hints.get(session.id) ?? null)),
+      ...snapshot.leases.map(installLease),
+    ]);
     lastId = snapshot.lastId;
   }
 
@@ -140,26 +143,32 @@ export async function serveAnchor(
     }
   }
 
-  const snapshot = await registry.snapshot(anchor);
-  await engine.command({
-    op: 'anchor',
-    anchor: {
-      id: anchor,
-      endpoints: snapshot.anchor.endpoints,
-      epoch,
-      untilMs: options.untilMs,
-      resumes: resumed.length > 0,
-    },
-  });
-  await load(snapshot);
-  if (resumed.length > 0) await engine.command({ op: 'import', anchor, sessions: resumed });
-
   const follower = oneAtATime(catchUp);
-  const unwatch = await registry.watch(anchor, () => {
-    follower().catch((error: Error) =>
-      log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'),
-    );
-  });
+  let isLoaded = false;
+  const [unwatch, snapshot] = await Promise.all([
+    registry.watch(anchor, () => {
+      // Whoever serves follows once after loading: a wake-up before that is not lost.
+      if (!isLoaded) return;
+      follower().catch((error: Error) =>
+        log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'),
+      );
+    }),
+    registry.snapshot(anchor),
+  ]);
+  try {
+    await Promise.all([
+      engine.command({
+        op: 'anchor',
+        anchor: { id: anchor, endpoints: snapshot.anchor.endpoints, epoch, untilMs: options.untilMs },
+      }),
+      load(snapshot),
+      ...(resumed.length === 0 ? [] : [engine.command({ op: 'import', anchor, sessions: resumed })]),
+    ]);
+    isLoaded = true;
+  } catch (error) {
+    await unwatch();
+    throw error;
+  }
 
   return {
     id: anchor,
