@@ -28,6 +28,7 @@ const CLIENTS: Readonly<Record<string, readonly string[]>> = {
     'src/tunnel',
     'src/rebinding',
     'src/linux',
+    'src/config',
     'src/telemetry',
     'clients/sdk',
   ],
