@@ -251,7 +251,7 @@ describe.skipIf(missing('moves'))('a device that moves', () => {
             (status) => status.path !== null && status.path.link !== last && status.state === 'bound',
             `away from ${last}`,
           );
-          await alice.links[last]!.up();
+          await allUp(alice);
           last = path!.link;
           break;
         }
