@@ -22,7 +22,6 @@ describe.skipIf(missing('restart'))('a server killed by kill -9', () => {
   beforeAll(async () => {
     harbour = await startHarbour({
       name: 'restart',
-      keepFiles: true,
       allInOne: true,
       devices: [
         { name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 },
