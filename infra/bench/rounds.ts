@@ -28,7 +28,7 @@ export async function alternate(
   for (let round = 0; round < warmUps + counted; round += 1) {
     const isWarmUp = round < warmUps;
     say(isWarmUp ? `warm-up ${round + 1} of ${warmUps}` : `round ${round - warmUps + 1} of ${counted}`);
-    for (const measurement of round % 2 === 0 ? ordered : [...ordered].reverse()) {
+    for (const measurement of (round - warmUps) % 2 === 0 ? ordered : [...ordered].reverse()) {
       const figures = await measurement.run();
       if (!isWarmUp) take(measurement, figures);
     }
