@@ -7,7 +7,7 @@ const MESSAGES_PER_ROUND = 256;
 /** Datagrams or packets that a source may take per round. */
 const BUDGET = 64;
 /** A thread that waits inside the kernel can only be ended when it comes back. */
-const LONGEST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 10_000;
 
 /** The message by which the other thread ends the loop; it is not shown to `onMessage`. */
 export const PACKET_WORKER_STOP = 'mooring:stop';

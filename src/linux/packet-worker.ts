@@ -66,7 +66,11 @@ export function startPacketWorker(options: PacketWorkerOptions): PacketWorker {
   near.on('message', options.onMessage);
 
   // Without it the exit of the process would wait for the thread to come back from the kernel.
-  const leave = () => wakeup.wake();
+  // A wake-up alone is not enough: the loop would go back to waiting before the thread is told to end.
+  const leave = () => {
+    near.postMessage(PACKET_WORKER_STOP);
+    wakeup.wake();
+  };
   process.once('exit', leave);
 
   let failure: Error | null = null;

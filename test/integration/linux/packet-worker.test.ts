@@ -97,6 +97,7 @@ describe('a packet worker', () => {
       timeout: 30_000,
       encoding: 'utf8',
     });
-    expect(Date.now() - Number(started)).toBeLessThan(900);
+    // Half of the longest wait in the kernel: nothing but the wake-up at exit can end it sooner.
+    expect(Date.now() - Number(started)).toBeLessThan(5_000);
   });
 });
