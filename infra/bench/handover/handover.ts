@@ -45,6 +45,8 @@ const WATCH = {
   /** At least; until packets flow again in any case. */
   after: 900,
   drain: 150,
+  /** The kernel tells bridges of a carrier that came back within a second: the next move is not to meet that. */
+  linkUp: 1_200,
   /** A flow that is silent for longer than this has not come back. */
   longest: 20_000,
 } as const;
@@ -101,10 +103,7 @@ async function measure(
 ): Promise<Record<string, number>> {
   const { links, traffic } = roamer;
   const receiveOnly = move === 'nat-change-receive-only';
-  for (const link of [links.wifi, links.cell]) {
-    await link.shape({ delayMs: rttMs / 2 });
-    await link.up();
-  }
+  for (const link of [links.wifi, links.cell]) await link.shape({ delayMs: rttMs / 2 });
   await roamer.prefer('wifi');
   await roamer.settled('wifi');
   await traffic.both.start();
@@ -132,6 +131,10 @@ async function measure(
   await delay(WATCH.drain);
   const { up, down } = await used.measure(FLOW, { fromMs, toMs });
   await used.pause();
+  if (move === 'break-before-make') {
+    await links.wifi.up();
+    await delay(WATCH.linkUp);
+  }
   const figures: Record<string, number> = {};
   if (!receiveOnly) Object.assign(figures, { [LOST.up]: up.lost, [GAP.up]: tenths(up.gapMs) });
   Object.assign(figures, { [LOST.down]: down.lost, [GAP.down]: tenths(down.gapMs) });
