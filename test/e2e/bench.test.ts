@@ -60,8 +60,10 @@ describe.skipIf(missing('bench'))('npm run bench', () => {
     expect(record.bench).toBe('relay');
     expect(record.command).toContain(`relay --quick --only ${CASE}`);
     expect(new Set(record.results.map((result) => result.case))).toEqual(new Set([CASE]));
+    // A machine that cannot install the rival measures the rest, and says so.
+    const rival = existsSync('/usr/bin/turnserver');
     expect(new Set(record.results.map((result) => result.system))).toEqual(
-      new Set(['mooring-userspace', 'coturn', 'kernel-forwarding']),
+      new Set(['mooring-userspace', 'kernel-forwarding', ...(rival ? ['coturn'] : [])]),
     );
     for (const { runs, median } of record.results) {
       expect(runs).toHaveLength(2);
@@ -70,7 +72,8 @@ describe.skipIf(missing('bench'))('npm run bench', () => {
     // Whether it is met is the machine's business; that it was judged by what was measured is not.
     const [goal] = record.goals;
     expect(goal).toMatchObject({ id: 'relay.userspace_vs_coturn', op: '>=', goal: 1 });
-    expect(goal!.met).toBe(goal!.value! >= 1);
+    if (rival) expect(goal!.met).toBe(goal!.value! >= 1);
+    else expect(goal).toMatchObject({ value: null, met: false, reason: expect.stringContaining('coturn') });
     expect(run.output()).toContain('relay.userspace_vs_coturn');
   });
 

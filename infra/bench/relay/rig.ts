@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { TUNNEL_PORT } from '../../../src/tunnel/wire.ts';
 import { type ControlChannel, controlChannel } from '../../lab/control-channel.ts';
 import type { Lab, LabProcess, Namespace } from '../../lab/lab.ts';
+import { tail } from '../../lab/lab-process.ts';
 import { nodeCommand } from '../../lab/node-command.ts';
 import type { EngineHostCommand, EngineHostPlan } from './engine-host.ts';
 import type { LoadCommand, LoadPlan } from './load.ts';
@@ -141,8 +142,9 @@ async function startCoturn(
   relay: Namespace,
   device: ControlChannel<LoadCommand>,
 ): Promise<Rig['coturn']> {
+  let process: LabProcess | undefined;
   try {
-    const process = await lab.spawn(
+    process = await lab.spawn(
       relay,
       [
         ...[
@@ -165,6 +167,7 @@ async function startCoturn(
     );
     process.expectEnd();
     await delay(1_000);
+    if (!process.running) throw new Error('it ended');
     const port = await device.request({
       op: 'turn',
       server: { address: ADDRESS.relayToDevice, port: TURN_PORT },
@@ -172,6 +175,9 @@ async function startCoturn(
     });
     return { process, port: port as number };
   } catch (error) {
+    if (process !== undefined && !process.running) {
+      return { reason: `coturn ended: ${tail(process.output(), 1)}` };
+    }
     return { reason: `coturn: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}` };
   }
 }
