@@ -62,7 +62,7 @@ try {
     }
     if (status !== 0 && result.numFailedTests === 0)
       faults.push(`${suite} failed outside its tests (exit ${status})`);
-    if (result.numPassedTests + result.numFailedTests === 0) faults.push(`${suite} ran no test`);
+    if (result.numTotalTests === 0) faults.push(`${suite} has no test`);
     const allowed = share[suite];
     console.log(`${suite}: ${seconds.toFixed(0)} s of ${allowed ?? '–'} s`);
     if (allowed !== undefined && seconds > allowed) {
