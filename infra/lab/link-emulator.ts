@@ -6,14 +6,12 @@
  * taken in turn from one `ppoll`, which wakes with sub-millisecond resolution.
  */
 import { writeSync } from 'node:fs';
-import { setPriority } from 'node:os';
 import { allocate, check, libc, memoryAddress } from '../../src/linux/libc.ts';
 import { openTap, type TunDevice } from '../../src/linux/tun.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { CONTROL_DESCRIPTOR } from './control-channel.ts';
 import { DelayLine, type LineCounters, type LinkShape } from './delay-line.ts';
 import { PrecisePoller } from './precise-poller.ts';
-import { PHYSICS_PRIORITY } from './priority.ts';
 
 export type EmulatorCommand =
   | {
@@ -181,6 +179,4 @@ class Emulator {
   }
 }
 
-// The network does not slow down because the machine is busy: delays that are late would be measured as loss of time.
-setPriority(PHYSICS_PRIORITY);
 new Emulator().run();

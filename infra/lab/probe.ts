@@ -5,10 +5,8 @@
 import type dgram from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { setPriority } from 'node:os';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { CONTROL_DESCRIPTOR } from './control-channel.ts';
-import { PHYSICS_PRIORITY } from './priority.ts';
 import { ProbeLog } from './probe-log.ts';
 import { openProbeSocket } from './probe-socket.ts';
 
@@ -191,6 +189,4 @@ async function main(): Promise<void> {
   });
 }
 
-// A probe that has to wait for the processor would measure the machine.
-setPriority(PHYSICS_PRIORITY);
 await main();
