@@ -4,6 +4,7 @@ import { monotonicMs } from '../../src/telemetry/clock.ts';
 import type { FlowReport } from '../lab/traffic.ts';
 import type { Progress } from './progress.ts';
 import { type Actor, ANCHORS, type Stage } from './stage.ts';
+import { startStallMeter } from './stall-meter.ts';
 
 export type MoveKind = 'make-before-break' | 'break-before-make' | 'nat-change' | 'relay-change';
 
@@ -21,6 +22,8 @@ export interface Move {
   readonly gapMs: number;
   /** Round trip of the access link after the move, as the relay's challenge measured it. */
   readonly linkRttMs: number;
+  /** The longest that this machine kept the demo waiting for a processor meanwhile: bounds are stretched by it. */
+  readonly stalledMs: number;
   /** Break-before-make only: lost packets that were neither in flight on the cut link nor sent without a link. */
   readonly lostOutsideCut?: number;
   /** Break-before-make only: from the moment the new link could be used to the first downlink packet. */
@@ -36,6 +39,7 @@ const DRAIN_MS = 150;
 interface Span {
   readonly fromMs: number;
   readonly toMs: number;
+  readonly stalledMs: number;
 }
 
 /** Wi-Fi → cellular, both up: the device is told to prefer the other link. */
@@ -65,7 +69,7 @@ export async function breakBeforeMake(stage: Stage, actor: Actor, progress: Prog
     fromMs: span.fromMs,
     toMs: cutMs - move.linkRttMs * 2,
   });
-  const heardMs = usableMs + move.linkRttMs + 50;
+  const heardMs = usableMs + move.linkRttMs + 50 + span.stalledMs;
   const after = await stage.traffic.measure(actor.name, { fromMs: heardMs, toMs: span.toMs });
   const during = await stage.traffic.measure(actor.name, {
     fromMs: cutMs - move.linkRttMs * 2,
@@ -114,13 +118,15 @@ async function forAll(
 
 /** Lets traffic flow undisturbed for a moment before and after `act`. */
 async function watched(act: () => Promise<unknown>): Promise<{ span: Span }> {
+  const meter = startStallMeter(monotonicMs);
   const fromMs = monotonicMs();
   await delay(BEFORE_MS);
   await act();
   await delay(AFTER_MS);
   const toMs = monotonicMs();
+  const stalledMs = meter.stop();
   await delay(DRAIN_MS);
-  return { span: { fromMs, toMs } };
+  return { span: { fromMs, toMs, stalledMs } };
 }
 
 async function toMove(
@@ -136,6 +142,7 @@ async function toMove(
     ...what,
     ...{ sent, received, lost, duplicated, reordered },
     gapMs: round(gapMs),
+    stalledMs: round(span.stalledMs),
     linkRttMs: round(path?.rttMs ?? Number.NaN),
   };
 }

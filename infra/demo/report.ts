@@ -96,12 +96,26 @@ export function table(result: DemoResult): string {
     cells
       .map((cell, i) => (i < 3 ? String(cell).padEnd([8, 19, 18][i]!) : String(cell).padStart(8)))
       .join(' ');
-  lines.push('', row(['device', 'move', 'kind', 'sent', 'lost', 'dup', 'reord', 'gap ms', 'RTT ms']));
+  lines.push(
+    '',
+    row(['device', 'move', 'kind', 'sent', 'lost', 'dup', 'reord', 'gap ms', 'RTT ms', 'stall']),
+  );
   for (const { name, moves } of result.devices) {
     for (const move of moves) {
-      const { kind, sent, lost, duplicated, reordered, gapMs, linkRttMs } = move;
+      const { kind, sent, lost, duplicated, reordered, gapMs, linkRttMs, stalledMs } = move;
       lines.push(
-        row([name, `${move.from} → ${move.to}`, kind, sent, lost, duplicated, reordered, gapMs, linkRttMs]),
+        row([
+          name,
+          `${move.from} → ${move.to}`,
+          kind,
+          sent,
+          lost,
+          duplicated,
+          reordered,
+          gapMs,
+          linkRttMs,
+          stalledMs,
+        ]),
       );
     }
   }

@@ -55,7 +55,7 @@ function moveFaults(name: string, move: Move): string[] {
       if (move.lost > 0) found.push(fault(`${move.lost} packets lost, promised 0`));
       break;
     case 'break-before-make': {
-      const promised = 2 * move.linkRttMs + BOUND.resumeSlack;
+      const promised = 2 * move.linkRttMs + BOUND.resumeSlack + move.stalledMs;
       if (move.lostOutsideCut === undefined || move.downlinkResumedMs === undefined) {
         found.push(fault('the cut was not measured'));
         break;
@@ -70,11 +70,11 @@ function moveFaults(name: string, move: Move): string[] {
       break;
     }
     case 'nat-change':
-      if (move.gapMs > BOUND.natChange)
+      if (move.gapMs > BOUND.natChange + move.stalledMs)
         found.push(fault(`silent for ${move.gapMs} ms, promised ${BOUND.natChange}`));
       break;
     case 'relay-change':
-      if (move.gapMs > BOUND.relayChange)
+      if (move.gapMs > BOUND.relayChange + move.stalledMs)
         found.push(fault(`silent for ${move.gapMs} ms, promised ${BOUND.relayChange}`));
       break;
     default:

@@ -13,6 +13,7 @@ const move = (change: Partial<Move> = {}): Move => ({
   reordered: 0,
   gapMs: 5,
   linkRttMs: 50,
+  stalledMs: 0,
   ...change,
 });
 const cut = (change: Partial<Move> = {}) =>
@@ -46,6 +47,12 @@ describe('the verdict of the demo', () => {
       move({ kind: 'relay-change', gapMs: 90 }),
     ];
     expect(faults([device(kept)], peer, relay)).toEqual([]);
+  });
+
+  it('stretches a bound by as long as the machine stalled, and no longer', () => {
+    const late = { downlinkResumedMs: 190 };
+    expect(faults([device([cut({ ...late, stalledMs: 40 })])], peer, relay)).toEqual([]);
+    expect(faults([device([cut({ ...late, stalledMs: 39 })])], peer, relay)).toHaveLength(1);
   });
 
   it.each<[string, Move, RegExp]>([
