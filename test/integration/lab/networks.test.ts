@@ -31,12 +31,18 @@ const TALKER = `
   const socket = require('node:dgram').createSocket('udp4');
   if (mode === 'echo') socket.bind(6000).on('message', (m, from) => socket.send(m, from.port, from.address));
   else socket.bind(5000, () => setInterval(() => targets.forEach((t) => socket.send('x', 6000, t)), 10));
+  socket.on('listening', () => console.log('listening'));
 `;
 
-const talk = (namespace: Namespace, ...args: string[]) =>
-  lab!.spawn(namespace, [process.execPath, '-e', TALKER, ...args], {
-    label: `talker ${namespace} ${args[0]}`,
-  });
+/** Resolves when its socket is open: what comes earlier would be answered by the kernel, with port unreachable. */
+async function talk(namespace: Namespace, ...args: string[]): Promise<void> {
+  const label = `talker ${namespace} ${args[0]}`;
+  const talker = await lab!.spawn(namespace, [process.execPath, '-e', TALKER, ...args], { label });
+  while (!talker.output().includes('listening')) {
+    if (!talker.running) throw new Error(`${label} ended: ${talker.output()}`);
+    await delay(5);
+  }
+}
 
 /** Watches the source ports that arrive at hosts' UDP port 6000, and every ICMP message there. */
 async function watch(hosts: readonly PublicHost[]) {
