@@ -15,11 +15,12 @@ export function beginContest(session: Session, candidate: Candidate, nowMs: numb
   askActivePath(session, nowMs);
 }
 
-/** After a flip there is another path to be silent. */
+/** After a flip there is another path to be silent, and that the former one answered decides nothing any more. */
 export function restartContests(session: Session, nowMs: number): void {
   for (const candidate of session.candidates.all) {
     if (candidate.contestedMs === null) continue;
     candidate.contestedMs = null;
+    candidate.lost = false;
     beginContest(session, candidate, nowMs);
   }
 }

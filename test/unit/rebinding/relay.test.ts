@@ -238,6 +238,25 @@ describe('a path in doubt', () => {
     expect(relay).toMatchObject({ active: B, generation: 1 });
   });
 
+  test('that took the place of another answers for itself: who lost against that one contends again', () => {
+    const relay = relayRebinding();
+    const say = speaker();
+    move(relay, say, A, 1, 0);
+    const contending = say('bind', { generation: 3, oldPath: 'unknown' });
+    const asked = relay.step({ type: 'signalled', believed: B, message: contending }, 1_000);
+    const stays = say('proof', { cookie: cookieTo(asked, A) });
+    expect(reasons(relay.step({ type: 'control', from: A, message: stays }, 1_040))).toEqual([
+      'contender-refused',
+    ]);
+    move(relay, say, C, 2, 1_100);
+    expect(relay).toMatchObject({ active: C, generation: 2 });
+    const proof = say('proof', { generation: 3, cookie: cookieTo(asked, B) });
+    relay.step({ type: 'control', from: B, message: proof }, 1_200);
+    expect(relay.active).toEqual(C);
+    relay.step({ type: 'tick' }, 1_440);
+    expect(relay).toMatchObject({ active: B, generation: 3 });
+  });
+
   test('is not doubted because of a datagram that was seen before', () => {
     const relay = relayRebinding();
     move(relay, speaker(), A, 1, 0);
