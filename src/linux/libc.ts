@@ -55,6 +55,12 @@ export const libc = {
     address: Uint8Array,
     length: Uint8Array,
   ) => number,
+  socketpair: library.func('int socketpair(int domain, int type, int protocol, void *pair)') as (
+    domain: number,
+    type: number,
+    protocol: number,
+    pair: Uint8Array,
+  ) => number,
   setsockopt: library.func(
     'int setsockopt(int fd, int level, int name, void *value, unsigned int length)',
   ) as (fd: number, level: number, name: number, value: Uint8Array, length: number) => number,
@@ -81,6 +87,11 @@ export const libc = {
     flags: number,
   ) => number,
   ifNameToIndex: library.func('unsigned int if_nametoindex(const char *name)') as (name: string) => number,
+  /** Variadic in C, like `ioctl`. */
+  prctl: library.func('int prctl(int option, unsigned long argument)') as (
+    option: number,
+    argument: number,
+  ) => number,
   eventfd: library.func('int eventfd(unsigned int initial, int flags)') as (
     initial: number,
     flags: number,
