@@ -31,6 +31,13 @@ export type EngineCommand =
   | { readonly op: 'export'; readonly anchor: string }
   /** Continue sessions that another relay exported (after `anchor`, `session` and `lease`). */
   | { readonly op: 'import'; readonly anchor: string; readonly sessions: readonly SessionState[] }
+  /**
+   * Sessions that a former process of this relay left behind forwarding, by anchor: to be imported after the
+   * installation of their anchor, or not at all.
+   */
+  | { readonly op: 'left-behind' }
+  /** An anchor is installed, with all that was to be imported: what was left behind on it and not claimed ends. */
+  | { readonly op: 'installed'; readonly anchor: string }
   | { readonly op: 'counters' };
 
 export interface EngineAnchor {
@@ -57,9 +64,16 @@ export interface EngineSession {
 
 export type EngineAnswer<C extends EngineCommand = EngineCommand> = C extends { op: 'export' }
   ? { readonly sessions: readonly SessionState[] }
-  : C extends { op: 'counters' }
-    ? EngineCounters
-    : null;
+  : C extends { op: 'left-behind' }
+    ? { readonly anchors: readonly LeftBehind[] }
+    : C extends { op: 'counters' }
+      ? EngineCounters
+      : null;
+
+export interface LeftBehind {
+  readonly anchor: string;
+  readonly sessions: readonly SessionState[];
+}
 
 /** Packets since the engine started, by direction and verdict (`forwarded`, `held`, or the drop reason). */
 export interface EngineCounters {

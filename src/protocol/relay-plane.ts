@@ -105,6 +105,8 @@ export const SessionState = Type.Object({
     relayBoot: Type.String({ pattern: '^[0-9a-f]{16}$' }),
     keyNumber: Type.Integer({ minimum: 0 }),
     nextSequence: Type.Integer({ minimum: 1 }),
+    /** The same for lane 1; 1 when absent. */
+    fastSequence: Type.Optional(Type.Integer({ minimum: 1 })),
     /** Per lane: highest sequence received and bitmap (hexadecimal). */
     windows: Type.Array(Type.Object({ highest: Type.Integer(), bitmap: Type.String() })),
   }),

@@ -252,6 +252,15 @@ export class DataReceiver {
     return receiving.windows.map((window) => window?.export() ?? EMPTY_WINDOW);
   }
 
+  /** Remembers also what another receiver took under a key that is still received here. */
+  merge(keyNumber: number, lane: Lane, state: WindowState): void {
+    const receiving = this.#byPhase[keyNumber & PHASES];
+    if (receiving?.keyNumber !== keyNumber || state.highest === 0) return;
+    const window = receiving.windows[lane] ?? new ReplayWindow();
+    window.merge(state);
+    receiving.windows[lane] = window;
+  }
+
   #living(phase: number, nowMs: number): ReceivingKey | null {
     const receiving = this.#byPhase[phase] ?? null;
     if (receiving === null || nowMs < receiving.untilMs) return receiving;

@@ -82,6 +82,16 @@ export class ReplayWindow {
     return window;
   }
 
+  /** Remembers also what another window of the same numbers received. */
+  merge(state: WindowState): void {
+    const other = ReplayWindow.import(state);
+    if (other.highest === 0) return;
+    const from = Math.max(1, this.#highest - WINDOW_SIZE + 1, other.highest - WINDOW_SIZE + 1);
+    for (let number = from; number <= other.highest; number += 1) {
+      if (other.#has(number)) this.commit(number);
+    }
+  }
+
   #has(number: number): boolean {
     const bit = number & RING_MASK;
     return ((this.#ring[bit >>> 5]! >>> (bit & 31)) & 1) === 1;

@@ -1,5 +1,6 @@
 import type { SocketAddress } from '../../protocol/address.ts';
 import type { EngineAnchor } from '../engine-api.ts';
+import type { FastAnchor, FastPath } from '../fast-path.ts';
 import type { RelaySession } from './session.ts';
 
 /** An anchor that this engine forwards for. */
@@ -15,9 +16,14 @@ export interface Anchor {
   frozen: boolean;
   readonly byIndex: Map<number, RelaySession>;
   readonly byId: Map<string, RelaySession>;
+  /** The same anchor in the engine in front of this one; null without one. */
+  readonly fast: FastAnchor | null;
 }
 
-export function newAnchor({ id, endpoints, epoch, untilMs, resumes }: EngineAnchor): Anchor {
+export function newAnchor(
+  { id, endpoints, epoch, untilMs, resumes }: EngineAnchor,
+  fast: FastPath | null,
+): Anchor {
   const anchor: Anchor = {
     id,
     endpoints: [...endpoints],
@@ -27,6 +33,7 @@ export function newAnchor({ id, endpoints, epoch, untilMs, resumes }: EngineAnch
     frozen: false,
     byIndex: new Map(),
     byId: new Map(),
+    fast: fast?.anchor({ id, endpoints, epoch, untilMs }) ?? null,
   };
   if (resumes === true) freeze(anchor);
   return anchor;
@@ -34,18 +41,23 @@ export function newAnchor({ id, endpoints, epoch, untilMs, resumes }: EngineAnch
 
 export function setDeadline(anchor: Anchor, untilMs: number): void {
   anchor.grantedMs = untilMs;
-  if (!anchor.frozen) anchor.untilMs = untilMs;
+  if (!anchor.frozen) forwardUntil(anchor, untilMs);
 }
 
 /** Forwards nothing until `thaw`, whatever deadline is set meanwhile. */
 export function freeze(anchor: Anchor): void {
   anchor.frozen = true;
-  anchor.untilMs = Number.NEGATIVE_INFINITY;
+  forwardUntil(anchor, Number.NEGATIVE_INFINITY);
 }
 
 export function thaw(anchor: Anchor): void {
   anchor.frozen = false;
-  anchor.untilMs = anchor.grantedMs;
+  forwardUntil(anchor, anchor.grantedMs);
+}
+
+function forwardUntil(anchor: Anchor, untilMs: number): void {
+  anchor.untilMs = untilMs;
+  anchor.fast?.deadline(untilMs);
 }
 
 /** The endpoint that a datagram to `to` leaves from; null when the anchor has none of that family. */

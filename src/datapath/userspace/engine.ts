@@ -9,6 +9,7 @@ import type { AddressEntry } from '../decision/tables.ts';
 import { decideUplink } from '../decision/uplink.ts';
 import { ECHO, UPLINK_DROPS, type UplinkDrop } from '../decision/verdict.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+import type { FastPath } from '../fast-path.ts';
 import { freeze, setDeadline, thaw } from './anchor.ts';
 import { Counters } from './counters.ts';
 import { DueQueue } from './due-queue.ts';
@@ -53,6 +54,12 @@ export interface Engine {
   /** When to `tick` next; Infinity when there is nothing to wait for. */
   nextDueMs(): number;
   tick(nowMs: number): void;
+  /**
+   * True while the engine in front leaves packets to this one that it is to carry again: `settle` is due when everything
+   * that the public side has queued for this engine was taken and sent.
+   */
+  readonly settling: boolean;
+  settle(nowMs: number): void;
 }
 
 /**
@@ -64,8 +71,10 @@ export function createEngine(options: {
   readonly random: (octets: number) => Uint8Array;
   readonly io: EngineIo;
   readonly rekeyAfterPackets?: number;
+  /** A faster engine in front of this one. */
+  readonly fast?: FastPath | null;
 }): Engine {
-  const { io } = options;
+  const { io, fast = null } = options;
   const counters = new Counters();
   const due = new DueQueue<RelaySession>();
   const headers = packetHeaders();
@@ -78,8 +87,11 @@ export function createEngine(options: {
     budget: { freeOctets: HOLD_BUDGET_OCTETS },
     rekeyAfterPackets: options.rekeyAfterPackets ?? REKEY_AFTER_PACKETS - REKEY_MARGIN_PACKETS,
     used: { counter: 0n, keyNumber: 0 },
+    fast,
+    settling: new Set(),
     toDevice: io.toDevice,
     event: io.event,
+    learn: (session, flow, nowMs) => installed.learn(session, flow, nowMs),
   };
   const reassembly = new Reassembly<AddressEntry<RelaySession>, RelaySession>(counters, DATA.inner);
   const installed = new Installation(host, io.event);
@@ -181,9 +193,12 @@ export function createEngine(options: {
 
   function execute(command: EngineCommand, nowMs: number): EngineAnswer {
     switch (command.op) {
-      case 'host-addresses':
-        tables.setHost(command.addresses.map((text) => parseAddress(text, 'addresses')));
+      case 'host-addresses': {
+        const addresses = command.addresses.map((text) => parseAddress(text, 'addresses'));
+        tables.setHost(addresses);
+        fast?.hostAddresses(addresses);
         return null;
+      }
       case 'anchor':
         installed.putAnchor(command.anchor);
         return null;
@@ -212,8 +227,10 @@ export function createEngine(options: {
         return null;
       case 'export': {
         const anchor = installed.expectAnchor(command.anchor);
-        const sessions = [...anchor.byId.values()].map((session) => session.export());
         freeze(anchor);
+        // From here on nothing changes under the export's hands.
+        fast?.settle();
+        const sessions = [...anchor.byId.values()].map((session) => session.export());
         return { sessions: sessions.filter((state) => state !== null) };
       }
       case 'import': {
@@ -223,8 +240,15 @@ export function createEngine(options: {
         thaw(anchor);
         return null;
       }
-      case 'counters':
-        return counters.snapshot();
+      case 'left-behind':
+        return { anchors: fast?.leftBehind() ?? [] };
+      case 'installed':
+        fast?.dropUnclaimed(command.anchor);
+        return null;
+      case 'counters': {
+        const own = counters.snapshot();
+        return fast === null ? own : Counters.sum(own, fast.counters());
+      }
       default:
         return command satisfies never;
     }
@@ -269,6 +293,16 @@ export function createEngine(options: {
       }
       if (nowMs >= installed.sweepMs) installed.sweep(nowMs);
       reassembly.expire(nowMs);
+    },
+
+    get settling() {
+      return host.settling.size > 0;
+    },
+
+    settle(nowMs) {
+      const settled = [...host.settling];
+      host.settling.clear();
+      for (const session of settled) session.settled(nowMs);
     },
   };
 }

@@ -3,6 +3,7 @@ import { badInput } from '../../protocol/errors.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
 import type { RelayRebindingState } from '../../rebinding/relay-io.ts';
 import type { DataKeyName } from '../../tunnel/keys.ts';
+import { ReplayWindow, type WindowState } from '../../tunnel/window.ts';
 import type { RelaySession } from './session.ts';
 
 /** A session's state as another relay continues it; null when no device proved itself yet. Keys are named, not sent. */
@@ -11,6 +12,8 @@ export function exportSession(session: RelaySession): SessionState | null {
   const { sending } = session;
   if (state === null || sending === null) return null;
   const { name, sender } = sending;
+  const [slow, ...others] = session.receiver.windows(name.keyNumber) ?? [];
+  const fast = session.fast?.window(name.keyNumber) ?? null;
   return {
     id: session.id,
     deviceBoot: hex64(state.deviceBoot),
@@ -23,7 +26,8 @@ export function exportSession(session: RelaySession): SessionState | null {
       relayBoot: hex64(name.relayBoot),
       keyNumber: name.keyNumber,
       nextSequence: sender.nextSequence,
-      windows: [...(session.receiver.windows(name.keyNumber) ?? [])],
+      fastSequence: session.fast?.nextSequence(name.keyNumber) ?? sending.fastSequence,
+      windows: slow === undefined ? [] : [fast === null ? slow : union(slow, fast), ...others],
     },
   };
 }
@@ -56,6 +60,13 @@ export function readState(state: SessionState): Resumed {
       keyNumber,
     },
   };
+}
+
+/** What either engine received. */
+function union(one: WindowState, other: WindowState): WindowState {
+  const window = ReplayWindow.import(one);
+  window.merge(other);
+  return window.export();
 }
 
 function boot(field: string, text: string): bigint {

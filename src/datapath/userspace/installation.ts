@@ -3,6 +3,7 @@ import { MooringError } from '../../protocol/errors.ts';
 import type { Lease } from '../../protocol/lease.ts';
 import { type LeaseEntry, LeaseTables } from '../decision/tables.ts';
 import type { EngineAnchor, EngineEvent, EngineSession } from '../engine-api.ts';
+import type { FastFlow } from '../fast-path.ts';
 import { type Anchor, newAnchor, setDeadline, thaw } from './anchor.ts';
 import { RelaySession, type SessionHost } from './session.ts';
 
@@ -65,7 +66,7 @@ export class Installation {
       }
       this.dropAnchor(known.id);
     }
-    const anchor = newAnchor(wanted);
+    const anchor = newAnchor(wanted, this.#host.fast);
     this.#anchors.set(anchor.id, anchor);
     for (const { text, octets } of endpoints) {
       this.#byEndpoint.set(text, anchor);
@@ -81,6 +82,7 @@ export class Installation {
       this.#byEndpoint.delete(endpoint);
       this.tables.removeEndpoint(parseAddress(endpoint));
     }
+    anchor.fast?.drop();
     this.#anchors.delete(id);
   }
 
@@ -94,12 +96,13 @@ export class Installation {
     for (const old of [byId.get(id), byIndex.get(index)]) if (old !== undefined) this.dropSession(old);
     byId.set(id, session);
     byIndex.set(index, session);
+    if (this.#host.fast !== null) session.mirror(this.#host.fast);
   }
 
   /** Ends a session and its leases here. */
   dropSession(session: RelaySession): void {
     const { byId, byIndex } = session.anchor;
-    for (const id of session.leases) this.tables.remove(id);
+    for (const id of session.leases) this.dropLease(id);
     session.retire();
     byId.delete(session.id);
     byIndex.delete(session.index);
@@ -121,11 +124,24 @@ export class Installation {
     session.leases.add(lease.id);
     this.#reported.delete(entry);
     this.#sweepMs = Math.min(this.#sweepMs, Math.max(untilMs, nowMs));
+    if (session.fast !== null) this.#host.fast?.lease(lease, session.fast, untilMs);
   }
 
   dropLease(id: string): void {
     this.tables.lease(id)?.session.leases.delete(id);
     this.tables.remove(id);
+    this.#host.fast?.dropLease(id);
+  }
+
+  /** A packet of `session` that the engine in front let pass teaches what a reply without a leased number will need. */
+  learn(session: RelaySession, flow: FastFlow, nowMs: number): void {
+    const { address, peer, protocol, spi } = flow;
+    const at = this.tables.at(address, 0, address.length === 4 ? 4 : 16);
+    for (const lease of at?.bySession.get(session) ?? []) {
+      if (nowMs >= lease.untilMs || lease.kind !== 'rsipsec') continue;
+      at?.peerSpis.teach(spi, protocol, peer, 0, peer.length, lease, nowMs);
+      return;
+    }
   }
 
   /** When `sweep` may have something to report. */

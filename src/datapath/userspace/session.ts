@@ -5,12 +5,20 @@ import { createRelayRebinding } from '../../rebinding/relay.ts';
 import type { RelayInput, RelayOutput, RelayRebinding } from '../../rebinding/relay-io.ts';
 import { createTokenBucket } from '../../rebinding/token-bucket.ts';
 import { ControlChannel } from '../../tunnel/control.ts';
-import { DATA_REFUSED, DataReceiver, DataSender, dataRefusalName, KEY_EXHAUSTED } from '../../tunnel/data.ts';
-import { type DataKeyName, deriveDataKey } from '../../tunnel/keys.ts';
+import {
+  DATA_REFUSED,
+  DataReceiver,
+  DataSender,
+  dataRefusalName,
+  KEY_EXHAUSTED,
+  type LaneWindows,
+} from '../../tunnel/data.ts';
+import { type DataKeyName, deriveControlTagKey, deriveDataKey } from '../../tunnel/keys.ts';
 import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
 import { sipKey } from '../../tunnel/siphash.ts';
 import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
+import type { FastFlow, FastKey, FastListener, FastPath, FastSession } from '../fast-path.ts';
 import { type Anchor, endpointFor } from './anchor.ts';
 import { bootOf, ControlFilter } from './control-filter.ts';
 import type { Counters } from './counters.ts';
@@ -22,6 +30,10 @@ import { type HoldBudget, HoldQueue } from './hold.ts';
 const OLD_KEYS_MS = 10_000;
 /** Newest keys that the device has not been seen to use yet. */
 const WAITING_KEYS = 4;
+/** Numbers of lane 0 that are named to the next process ahead of their use: this many at a time. */
+const RESERVED_NUMBERS = 64;
+/** The engine in front holds this much longer than this one: what was queued must leave before what it lets through. */
+const HOLD_LONGER_MS = 100;
 
 const LIMITS = {
   /** CONTROL datagrams with a good tag that are opened: of the device's present incarnation, and of others. */
@@ -45,14 +57,24 @@ export interface SessionHost {
   readonly rekeyAfterPackets: number;
   /** No (key, nonce) repeats, even when a session comes back to the same process: new ones start above these. */
   readonly used: { counter: bigint; keyNumber: number };
+  /** The engine in front of this one; null without one. */
+  readonly fast: FastPath | null;
+  /** Sessions whose packets on their way to this engine are to be sent before the engine in front goes on with them. */
+  readonly settling: Set<RelaySession>;
   toDevice(endpoint: string, to: SocketAddress, buffer: Uint8Array, at: number, length: number): void;
   event(event: EngineEvent): void;
+  /** The engine in front let ESP or AH of a shared address pass. */
+  learn(session: RelaySession, flow: FastFlow, nowMs: number): void;
 }
 
 /** DATA keys in use for sending, with their name: a hand-over passes the name, never the key. */
 export interface Sending {
   readonly name: DataKeyName;
   readonly sender: DataSender;
+  /** The same key for the engine in front, where there is one. */
+  readonly fastKey: FastKey | null;
+  /** Where lane 1 goes on under this key at an engine that has not sent under it. */
+  readonly fastSequence: number;
 }
 
 function bucket({ burst, perSecond }: { readonly burst: number; readonly perSecond: number }) {
@@ -60,7 +82,7 @@ function bucket({ burst, perSecond }: { readonly burst: number; readonly perSeco
 }
 
 /** One session at its owner relay: keys, path, held packets; carries out what its state machine decides. */
-export class RelaySession implements Due {
+export class RelaySession implements Due, FastListener {
   dueMs = Number.POSITIVE_INFINITY;
   queuedMs = Number.POSITIVE_INFINITY;
   readonly id: string;
@@ -89,6 +111,13 @@ export class RelaySession implements Due {
   #queueing: 'hold' | 'flip' | null = null;
   #flipMs = Number.POSITIVE_INFINITY;
   #rekeyAsked = -1;
+  #fast: FastSession | null = null;
+  /** When the state machine's hold ends at the latest. */
+  #holdMs = Number.POSITIVE_INFINITY;
+  /** The way at the engine in front is to be told anew; it forwards on it; lane 0 may use numbers below this. */
+  #wayChanged = false;
+  #fastForwards = false;
+  #reserved = 0;
 
   constructor(host: SessionHost, anchor: Anchor, session: EngineSession, nowMs: number) {
     this.#host = host;
@@ -123,16 +152,31 @@ export class RelaySession implements Due {
     host.due.schedule(this, nowMs);
   }
 
+  /** The same session at the engine in front of this one; null without one. */
+  get fast(): FastSession | null {
+    return this.#fast;
+  }
+
+  /** Keeps the engine in front up to date from now on. */
+  mirror(fast: FastPath): void {
+    const { anchor, id, index } = this;
+    if (anchor.fast === null) return;
+    const controlTagKey = deriveControlTagKey(this.#root, 'to-relay');
+    this.#fast = fast.session(anchor.fast, { id, index, controlTagKey }, this);
+  }
+
   /**
    * Goes on where another relay stopped: path, windows and sequence numbers continue, under the old keys at first. A
    * session that sends here already is ahead of every export, its own too: going back would repeat sequence numbers.
    */
   resume(state: SessionState, nowMs: number): void {
     if (this.sending !== null) return;
-    const { nextSequence, windows } = state.data;
+    const { nextSequence, fastSequence, windows } = state.data;
     const { rebinding, key } = readState(state);
-    this.receiver.install(this.#key('to-relay', key), key.keyNumber, { windows });
-    this.sending = this.#sending(key, nextSequence);
+    this.#receive(key, nowMs, windows);
+    this.sending = this.#sending(key, nextSequence, fastSequence);
+    this.#reserved = 0;
+    this.#fastForwards = this.#fast?.forwards ?? false;
     this.#waiting.clear();
     this.rebinding = createRelayRebinding({
       epoch: this.anchor.epoch,
@@ -145,6 +189,7 @@ export class RelaySession implements Due {
     // What a challenge of the hint made wait until now.
     if (rebinding.active === null) this.#drop();
     else this.#release();
+    this.#publish(nowMs);
     this.#host.due.schedule(this, nowMs);
   }
 
@@ -162,6 +207,32 @@ export class RelaySession implements Due {
     if (this.#channel.lastCounter > used.counter) used.counter = this.#channel.lastCounter;
     if (this.rebinding.keyNumber > used.keyNumber) used.keyNumber = this.rebinding.keyNumber;
     due.schedule(this, Number.POSITIVE_INFINITY);
+    this.#host.settling.delete(this);
+    this.#fast?.drop();
+    this.#fast = null;
+  }
+
+  /** What was on its way to this engine has been sent: the engine in front may go on. */
+  settled(nowMs: number): void {
+    this.#fastForwards = true;
+    this.#wayChanged = true;
+    this.#publish(nowMs);
+  }
+
+  fastData(from: SocketAddress, keyNumber: number, octets: number, nowMs: number): void {
+    if (nowMs < this.anchor.untilMs) this.#strayData(from, keyNumber, octets, nowMs);
+  }
+
+  fastNotice(code: RsipErrorNumber, nowMs: number): void {
+    if (nowMs < this.anchor.untilMs) this.notify(code, nowMs);
+  }
+
+  fastRekey(keyNumber: number, nowMs: number): void {
+    if (nowMs < this.anchor.untilMs) this.#rekey(keyNumber, nowMs);
+  }
+
+  fastFlow(flow: FastFlow, nowMs: number): void {
+    this.#host.learn(this, flow, nowMs);
   }
 
   /** Opens a DATA datagram: the offset of its inner packet, or −1. */
@@ -175,8 +246,7 @@ export class RelaySession implements Due {
     }
     const { keyNumber } = receiver;
     if (receiver.fresh && (from.key !== this.#path?.key || keyNumber !== this.sending?.name.keyNumber)) {
-      if (this.#strayLimit.take(nowMs))
-        this.#step({ type: 'data', from, fresh: true, keyNumber, octets: length }, nowMs);
+      this.#strayData(from, keyNumber, length, nowMs);
     }
     if (receiver.sequence >= this.#host.rekeyAfterPackets) this.#rekey(keyNumber, nowMs);
     return innerAt;
@@ -263,6 +333,11 @@ export class RelaySession implements Due {
     this.#step({ type: 'data', from, fresh: false, keyNumber: -1, octets }, nowMs);
   }
 
+  #strayData(from: SocketAddress, keyNumber: number, octets: number, nowMs: number): void {
+    if (!this.#strayLimit.take(nowMs)) return;
+    this.#step({ type: 'data', from, fresh: true, keyNumber, octets }, nowMs);
+  }
+
   #rekey(keyNumber: number, nowMs: number): void {
     if (this.#rekeyAsked === keyNumber || keyNumber !== this.rebinding.keyNumber) return;
     this.#rekeyAsked = keyNumber;
@@ -271,7 +346,41 @@ export class RelaySession implements Due {
 
   #step(input: RelayInput, nowMs: number): void {
     for (const output of this.rebinding.step(input, nowMs)) this.#carryOut(output, nowMs);
+    this.#publish(nowMs);
     this.#host.due.schedule(this, Math.min(this.rebinding.nextDueMs, this.#flipMs));
+  }
+
+  /** Tells the engine in front what has changed of where downlink goes. */
+  #publish(nowMs: number): void {
+    if (this.#fast === null || !this.#wayChanged) return;
+    this.#wayChanged = false;
+    const { deviceBoot, generation, rttMs } = this.rebinding;
+    this.#fast.facts({ deviceBoot, generation, rttMs });
+    const { sending } = this;
+    if (this.#path === null || this.#endpoint === null || sending?.fastKey == null) {
+      this.#fastForwards = false;
+      this.#host.settling.delete(this);
+      this.#fast.way(null);
+      return;
+    }
+    const way = {
+      path: this.#path,
+      endpoint: this.#endpoint,
+      key: sending.fastKey,
+      nextSequence: sending.fastSequence,
+    };
+    if (this.#queueing !== null) {
+      this.#fastForwards = false;
+      this.#host.settling.delete(this);
+      const untilMs = this.#queueing === 'hold' ? this.#holdMs : this.#flipMs;
+      this.#fast.way({ ...way, heldUntilMs: untilMs + HOLD_LONGER_MS });
+    } else if (this.#fastForwards) {
+      this.#fast.way({ ...way, heldUntilMs: null });
+    } else {
+      // Packets that it left to this engine are still on their way here: newer ones must not overtake them.
+      this.#fast.way({ ...way, heldUntilMs: nowMs + HOLD_LONGER_MS });
+      this.#host.settling.add(this);
+    }
   }
 
   #carryOut(output: RelayOutput, nowMs: number): void {
@@ -281,6 +390,8 @@ export class RelaySession implements Due {
         return;
       case 'hold':
         this.#queueing = 'hold';
+        this.#holdMs = output.untilMs;
+        this.#wayChanged = true;
         return;
       case 'release':
         if (output.to === null) this.#drop();
@@ -322,21 +433,25 @@ export class RelaySession implements Due {
     if (afterMs <= 0 || this.#queueing === 'hold') return;
     this.#queueing = 'flip';
     this.#flipMs = nowMs + afterMs;
+    this.#wayChanged = true;
   }
 
   #take(path: SocketAddress | null): void {
     this.#path = path;
     this.#endpoint = path === null ? null : endpointFor(this.anchor, path);
+    this.#wayChanged = true;
   }
 
   /** Sends what is queued, in order, before anything that comes later. */
   #release(): void {
     this.#queueing = null;
+    this.#wayChanged = true;
     this.#queue.release((buffer, at, length) => this.#send(buffer, at, length));
   }
 
   #drop(): void {
     this.#queueing = null;
+    this.#wayChanged = true;
     const lost = this.#queue.clear();
     if (lost > 0) this.#host.counters.count('downlink', 'hold-dropped', lost);
   }
@@ -350,6 +465,10 @@ export class RelaySession implements Due {
     if (this.sending === null) {
       counters.count('downlink', 'no-key');
       return;
+    }
+    if (this.#fast !== null && this.sending.sender.nextSequence >= this.#reserved) {
+      this.#reserved = this.sending.sender.nextSequence + RESERVED_NUMBERS;
+      this.#fast.reserve(this.#reserved);
     }
     const datagramAt = this.sending.sender.seal(buffer, at, length);
     if (datagramAt === KEY_EXHAUSTED) {
@@ -371,7 +490,7 @@ export class RelaySession implements Due {
   /** New DATA keys: received from now on, sent under once the device has them. */
   #prepare(deviceBoot: bigint, keyNumber: number, nowMs: number): void {
     const name = { epoch: this.anchor.epoch, relayBoot: this.#host.relayBoot, deviceBoot, keyNumber };
-    this.receiver.install(this.#key('to-relay', name), keyNumber, { previousUntilMs: nowMs + OLD_KEYS_MS });
+    this.#receive(name, nowMs);
     this.#waiting.set(keyNumber, this.#sending(name, 1));
     if (this.#waiting.size > WAITING_KEYS) this.#waiting.delete(this.#waiting.keys().next().value!);
   }
@@ -380,18 +499,30 @@ export class RelaySession implements Due {
     const next = this.#waiting.get(keyNumber);
     if (next === undefined) return;
     this.sending = next;
+    this.#reserved = 0;
+    this.#wayChanged = true;
     // Older ones will not be used again, and a key is never started twice.
     for (const number of this.#waiting.keys()) if (number <= keyNumber) this.#waiting.delete(number);
   }
 
-  #sending(name: DataKeyName, nextSequence: number): Sending {
-    const { index } = this;
+  /** Receives under a key from now on, beside the one before it for a while. */
+  #receive(name: DataKeyName, nowMs: number, windows: LaneWindows = []): void {
     const { keyNumber } = name;
-    const key = this.#key('to-device', name);
-    return { name, sender: new DataSender({ key, index, keyNumber, nextSequence }) };
+    const octets = deriveDataKey(this.#root, 'to-relay', name);
+    const previousUntilMs = nowMs + OLD_KEYS_MS;
+    this.receiver.install(sipKey(octets), keyNumber, { previousUntilMs, windows });
+    const dropped = this.#fast?.receive({ octets, name }, previousUntilMs, windows[0] ?? null) ?? null;
+    if (dropped === null) return;
+    // This engine goes on receiving under it, and must know what the other one let in.
+    const window = this.#fast?.window(dropped);
+    if (window) this.receiver.merge(dropped, 0, window);
   }
 
-  #key(direction: 'to-relay' | 'to-device', name: DataKeyName) {
-    return sipKey(deriveDataKey(this.#root, direction, name));
+  #sending(name: DataKeyName, nextSequence: number, fastSequence = 1): Sending {
+    const { index } = this;
+    const { keyNumber } = name;
+    const octets = deriveDataKey(this.#root, 'to-device', name);
+    const sender = new DataSender({ key: sipKey(octets), index, keyNumber, nextSequence });
+    return { name, sender, fastKey: this.#fast === null ? null : { octets, name }, fastSequence };
   }
 }
