@@ -2,6 +2,7 @@ import type { SocketAddress } from '../protocol/address.ts';
 import { badInput } from '../protocol/errors.ts';
 import { createAddressBook, encodeSockaddr, SOCKADDR_BYTES } from './address-book.ts';
 import { allocate, check, closeFd, libc, setSocketOption } from './libc.ts';
+import { IPPROTO_IP, IPPROTO_IPV6, SOL_UDP, UDP_GRO, UDP_SEGMENT } from './udp-control.ts';
 import { createUdpReceiver } from './udp-receiver.ts';
 import { createUdpSender } from './udp-sender.ts';
 
@@ -21,15 +22,15 @@ const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SO_MARK = 36;
 
-const IPPROTO_IP = 0;
 const IP_PKTINFO = 8;
 const IP_MTU_DISCOVER = 10;
+const IP_RECVTOS = 13;
 const IP_PMTUDISC_DONT = 0;
 
-const IPPROTO_IPV6 = 41;
 const IPV6_MTU_DISCOVER = 23;
 const IPV6_V6ONLY = 26;
 const IPV6_RECVPKTINFO = 49;
+const IPV6_RECVTCLASS = 66;
 
 const DEFAULT_BUFFER_BYTES = 4 << 20;
 
@@ -47,8 +48,20 @@ export interface UdpOptions {
   /** Firewall mark of what is sent, for policy routing (needs CAP_NET_ADMIN). */
   readonly mark?: number;
   readonly reuseAddress?: boolean;
-  /** Send IPv4 datagrams without UDP checksum (what they carry has its own tag). No effect on IPv6. */
+  /**
+   * A bound socket that another process opened with these options: used in place of a new one, with what has arrived on it
+   * meanwhile. One that is bound to another port is closed and not used.
+   */
+  readonly inherited?: number;
+  /** Report each datagram's traffic class (DSCP and ECN). */
+  readonly trafficClass?: boolean;
+  /** Send IPv4 datagrams without UDP checksum (what they carry has its own tag). No effect on IPv6; not with `inRuns`. */
   readonly zeroChecksum?: boolean;
+  /**
+   * Datagrams in a row to one address, or from one, pass the kernel's stack as one where it can (UDP_SEGMENT, UDP_GRO): on
+   * the wire and here they are single datagrams all the same. It needs UDP checksums, which it leaves to the device.
+   */
+  readonly inRuns?: boolean;
   /** Kernel buffers, default 4 MiB each; without privilege the system's maximum limits them. */
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
@@ -59,8 +72,8 @@ export interface UdpOptions {
 }
 
 /**
- * A UDP socket that moves datagrams in batches: one system call for up to 64 of them, no allocation per
- * datagram. Slots stay valid until the next `receive`; indices run from 0 to its result − 1.
+ * A UDP socket that moves datagrams in batches: one system call for up to 64 of them (more, where the kernel joined
+ * them), no allocation per datagram. Slots stay valid until the next `receive`; indices run from 0 to its result − 1.
  */
 export interface UdpSocket {
   readonly fd: number;
@@ -79,11 +92,20 @@ export interface UdpSocket {
   source(i: number): SocketAddress;
   /** The local address that datagram `i` was sent to; `''` without `pktinfo`. */
   destination(i: number): string;
+  /** DSCP and ECN that datagram `i` arrived with; 0 without the option `trafficClass`. */
+  trafficClass(i: number): number;
   /**
    * Copies a datagram into the send queue; it leaves at `flush`, or when the queue is full. `from` is the local source
-   * address (with `pktinfo`). False: too long, or not of the socket's family; counted.
+   * address (with `pktinfo`), `trafficClass` its DSCP and ECN. False: too long, or not of the socket's family; counted.
    */
-  queue(to: SocketAddress, buffer: Uint8Array, at: number, length: number, from?: string): boolean;
+  queue(
+    to: SocketAddress,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    from?: string,
+    trafficClass?: number,
+  ): boolean;
   /** Sends what is queued; the number that the kernel took. What it refused is counted, not thrown. */
   flush(): number;
   readonly counters: UdpCounters;
@@ -97,6 +119,8 @@ export interface UdpCounters {
   readonly truncated: number;
   /** Datagrams lost at sending, by errno name. */
   readonly sendErrors: Readonly<Record<string, number>>;
+  /** Runs that the kernel would not take as one; their datagrams went one by one. */
+  readonly refusedRuns: number;
   /** Failed receive calls, by errno name. */
   readonly receiveErrors: Readonly<Record<string, number>>;
 }
@@ -113,19 +137,29 @@ export function openUdp(options: UdpOptions): UdpSocket {
     throw badInput('address', options.address, `use an IPv${family} address`);
   }
   const object = `UDP ${options.address ?? wildcard} port ${options.port}${options.device === undefined ? '' : ` on ${options.device}`}`;
-  const fd = check(
-    'socket',
-    object,
-    libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
-  );
+  const inherited = takeOver(options, object);
+  const fd =
+    inherited ??
+    check(
+      'socket',
+      object,
+      libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+    );
   try {
     configure(fd, options, object);
-    check('bind', object, libc.bind(fd, address, address.length));
+    if (inherited === null) check('bind', object, libc.bind(fd, address, address.length));
     return assemble(fd, options, boundPort(fd, object));
   } catch (error) {
     closeFd(fd);
     throw error;
   }
+}
+
+function takeOver({ inherited, port }: UdpOptions, object: string): number | null {
+  if (inherited === undefined) return null;
+  if (port === 0 || boundPort(inherited, object) === port) return inherited;
+  closeFd(inherited);
+  return null;
 }
 
 function configure(fd: number, options: UdpOptions, object: string): void {
@@ -135,10 +169,12 @@ function configure(fd: number, options: UdpOptions, object: string): void {
     set(IPPROTO_IPV6, IPV6_V6ONLY, 1);
     set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DONT);
     if (options.pktinfo) set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    if (options.trafficClass) set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
   } else {
     set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
     if (options.pktinfo) set(IPPROTO_IP, IP_PKTINFO, 1);
-    if (options.zeroChecksum) set(SOL_SOCKET, SO_NO_CHECK, 1);
+    if (options.trafficClass) set(IPPROTO_IP, IP_RECVTOS, 1);
+    if (options.zeroChecksum && !options.inRuns) set(SOL_SOCKET, SO_NO_CHECK, 1);
   }
   if (options.reuseAddress) set(SOL_SOCKET, SO_REUSEADDR, 1);
   if (options.mark !== undefined) set(SOL_SOCKET, SO_MARK, options.mark);
@@ -152,6 +188,17 @@ function configure(fd: number, options: UdpOptions, object: string): void {
   }
   sizeBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferBytes ?? DEFAULT_BUFFER_BYTES, object);
   sizeBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, options.sendBufferBytes ?? DEFAULT_BUFFER_BYTES, object);
+}
+
+/**
+ * Turns UDP_GRO on; false where the kernel has none. The kernel that has it also cuts (4.18 and 5.0); an older one would take
+ * the order to cut for nothing, and send everything as one datagram.
+ */
+function supportsRuns(fd: number): boolean {
+  const [off, on] = [allocate(4), Uint8Array.of(1, 0, 0, 0)];
+  return (
+    libc.setsockopt(fd, SOL_UDP, UDP_SEGMENT, off, 4) === 0 && libc.setsockopt(fd, SOL_UDP, UDP_GRO, on, 4) === 0
+  );
 }
 
 /** The forced form passes the system's maximum and needs privilege; the plain form is capped by it. */
@@ -171,15 +218,15 @@ function boundPort(fd: number, object: string): number {
   return new DataView(name.buffer).getUint16(2);
 }
 
-function assemble(fd: number, options: UdpOptions, localPort: number): UdpSocket {
+function assemble(fd: number, options: UdpOptions, localPort: number, inRuns: boolean): UdpSocket {
   const book = createAddressBook();
   const slots = options.batch ?? 64;
   if (!Number.isInteger(slots) || slots < 1 || slots > 1024) {
     throw badInput('batch', slots, 'use 1 to 1024 datagrams');
   }
   const bytes = options.maxDatagramBytes ?? 2048;
-  const receiver = createUdpReceiver(fd, book, slots, bytes);
-  const sender = createUdpSender(fd, options.family, book, slots, bytes);
+  const receiver = createUdpReceiver(fd, book, slots, bytes, inRuns);
+  const sender = createUdpSender(fd, options.family, book, slots, bytes, inRuns);
   let open = true;
   return {
     fd,
@@ -192,6 +239,7 @@ function assemble(fd: number, options: UdpOptions, localPort: number): UdpSocket
     length: receiver.length,
     source: receiver.source,
     destination: receiver.destination,
+    trafficClass: receiver.trafficClass,
     queue: sender.queue,
     flush: () => (open ? sender.flush() : 0),
     get counters() {
