@@ -179,7 +179,8 @@ struct session {
 	__u64 device_boot;
 	__u64 relay_boot; /* of the key that the device is sent DATA under */
 	__u64 epoch; /* of that key */
-	__u64 control_highest;
+	__u32 slow_sequence; /* of lane 0 under that key: none from here on was used */
+	__u32 reserved;
 	__u32 generation;
 	__u32 rtt_us;
 };
