@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createOwnership, type Ownership } from '../../../src/ownership/ownership.ts';
-import type { Timers } from '../../../src/ownership/timers.ts';
 import { MooringError } from '../../../src/protocol/errors.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { type RealRedis, realRedis, silent, until } from '../registry/real-redis.ts';
+import { turnedClock } from './turned-clock.ts';
 
 const TTL_MS = 8000;
 const OLD_BOOT = '0a'.repeat(8);
@@ -29,30 +29,6 @@ beforeEach(async () => {
     home: 'r1',
   });
 });
-
-/** A clock that stands until it is turned; what falls due runs then. */
-function turnedClock() {
-  let nowMs = 1000;
-  const due = new Map<symbol, { atMs: number; run: () => void }>();
-  const timers: Timers = {
-    nowMs: () => nowMs,
-    after(delayMs, run) {
-      const id = Symbol('timer');
-      due.set(id, { atMs: nowMs + delayMs, run });
-      return () => void due.delete(id);
-    },
-  };
-  return {
-    timers,
-    waiting: () => due.size,
-    turn(ms: number) {
-      nowMs += ms;
-      for (const [id, { atMs, run }] of [...due]) {
-        if (atMs <= nowMs && due.delete(id)) run();
-      }
-    },
-  };
-}
 
 type Told = readonly ['owned' | 'deadline' | 'lost', string, number];
 
