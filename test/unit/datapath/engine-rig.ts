@@ -1,4 +1,5 @@
 import type { EngineCommand, EngineEvent } from '../../../src/datapath/engine-api.ts';
+import type { FastPath } from '../../../src/datapath/fast-path.ts';
 import { createEngine, type Engine } from '../../../src/datapath/userspace/engine.ts';
 import type { SocketAddress } from '../../../src/protocol/address.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
@@ -23,9 +24,10 @@ export class EngineRig {
   toNetwork: Uint8Array[] = [];
   readonly events: EngineEvent[] = [];
 
-  constructor(relayBoot: bigint, seed = 1, rekeyAfterPackets?: number) {
+  constructor(relayBoot: bigint, seed = 1, rekeyAfterPackets?: number, fast: FastPath | null = null) {
     this.engine = createEngine({
       relayBoot,
+      fast,
       random: seededOctets(seed),
       ...(rekeyAfterPackets === undefined ? {} : { rekeyAfterPackets }),
       io: {
