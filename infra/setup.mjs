@@ -18,6 +18,12 @@ const PACKAGES = {
   conntrack: { shows: 'conntrack', why: 'moving a NAT mapping silently in the lab' },
   ethtool: { shows: 'ethtool', why: 'switching offloads off on lab links' },
   tcpdump: { shows: 'tcpdump', why: "captures on the peer's interface" },
+  clang: { shows: 'clang', why: 'compiling the XDP program; without it relays use the userspace engine' },
+  'libbpf-dev': { shows: '/usr/include/bpf/bpf_helpers.h', why: 'what the XDP program is compiled against' },
+  libbpf1: {
+    shows: 'libbpf.so.1',
+    why: 'loading the XDP program; without it relays use the userspace engine',
+  },
   openssl: { shows: 'openssl', why: 'throw-away certificates of the lab' },
   kmod: { shows: 'depmod', why: 'modules of the lab kernels' },
   'user-mode-linux': { shows: 'linux.uml', why: 'real kernel ESP and AH, where the host kernel has none' },
@@ -25,12 +31,26 @@ const PACKAGES = {
     shows: '/usr/lib/python3/dist-packages/scapy/__init__.py',
     why: 'an independent ESP and AH in tests',
   },
+  'python3-cryptography': {
+    shows: '/usr/lib/python3/dist-packages/cryptography/__init__.py',
+    why: "the ciphers of scapy's ESP",
+  },
+  'strongswan-charon': {
+    shows: '/usr/lib/ipsec/charon',
+    why: 'an unmodified IKEv2 daemon at both ends in tests',
+  },
+  'strongswan-swanctl': { shows: 'swanctl', why: 'commands to that daemon' },
 };
 
 const say = (text) => console.log(`setup: ${text}`);
 
 function present(shows) {
   if (shows.startsWith('/')) return existsSync(shows);
+  if (shows.includes('.so.')) {
+    return ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib'].some(
+      (folder) => existsSync(join(folder, shows)),
+    );
+  }
   const path = `${process.env.PATH ?? ''}:/usr/sbin:/sbin:/usr/bin:/bin`;
   return path.split(':').some((folder) => folder !== '' && existsSync(join(folder, shows)));
 }
@@ -99,7 +119,7 @@ function newest(folder) {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
     if (entry.isDirectory()) latest = Math.max(latest, newest(path));
-    else if (entry.name.endsWith('.ts')) latest = Math.max(latest, statSync(path).mtimeMs);
+    else if (/\.(ts|c|h)$/.test(entry.name)) latest = Math.max(latest, statSync(path).mtimeMs);
   }
   return latest;
 }
@@ -111,6 +131,12 @@ function build() {
   say('build (TypeScript → dist)');
   run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json']);
   mkdirSync(join(top, 'dist'), { recursive: true });
+  say(
+    present('clang')
+      ? 'build (C → XDP program)'
+      : 'no clang: no XDP program, relays use the userspace engine',
+  );
+  run(process.execPath, ['--import', 'tsx', join(top, 'infra/build/xdp.ts')]);
   writeFileSync(stamp, '');
 }
 
