@@ -17,8 +17,10 @@ export interface AccessNetwork {
   /** The router's address towards the devices. */
   readonly gateway: string;
   readonly prefixLength: number;
-  /** Next unused device address of this network. */
-  takeAddress(): string;
+  /** With IPv6: the same router; devices have a routed /64, whatever the kind. */
+  readonly gateway6?: string;
+  /** Next unused device address of this network, of each family it has. */
+  takeAddress(): { readonly address: string; readonly address6?: string };
   /** Silently moves every open mapping to another port, as a NAT does that restarts or rebalances. */
   remap(): Promise<void>;
 }
@@ -44,7 +46,7 @@ function masquerade(kind: AccessKind, remaps: number): string[] {
 }
 
 /** Foreign sources are dropped as access networks do (BCP 38); unsolicited packets are dropped, not refused. */
-function ruleset(kind: AccessKind, subnet: string): string {
+function ruleset(kind: AccessKind, subnet: string, subnet6: string | undefined): string {
   const nat = kind === 'plain' ? [] : masquerade(kind, 0);
   return `
 table ip access {
@@ -61,6 +63,21 @@ table ip access {
     ${nat.join('\n    ')}
   }
 }
+${subnet6 === undefined ? '' : ruleset6(subnet6)}`;
+}
+
+function ruleset6(subnet: string): string {
+  return `
+table ip6 access {
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    iifname "${LAN}" ip6 saddr != ${subnet} counter drop
+  }
+  chain input {
+    type filter hook input priority filter; policy accept;
+    iifname "${WAN}" meta l4proto != ipv6-icmp counter drop
+  }
+}
 `;
 }
 
@@ -71,6 +88,8 @@ export interface AccessNetworkPlan {
   /** First three octets and the last octet's base of the device subnet. */
   readonly subnetBase: readonly [string, number];
   readonly prefixLength: number;
+  /** First three groups of the devices' IPv6 /64; default: no IPv6. */
+  readonly network6?: string;
 }
 
 /** Makes the device side and the rules of a router whose `wan0` exists already. */
@@ -82,13 +101,17 @@ export async function configureAccessNetwork(
   const [network, base] = plan.subnetBase;
   const gateway = `${network}.${base + 1}`;
   const subnet = `${network}.${base}/${plan.prefixLength}`;
+  const { network6 } = plan;
+  const gateway6 = network6 === undefined ? undefined : `${network6}::1`;
   await lab.ip(namespace, [
     `link add ${LAN} type bridge forward_delay 0 stp_state 0`,
     `address add ${gateway}/${plan.prefixLength} dev ${LAN}`,
+    ...(gateway6 === undefined ? [] : [`address add ${gateway6}/64 dev ${LAN}`]),
     `link set ${LAN} up`,
   ]);
-  await lab.run(namespace, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
-  await lab.run(namespace, ['nft', '-f', '-'], ruleset(plan.kind, subnet));
+  await lab.run(namespace, ['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
+  const subnet6 = network6 === undefined ? undefined : `${network6}::/64`;
+  await lab.run(namespace, ['nft', '-f', '-'], ruleset(plan.kind, subnet, subnet6));
   let devices = 0;
   let remaps = 0;
   return {
@@ -98,7 +121,14 @@ export async function configureAccessNetwork(
     publicAddress: plan.publicAddress,
     gateway,
     prefixLength: plan.prefixLength,
-    takeAddress: () => `${network}.${base + 2 + devices++}`,
+    ...(gateway6 === undefined ? {} : { gateway6 }),
+    takeAddress() {
+      const host = base + 2 + devices++;
+      return {
+        address: `${network}.${host}`,
+        ...(network6 === undefined ? {} : { address6: `${network6}::${host}` }),
+      };
+    },
     async remap() {
       if (plan.kind === 'plain') {
         throw new Error(`access network ${plan.label} is plain: only a NAT can be remapped`);

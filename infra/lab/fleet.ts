@@ -47,6 +47,8 @@ export interface FleetOptions {
   readonly allInOne?: boolean;
   /** Life of an access token, seconds; default 600. */
   readonly tokenTtlS?: number;
+  /** More of every relay's own settings, such as its engine. */
+  readonly relaySettings?: Readonly<Record<string, unknown>>;
 }
 
 /** A server process as an operator starts it. */
@@ -151,6 +153,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
           id,
           interface: host.interface,
           masterKeyFile,
+          ...options.relaySettings,
           ...(options.ownershipMs === undefined ? {} : { ownershipMs: options.ownershipMs }),
           plane: {
             listen: { host: address, port: PLANE_PORT },

@@ -10,6 +10,9 @@ import type { Lab, Namespace } from './lab.ts';
 export const PUBLIC_PREFIX = '198.51.100.0/24';
 /** The public segment's router: default gateway of every host, with routes to the plain access networks. */
 export const PUBLIC_ROUTER = '198.51.100.1';
+/** With `ipv6`, the same segment's other family: a host's address ends in the last octet of its IPv4 one. */
+export const PUBLIC_PREFIX6 = '2001:db8:51::/64';
+export const PUBLIC_ROUTER6 = '2001:db8:51::1';
 /** Interface of a host on the public segment. */
 export const PUBLIC_INTERFACE = 'pub0';
 /** Bridge of the public segment, in its own namespace. */
@@ -21,6 +24,8 @@ export interface PublicHost {
   readonly label: string;
   readonly namespace: Namespace;
   readonly address: string;
+  /** On a network with IPv6. */
+  readonly address6?: string;
   readonly interface: string;
 }
 
@@ -35,6 +40,8 @@ export interface AttachOptions {
   readonly lossRate?: number;
   /** Seed of the loss; default 1. */
   readonly seed?: number;
+  /** Of the device's interface, octets; default 1500. */
+  readonly mtu?: number;
   /** False: the interface exists but is down until `up()`. Default true. */
   readonly up?: boolean;
 }
@@ -51,6 +58,8 @@ export interface AccessLink {
   readonly interface: string;
   /** The device's address on this link. */
   readonly address: string;
+  /** On a network with IPv6. */
+  readonly address6?: string;
   /** Takes the link away at once; what is in flight is lost. Default `down`. */
   cut(how?: CutKind): Promise<void>;
   /** Brings cable, interface, address and default route back. */
@@ -80,14 +89,26 @@ export interface PublicNetwork {
   device(label: string): Promise<Device>;
 }
 
-export async function createPublicNetwork(lab: Lab): Promise<PublicNetwork> {
+export interface PublicNetworkOptions {
+  /** Gives every host, access network and device IPv6 addresses too, routed and never translated. Default: no. */
+  readonly ipv6?: boolean;
+}
+
+/** The IPv6 address on the public segment that belongs to an IPv4 one there. */
+export const publicAddress6 = (address: string): string => `2001:db8:51::${address.split('.').pop()}`;
+
+export async function createPublicNetwork(
+  lab: Lab,
+  { ipv6 = false }: PublicNetworkOptions = {},
+): Promise<PublicNetwork> {
   const [namespace, emulator] = await Promise.all([lab.namespace('net'), startLinkEmulator(lab)]);
   await lab.ip(namespace, [
     `link add ${PUBLIC_BRIDGE} type bridge forward_delay 0 stp_state 0`,
     `address add ${PUBLIC_ROUTER}/24 dev ${PUBLIC_BRIDGE}`,
+    ...(ipv6 ? [`address add ${PUBLIC_ROUTER6}/64 dev ${PUBLIC_BRIDGE}`] : []),
     `link set ${PUBLIC_BRIDGE} up`,
   ]);
-  await lab.run(namespace, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
+  await lab.run(namespace, ['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
   let ports = 0;
   let routers = 0;
 
@@ -99,8 +120,10 @@ export async function createPublicNetwork(lab: Lab): Promise<PublicNetwork> {
     ]);
     await lab.ip(host, [
       `address add ${address}/24 dev ${name}`,
+      ...(ipv6 ? [`address add ${publicAddress6(address)}/64 dev ${name}`] : []),
       `link set ${name} up`,
       `route add default via ${PUBLIC_ROUTER}`,
+      ...(ipv6 ? [`route add default via ${PUBLIC_ROUTER6}`] : []),
     ]);
   };
 
@@ -112,7 +135,13 @@ export async function createPublicNetwork(lab: Lab): Promise<PublicNetwork> {
       await connect(host, PUBLIC_INTERFACE, address);
       if (forwarding)
         await lab.run(host, ['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
-      return { label, namespace: host, address, interface: PUBLIC_INTERFACE };
+      return {
+        label,
+        namespace: host,
+        address,
+        ...(ipv6 ? { address6: publicAddress6(address) } : {}),
+        interface: PUBLIC_INTERFACE,
+      };
     },
     async accessNetwork(label, { kind }) {
       const number = routers++;
@@ -132,7 +161,11 @@ export async function createPublicNetwork(lab: Lab): Promise<PublicNetwork> {
         publicAddress,
         subnetBase,
         prefixLength,
+        ...(ipv6 ? { network6: `2001:db8:a${number}` } : {}),
       });
+      if (ipv6) {
+        await lab.ip(namespace, [`route add 2001:db8:a${number}::/64 via ${publicAddress6(publicAddress)}`]);
+      }
       if (plain) {
         await lab.ip(namespace, [`route add ${subnetBase.join('.')}/${prefixLength} via ${publicAddress}`]);
       }
@@ -157,7 +190,7 @@ async function attach(
   options: AttachOptions,
 ): Promise<AccessLink> {
   const name = options.interface;
-  const address = network.takeAddress();
+  const { address, address6 } = network.takeAddress();
   const port = `l${address.split('.').pop()}`;
   const link = await emulator.link(
     [
@@ -168,12 +201,20 @@ async function attach(
     options.seed ?? 1,
   );
   await lab.ip(network.namespace, [`link set ${port} master ${LAN} up`]);
+  const addresses = [
+    `${address}/${network.prefixLength}`,
+    ...(address6 === undefined ? [] : [`${address6}/64`]),
+  ];
   const up = async () => {
     await link.carrier(true);
     await lab.ip(device, [
-      `address replace ${address}/${network.prefixLength} dev ${name}`,
+      `link set ${name} mtu ${options.mtu ?? 1500}`,
+      // Both again each time: IPv6 addresses go with their link.
+      ...addresses.map((one) => `address replace ${one} dev ${name}`),
       `link set ${name} up`,
-      `route replace default via ${network.gateway} dev ${name} metric ${options.metric}`,
+      ...[network.gateway, ...(network.gateway6 === undefined ? [] : [network.gateway6])].map(
+        (gateway) => `route replace default via ${gateway} dev ${name} metric ${options.metric}`,
+      ),
     ]);
   };
   if (options.up ?? true) await up();
@@ -182,6 +223,7 @@ async function attach(
     network,
     interface: name,
     address,
+    ...(address6 === undefined ? {} : { address6 }),
     up,
     async cut(how = 'down') {
       switch (how) {
@@ -193,7 +235,10 @@ async function attach(
           await link.carrier(false);
           return;
         case 'address':
-          await lab.ip(device, [`address delete ${address}/${network.prefixLength} dev ${name}`]);
+          await lab.ip(
+            device,
+            addresses.map((one) => `address delete ${one} dev ${name}`),
+          );
           return;
       }
     },
