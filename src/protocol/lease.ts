@@ -15,6 +15,20 @@ export const Block = Type.Object(
 );
 export type Block = Static<typeof Block>;
 
+/**
+ * The one remote that a lease is for (RFC 3103 §7.2). `port` null: every port of it (macro flow policy); a number: that
+ * TCP or UDP port (micro).
+ */
+export const Remote = Type.Object(
+  {
+    /** Canonical text, of the family of the leased address. */
+    address: Type.String({ maxLength: 45 }),
+    port: Type.Union([Type.Integer({ minimum: 1, maximum: 65535 }), Type.Null()]),
+  },
+  { additionalProperties: false },
+);
+export type Remote = Static<typeof Remote>;
+
 /** An authenticated principal: the RSIP host. */
 export const Device = Type.Object(
   {
@@ -45,6 +59,13 @@ export const Lease = Type.Object(
     address: Type.String(),
     ports: Type.Union([Block, Type.Null()]),
     spis: Type.Union([Block, Type.Null()]),
+    /**
+     * IKE SPIs (cookies) on UDP 500 and 4500: those whose first 32 bits lie in the block. Null or absent: none; SPIs of
+     * the device's own choice are then learned from what it sends.
+     */
+    ikeSpis: Type.Optional(Type.Union([Block, Type.Null()])),
+    /** Null or absent: any remote (flow policy none). */
+    remote: Type.Optional(Type.Union([Remote, Type.Null()])),
     /** Session (tunnel) it is carried by: id. */
     session: Hex128,
     state: Type.Union([Type.Literal('pending'), Type.Literal('active')]),

@@ -11,7 +11,8 @@ import {
   sourcePort,
   spi,
 } from './packet.ts';
-import type { AddressEntry, LeaseEntry, LeaseTables } from './tables.ts';
+import { comesFrom } from './remote.ts';
+import { type AddressEntry, type LeaseEntry, type LeaseTables, needsWholeDatagram } from './tables.ts';
 import { type DownlinkDrop, ECHO } from './verdict.ts';
 
 /** Headers of the packet that an ICMP error quotes; the decision runs to its end before the next begins. */
@@ -34,7 +35,10 @@ export function decideDownlink<S>(
   if (address === undefined) return 'unleased-address';
   const lease = address.whole ?? shareOf(address, buffer, packet, nowMs);
   if (typeof lease === 'string') return lease;
-  return nowMs < lease.untilMs ? lease : 'expired';
+  if (nowMs >= lease.untilMs) return 'expired';
+  if (lease.remote === null) return lease;
+  if (packet.fragment === 'later' && needsWholeDatagram(address)) return 'fragment';
+  return comesFrom(lease.remote, buffer, packet) ? lease : 'undeclared-remote';
 }
 
 function shareOf<S>(

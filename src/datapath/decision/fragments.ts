@@ -224,7 +224,12 @@ function rangeOf(buffer: Uint8Array, packet: PacketHeaders) {
 function keyOf(buffer: Uint8Array, packet: PacketHeaders): string {
   const { at, version, sourceAt, addressLength } = packet;
   const addresses = String.fromCharCode(...buffer.subarray(sourceAt, sourceAt + 2 * addressLength));
-  const name =
-    version === 4 ? u16(buffer, at + 4) * 256 + buffer[at + 9]! : u32(buffer, packet.fragmentAt + 4);
+  const id = fragmentId(buffer, packet);
+  const name = version === 4 ? id * 256 + buffer[at + 9]! : id;
   return `${version}${addresses}${name}`;
+}
+
+/** The identification by which a receiver knows the fragments of one datagram. */
+export function fragmentId(buffer: Uint8Array, packet: PacketHeaders): number {
+  return packet.version === 4 ? u16(buffer, packet.at + 4) : u32(buffer, packet.fragmentAt + 4);
 }

@@ -4,7 +4,9 @@ import type { DownlinkDrop, UplinkDrop } from './verdict.ts';
 
 /**
  * IPsec's UDP ports on a shared address, which no device holds alone: IKE by the device's half of the SPIs (cookies,
- * RFC 3104 §4), ESP-in-UDP by the leased SPI (RFC 3948). Where a device leases the port itself, none of this applies.
+ * RFC 3104 §4), ESP-in-UDP by the leased SPI (RFC 3948). A half in a leased block needs no state, even when the peer
+ * renews the association; any other is learned from what the device sends. Where a device leases the port itself, none
+ * of this applies.
  */
 
 const IKE_PORT = 500;
@@ -46,6 +48,19 @@ export function ipsecUdpShare<S>(
     case 'neither':
       return 'malformed';
   }
+}
+
+/** The lease whose block holds the device's half of the SPIs in a packet that a device sent from port 500 or 4500. */
+export function leasedIkeSpi<S>(
+  address: AddressEntry<S>,
+  buffer: Uint8Array,
+  packet: PacketHeaders,
+): LeaseEntry<S> | undefined {
+  const kind = inside(buffer, packet, u16(buffer, packet.payloadAt));
+  if (kind !== 'ike' && kind !== 'ike-behind-marker') return undefined;
+  const marker = kind === 'ike' ? 0 : NON_ESP_MARKER;
+  const at = deviceHalf(buffer, packet.payloadAt + UDP_HEADER + marker, 'device');
+  return at < 0 ? undefined : address.ikeSpis.get(u32(buffer, at));
 }
 
 /** Whether a packet that `own`'s device sent from port 500 or 4500 of a shared address goes out; learns its SPIs. */
@@ -130,7 +145,9 @@ function cookieOwner<S>(
   marker = 0,
 ): LeaseEntry<S> | null {
   const at = deviceHalf(buffer, packet.payloadAt + UDP_HEADER + marker, sender);
-  return at < 0 ? null : address.cookies.recall(u32(buffer, at), COOKIE, buffer, at, SPI_OCTETS, nowMs);
+  if (at < 0) return null;
+  const first = u32(buffer, at);
+  return address.ikeSpis.get(first) ?? address.cookies.recall(first, COOKIE, buffer, at, SPI_OCTETS, nowMs);
 }
 
 function teachCookie<S>(
@@ -143,6 +160,9 @@ function teachCookie<S>(
 ): UplinkDrop | null {
   const at = deviceHalf(buffer, packet.payloadAt + UDP_HEADER + marker, 'device');
   if (at < 0) return 'ike-malformed';
-  const lesson = address.cookies.teach(u32(buffer, at), COOKIE, buffer, at, SPI_OCTETS, own, nowMs);
+  const first = u32(buffer, at);
+  // A leased half was found to be the device's own, and needs no remembering.
+  if (address.ikeSpis.get(first) !== undefined) return null;
+  const lesson = address.cookies.teach(first, COOKIE, buffer, at, SPI_OCTETS, own, nowMs);
   return lesson === 'taken' ? 'ike-cookie-taken' : null;
 }

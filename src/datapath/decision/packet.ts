@@ -139,6 +139,10 @@ function readIpv6(buffer: Uint8Array, at: number, available: number, into: Packe
   return true;
 }
 
+export function hasPorts({ protocol }: PacketHeaders): boolean {
+  return protocol === PROTOCOL.tcp || protocol === PROTOCOL.udp;
+}
+
 /** The source port of TCP or UDP; the caller has made sure of 4 octets of payload. */
 export function sourcePort(buffer: Uint8Array, packet: PacketHeaders): number {
   return u16(buffer, packet.payloadAt);

@@ -2,7 +2,14 @@ import { parseAddress } from '../../protocol/address.ts';
 import { badInput, MooringError } from '../../protocol/errors.ts';
 import type { Block, Lease, LeaseKind } from '../../protocol/lease.ts';
 import { AddressTable } from './address-table.ts';
+import { FRAGMENTS } from './fragments.ts';
 import { Learned, type LearningLimit } from './learned.ts';
+
+/** The one remote that a lease is for; `port` null: any port of it. */
+export interface DeclaredRemote {
+  readonly address: Uint8Array;
+  readonly port: number | null;
+}
 
 /** A lease as the packet decision sees it. `S` is whatever the caller hangs its sessions on. */
 export interface LeaseEntry<S> {
@@ -11,6 +18,10 @@ export interface LeaseEntry<S> {
   readonly address: Uint8Array;
   readonly ports: Block | null;
   readonly spis: Block | null;
+  /** First 32 bits of the IKE SPIs that are the device's. */
+  readonly ikeSpis: Block | null;
+  /** Null: any. */
+  readonly remote: DeclaredRemote | null;
   readonly at: AddressEntry<S>;
   session: S;
   /** A packet at or after this moment is not forwarded for the lease. */
@@ -22,12 +33,16 @@ export interface AddressEntry<S> {
   whole: LeaseEntry<S> | null;
   readonly ports: BlockTable<S>;
   readonly spis: BlockTable<S>;
+  /** By the first 32 bits of the device's half of the IKE SPIs. */
+  readonly ikeSpis: BlockTable<S>;
   /** Query ids of echo requests that went out from here. */
   readonly queries: Learned<S>;
   /** SPIs of peers that ESP and AH went out to: what an ICMP error about them quotes. */
   readonly peerSpis: Learned<S>;
-  /** The devices' halves of the SPIs (cookies) of their IKE associations on ports 500 and 4500. */
+  /** The devices' halves of the SPIs (cookies), outside leased blocks, of their IKE associations on ports 500 and 4500. */
   readonly cookies: Learned<S>;
+  /** Identifications of fragmented datagrams that went out: a peer that puts them together knows only the address. */
+  readonly fragmentIds: Learned<S>;
   readonly leases: Set<LeaseEntry<S>>;
   /** The same by session: a session holds few of them. */
   readonly bySession: Map<S, Set<LeaseEntry<S>>>;
@@ -39,6 +54,8 @@ export const LEARNING = {
   peerSpis: { perLease: 256, keepMs: 600_000, gives: 'oldest' },
   /** An association may be silent for long; liveness checks and rekeys teach it again. */
   cookies: { perLease: 64, keepMs: 3_600_000, gives: 'oldest' },
+  /** As long as a peer may keep a fragment. */
+  fragmentIds: { perLease: 256, keepMs: FRAGMENTS.keepMs, gives: 'oldest' },
 } as const satisfies Record<string, LearningLimit>;
 
 /** Blocks of one size on one address, so that a number finds its block by one shift and one look-up. */
@@ -126,14 +143,28 @@ export class LeaseTables<S> {
       if (nowMs < rival.untilMs) throw conflict(lease, `lease ${rival.id} holds it; free that one first`);
       this.remove(rival.id);
     }
-    const { id, kind, ports, spis } = lease;
-    const added: LeaseEntry<S> = { id, kind, address, ports, spis, at: entry, session, untilMs };
+    const { id, kind, ports, spis, ikeSpis = null } = lease;
+    const remote = remoteOf(lease, size);
+    const added: LeaseEntry<S> = {
+      id,
+      kind,
+      address,
+      ports,
+      spis,
+      ikeSpis,
+      remote,
+      at: entry,
+      session,
+      untilMs,
+    };
     if (kind === 'rsa-ip') entry.whole = added;
     else {
       if (ports !== null) entry.ports.check(ports, 'lease.ports');
       if (spis !== null) entry.spis.check(spis, 'lease.spis');
+      if (ikeSpis !== null) entry.ikeSpis.check(ikeSpis, 'lease.ikeSpis');
       if (ports !== null) entry.ports.set(ports, added);
       if (spis !== null && kind === 'rsipsec') entry.spis.set(spis, added);
+      if (ikeSpis !== null && kind === 'rsipsec') entry.ikeSpis.set(ikeSpis, added);
     }
     attach(added);
     this.#leases.set(id, added);
@@ -151,9 +182,10 @@ export class LeaseTables<S> {
     if (entry.whole === lease) entry.whole = null;
     if (lease.ports !== null) entry.ports.delete(lease.ports, lease);
     if (lease.spis !== null) entry.spis.delete(lease.spis, lease);
-    entry.queries.forget(lease);
-    entry.peerSpis.forget(lease);
-    entry.cookies.forget(lease);
+    if (lease.ikeSpis !== null) entry.ikeSpis.delete(lease.ikeSpis, lease);
+    for (const learned of [entry.queries, entry.peerSpis, entry.cookies, entry.fragmentIds]) {
+      learned.forget(lease);
+    }
     if (entry.leases.size === 0) this.#addresses.delete(lease.address);
   }
 
@@ -190,9 +222,11 @@ function newAddress<S>(): AddressEntry<S> {
     whole: null,
     ports: new BlockTable(),
     spis: new BlockTable(),
+    ikeSpis: new BlockTable(),
     queries: new Learned(LEARNING.queries),
     peerSpis: new Learned(LEARNING.peerSpis),
     cookies: new Learned(LEARNING.cookies),
+    fragmentIds: new Learned(LEARNING.fragmentIds),
     leases: new Set(),
     bySession: new Map(),
   };
@@ -219,8 +253,25 @@ function rivals<S>(entry: AddressEntry<S>, lease: Lease): LeaseEntry<S>[] {
     entry.whole,
     lease.ports === null ? null : entry.ports.holder(lease.ports),
     lease.spis === null ? null : entry.spis.holder(lease.spis),
+    lease.ikeSpis == null ? null : entry.ikeSpis.holder(lease.ikeSpis),
   ];
   return holders.filter((holder): holder is LeaseEntry<S> => holder != null);
+}
+
+/** Throws ERR_MOORING_BAD_INPUT for a remote that no packet of the lease can reach. */
+function remoteOf({ remote }: Lease, size: 4 | 16): DeclaredRemote | null {
+  if (remote == null) return null;
+  const address = parseAddress(remote.address, 'lease.remote.address');
+  if (address.length === size) return { address, port: remote.port };
+  throw badInput('lease.remote.address', remote.address, 'use the family of the leased address');
+}
+
+/**
+ * True when only the whole datagram says whether a fragment belongs to a lease on the address: where the address is
+ * shared, and where a lease is for one port of its remote.
+ */
+export function needsWholeDatagram<S>({ whole }: AddressEntry<S>): boolean {
+  return whole === null || (whole.remote !== null && whole.remote.port !== null);
 }
 
 function conflict(lease: Lease, why: string): MooringError {

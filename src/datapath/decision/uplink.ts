@@ -1,8 +1,10 @@
 import type { LeaseKind } from '../../protocol/lease.ts';
+import { fragmentId } from './fragments.ts';
 import { echoId, ICMP_HEADER, icmpClass, isIcmp } from './icmp.ts';
-import { ipsecUdpFromShare, ipsecUdpShare, isIpsecPort } from './ike.ts';
+import { ipsecUdpFromShare, ipsecUdpShare, isIpsecPort, leasedIkeSpi } from './ike.ts';
 import {
   destinationPort,
+  hasPorts,
   type PacketHeaders,
   PROTOCOL,
   packetHeaders,
@@ -11,7 +13,8 @@ import {
   sourcePort,
   spi,
 } from './packet.ts';
-import type { AddressEntry, LeaseEntry, LeaseTables } from './tables.ts';
+import { remoteRefusal } from './remote.ts';
+import { type AddressEntry, type LeaseEntry, type LeaseTables, needsWholeDatagram } from './tables.ts';
 import type { UplinkDrop } from './verdict.ts';
 
 /** Headers of the packet that an ICMP error quotes; the decision runs to its end before the next begins. */
@@ -34,40 +37,88 @@ export function decideUplink<S>(
   if (tables.isEndpoint(buffer, packet.destinationAt, packet.addressLength)) return 'own-endpoint';
   if (tables.isHost(buffer, packet.destinationAt, packet.addressLength)) return 'relay-host';
   if (!routable(buffer, packet)) return 'unroutable-destination';
-  if (address.whole !== null) {
-    if (address.whole.session !== session) return 'unleased-address';
-    return nowMs < address.whole.untilMs ? null : 'expired';
-  }
-  return fromShare(address, session, buffer, packet, nowMs);
+  const lease = address.whole ?? shareFor(address, session, buffer, packet, nowMs);
+  if (typeof lease === 'string') return lease;
+  if (lease.session !== session) return 'unleased-address';
+  if (nowMs >= lease.untilMs) return 'expired';
+  if (packet.fragment === 'later' && needsWholeDatagram(address)) return 'fragment';
+  const refusal = lease.remote === null ? null : remoteRefusal(lease.remote, buffer, packet);
+  if (refusal !== null || address.whole !== null) return refusal;
+  return learnFrom(address, lease, buffer, packet, nowMs);
 }
 
-function fromShare<S>(
+/** The share of the address under which the session's packet would go out, or why there is none. Learns nothing. */
+function shareFor<S>(
   address: AddressEntry<S>,
   session: S,
   buffer: Uint8Array,
   packet: PacketHeaders,
   nowMs: number,
-): UplinkDrop | null {
-  if (packet.fragment === 'later') return notHolder(address, session, nowMs) ?? 'fragment';
-  if (packet.payloadLength < 8) return notHolder(address, session, nowMs) ?? 'malformed';
-  switch (packet.protocol) {
+): LeaseEntry<S> | UplinkDrop {
+  const { fragment, payloadLength, protocol } = packet;
+  const isCut = fragment === 'later' || payloadLength < 8;
+  const port = !isCut && hasPorts(packet) ? sourcePort(buffer, packet) : -1;
+  const byPort = port < 0 ? undefined : address.ports.get(port);
+  if (owned(byPort, session, nowMs)) return byPort;
+  const held = heldLease(address, session, buffer, packet, nowMs);
+  if (held === null) return address.bySession.has(session) ? 'expired' : 'unleased-address';
+  if (isCut) return fragment === 'later' ? 'fragment' : 'malformed';
+  switch (protocol) {
     case PROTOCOL.tcp:
-    case PROTOCOL.udp: {
-      const port = sourcePort(buffer, packet);
-      const lease = address.ports.get(port);
-      if (owned(lease, session, nowMs)) return null;
-      if (lease !== undefined || packet.protocol === PROTOCOL.tcp || !isIpsecPort(port)) {
-        return notHolder(address, session, nowMs) ?? 'unleased-port';
-      }
-      const own = heldLease(address, session, nowMs, 'rsipsec');
-      if (own === null) return notHolder(address, session, nowMs) ?? 'ipsec-unallowed';
-      return ipsecUdpFromShare(address, own, buffer, packet, nowMs);
-    }
+      return 'unleased-port';
+    case PROTOCOL.udp:
+      return byPort === undefined && isIpsecPort(port)
+        ? ipsecUdpShareFor(address, session, buffer, packet, nowMs)
+        : 'unleased-port';
     case PROTOCOL.esp:
-    case PROTOCOL.ah: {
-      const lease = heldLease(address, session, nowMs, 'rsipsec');
-      if (lease === null) return notHolder(address, session, nowMs) ?? 'ipsec-unallowed';
-      const { protocol, destinationAt, addressLength } = packet;
+    case PROTOCOL.ah:
+      return heldLease(address, session, buffer, packet, nowMs, 'rsipsec') ?? 'ipsec-unallowed';
+  }
+  if (!isIcmp(packet)) return 'other-protocol';
+  switch (icmpClass(buffer, packet)) {
+    case 'error':
+      return quotedReceiver(address, session, buffer, packet, nowMs) ?? 'icmp-unmatched';
+    case 'echo-request':
+      return held;
+    default:
+      return 'icmp-unallowed';
+  }
+}
+
+/** From port 500 or 4500, which nobody leases: by the device's IKE SPI where that is leased, else any RSIPSEC lease. */
+function ipsecUdpShareFor<S>(
+  address: AddressEntry<S>,
+  session: S,
+  buffer: Uint8Array,
+  packet: PacketHeaders,
+  nowMs: number,
+): LeaseEntry<S> | UplinkDrop {
+  const held = heldLease(address, session, buffer, packet, nowMs, 'rsipsec');
+  if (held === null) return 'ipsec-unallowed';
+  const lease = leasedIkeSpi(address, buffer, packet);
+  if (lease === undefined) return held;
+  return owned(lease, session, nowMs) ? lease : 'ike-cookie-taken';
+}
+
+/** Remembers what a packet that goes out teaches; or why it must stay, because another share was first. */
+function learnFrom<S>(
+  address: AddressEntry<S>,
+  lease: LeaseEntry<S>,
+  buffer: Uint8Array,
+  packet: PacketHeaders,
+  nowMs: number,
+): UplinkDrop | null {
+  const { protocol, destinationAt, addressLength } = packet;
+  if (packet.fragment === 'first') {
+    const id = fragmentId(buffer, packet);
+    const kind = packet.version === 4 ? protocol : 0;
+    const { fragmentIds } = address;
+    const lesson = fragmentIds.teach(id, kind, buffer, destinationAt, addressLength, lease, nowMs);
+    if (lesson === 'taken') return 'ip-id-taken';
+  }
+  switch (protocol) {
+    case PROTOCOL.esp:
+    case PROTOCOL.ah:
       address.peerSpis.teach(
         spi(buffer, packet),
         protocol,
@@ -78,86 +129,75 @@ function fromShare<S>(
         nowMs,
       );
       return null;
+    case PROTOCOL.udp: {
+      const port = sourcePort(buffer, packet);
+      const byIpsec = isIpsecPort(port) && address.ports.get(port) === undefined;
+      return byIpsec ? ipsecUdpFromShare(address, lease, buffer, packet, nowMs) : null;
     }
   }
-  const lease = heldLease(address, session, nowMs);
-  if (lease === null) return notHolder(address, session, nowMs) ?? 'other-protocol';
-  return isIcmp(packet) ? icmpFromShare(address, lease, buffer, packet, nowMs) : 'other-protocol';
+  if (!isIcmp(packet) || icmpClass(buffer, packet) !== 'echo-request') return null;
+  const id = echoId(buffer, packet);
+  const lesson = address.queries.teach(id, protocol, buffer, destinationAt, addressLength, lease, nowMs);
+  if (lesson === 'taken') return 'icmp-id-taken';
+  return lesson === 'full' ? 'icmp-quota' : null;
 }
 
-function icmpFromShare<S>(
-  address: AddressEntry<S>,
-  own: LeaseEntry<S>,
-  buffer: Uint8Array,
-  packet: PacketHeaders,
-  nowMs: number,
-): UplinkDrop | null {
-  switch (icmpClass(buffer, packet)) {
-    case 'error':
-      return quotesOwn(address, own.session, buffer, packet, nowMs) ? null : 'icmp-unmatched';
-    case 'echo-request': {
-      const { protocol, destinationAt, addressLength } = packet;
-      const id = echoId(buffer, packet);
-      const lesson = address.queries.teach(id, protocol, buffer, destinationAt, addressLength, own, nowMs);
-      if (lesson === 'taken') return 'icmp-id-taken';
-      return lesson === 'full' ? 'icmp-quota' : null;
-    }
-    default:
-      return 'icmp-unallowed';
-  }
-}
-
-/** True when an ICMP error by the device quotes a packet that was sent *to* something it leases. */
-function quotesOwn<S>(
+/** The session's share that the packet which its ICMP error quotes was sent *to*. */
+function quotedReceiver<S>(
   address: AddressEntry<S>,
   session: S,
   buffer: Uint8Array,
   packet: PacketHeaders,
   nowMs: number,
-): boolean {
+): LeaseEntry<S> | null {
   const at = packet.payloadAt + ICMP_HEADER;
-  if (!readQuoted(buffer, at, packet.payloadLength - ICMP_HEADER, quoted)) return false;
-  if (quoted.version !== packet.version || quoted.fragment === 'later') return false;
-  if (!sameOctets(buffer, quoted.destinationAt, buffer, packet.sourceAt, packet.addressLength)) return false;
+  if (!readQuoted(buffer, at, packet.payloadLength - ICMP_HEADER, quoted)) return null;
+  if (quoted.version !== packet.version || quoted.fragment === 'later') return null;
+  if (!sameOctets(buffer, quoted.destinationAt, buffer, packet.sourceAt, packet.addressLength)) return null;
+  const share = quotedShare(address, buffer, nowMs);
+  return typeof share === 'object' && owned(share, session, nowMs) ? share : null;
+}
+
+function quotedShare<S>(address: AddressEntry<S>, buffer: Uint8Array, nowMs: number) {
   switch (quoted.protocol) {
     case PROTOCOL.tcp:
-      return owned(address.ports.get(destinationPort(buffer, quoted)), session, nowMs);
+      return address.ports.get(destinationPort(buffer, quoted));
     case PROTOCOL.udp: {
       const port = destinationPort(buffer, quoted);
       const lease = address.ports.get(port);
-      if (lease !== undefined || !isIpsecPort(port)) return owned(lease, session, nowMs);
-      const share = ipsecUdpShare(address, buffer, quoted, nowMs);
-      return typeof share === 'object' && owned(share, session, nowMs);
+      return lease === undefined && isIpsecPort(port) ? ipsecUdpShare(address, buffer, quoted, nowMs) : lease;
     }
     case PROTOCOL.esp:
     case PROTOCOL.ah:
-      return owned(address.spis.get(spi(buffer, quoted)), session, nowMs);
+      return address.spis.get(spi(buffer, quoted));
     default:
-      return false;
+      return undefined;
   }
 }
 
-function owned<S>(lease: LeaseEntry<S> | undefined, session: S, nowMs: number): boolean {
+function owned<S>(lease: LeaseEntry<S> | undefined, session: S, nowMs: number): lease is LeaseEntry<S> {
   return lease !== undefined && lease.session === session && nowMs < lease.untilMs;
 }
 
-/** A running lease of the session on this address; a device holds few on one address. */
+/**
+ * A running lease of the session on this address, of several the first for the packet's remote; a device holds few on
+ * one address.
+ */
 function heldLease<S>(
   address: AddressEntry<S>,
   session: S,
+  buffer: Uint8Array,
+  packet: PacketHeaders,
   nowMs: number,
   kind?: LeaseKind,
 ): LeaseEntry<S> | null {
+  let held: LeaseEntry<S> | null = null;
   for (const lease of address.bySession.get(session) ?? []) {
-    if (nowMs < lease.untilMs && (kind === undefined || lease.kind === kind)) return lease;
+    if (nowMs >= lease.untilMs || (kind !== undefined && lease.kind !== kind)) continue;
+    if (lease.remote === null || remoteRefusal(lease.remote, buffer, packet) === null) return lease;
+    held ??= lease;
   }
-  return null;
-}
-
-/** Why a session has no business on this address at all; null when it holds a share. */
-function notHolder<S>(address: AddressEntry<S>, session: S, nowMs: number): UplinkDrop | null {
-  if (heldLease(address, session, nowMs) !== null) return null;
-  return address.bySession.has(session) ? 'expired' : 'unleased-address';
+  return held;
 }
 
 /** False for destinations that never leave a host or a link: a relay's own loopback is none of a device's business. */

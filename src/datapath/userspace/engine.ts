@@ -5,7 +5,7 @@ import { DATA, REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
 import { type DownlinkVerdict, decideDownlink } from '../decision/downlink.ts';
 import { answerEcho } from '../decision/echo.ts';
 import { packetHeaders, readPacket } from '../decision/packet.ts';
-import type { AddressEntry } from '../decision/tables.ts';
+import { type AddressEntry, needsWholeDatagram } from '../decision/tables.ts';
 import { decideUplink } from '../decision/uplink.ts';
 import { ECHO, UPLINK_DROPS, type UplinkDrop } from '../decision/verdict.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
@@ -112,7 +112,7 @@ export function createEngine(options: {
       ? decideUplink(tables, session, buffer, headers, nowMs)
       : 'malformed';
     if (drop !== null && drop !== 'fragment') refuse(session, drop, nowMs);
-    else if (headers.fragment === 'whole' || !isShared(headers.sourceAt, buffer)) {
+    else if (headers.fragment === 'whole' || !mustBeWhole(headers.sourceAt, buffer)) {
       counters.count('uplink', 'forwarded');
       io.toNetwork(buffer, innerAt, innerLength);
     } else {
@@ -127,7 +127,7 @@ export function createEngine(options: {
     if (code !== 0) session.notify(code, nowMs);
   }
 
-  /** A whole datagram in fragments from a shared address: what the first one is, all are. */
+  /** A whole datagram in fragments: what the first one is, all are. */
   function piecesOut(session: RelaySession, pieces: readonly Uint8Array[], nowMs: number): void {
     const drop = readPiece(pieces[0]!)
       ? decideUplink(tables, session, pieces[0]!, headers, nowMs)
@@ -150,9 +150,10 @@ export function createEngine(options: {
     return readPacket(piece, DATA.inner, piece.length - DATA.inner, headers);
   }
 
-  /** True for an address that is leased in shares: only the whole datagram says whose it is. */
-  function isShared(addressAt: number, buffer: Uint8Array): boolean {
-    return tables.at(buffer, addressAt, headers.addressLength)?.whole === null;
+  /** True where a fragment alone does not say whose it is. */
+  function mustBeWhole(addressAt: number, buffer: Uint8Array): boolean {
+    const address = tables.at(buffer, addressAt, headers.addressLength);
+    return address !== undefined && needsWholeDatagram(address);
   }
 
   function downlink(
@@ -271,7 +272,7 @@ export function createEngine(options: {
 
     packet(buffer, at, length, nowMs) {
       if (!readPacket(buffer, at, length, headers)) counters.count('downlink', 'malformed');
-      else if (headers.fragment === 'whole' || !isShared(headers.destinationAt, buffer)) {
+      else if (headers.fragment === 'whole' || !mustBeWhole(headers.destinationAt, buffer)) {
         downlink(decideDownlink(tables, buffer, headers, nowMs), buffer, at, length, nowMs);
       } else {
         const address = tables.at(buffer, headers.destinationAt, headers.addressLength)!;

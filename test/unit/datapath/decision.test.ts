@@ -434,6 +434,8 @@ describe('the tables', () => {
 it('every verdict has a golden packet', () => {
   const source = [...DOWNLINK.map((row) => row[2]), ...UPLINK.map((row) => row[3])];
   const byHand = ['expired', 'ike-cookie-taken', 'icmp-unmatched', 'icmp-id-taken', 'icmp-quota'];
+  // remote.test.ts and fragments.test.ts
+  byHand.push('undeclared-remote', 'remote-address', 'remote-port', 'ip-id-taken');
   for (const reason of [...Object.keys(DOWNLINK_DROPS), ...Object.keys(UPLINK_DROPS)]) {
     expect([...source, ...byHand]).toContain(reason);
   }

@@ -5,7 +5,7 @@ import { PEER, PEER6, SHARED, SHARED6, WHOLE } from './decision-world.ts';
 import { anchor, at, EngineRig, install } from './engine-rig.ts';
 import { fragment, piece } from './fragment.ts';
 import type { HandDevice } from './hand-device.ts';
-import { esp, extended, ip, lease, udp } from './packets.ts';
+import { ah, esp, extended, ip, lease, udp } from './packets.ts';
 
 const WIFI = at('192.0.2.10', 40_000);
 const OTHER = at('192.0.2.20', 40_000);
@@ -142,6 +142,47 @@ describe.each([
     rig.datagram(WIFI, ann.data(mine[1]!));
     expect(rig.takeToNetwork()).toEqual(mine);
   });
+
+  it('R40: of two devices with one identification never reach the same peer while it may mix them', () => {
+    const from = (port: number, to = peer) => fragment(shared, to, 17, udp(port, 53, big(900)), [496]);
+    const send = (path: typeof WIFI, device: HandDevice, pieces: readonly Uint8Array[]) => {
+      for (const one of pieces) rig.datagram(path, device.data(one));
+      return rig.takeToNetwork();
+    };
+    expect(send(WIFI, ann, from(1030))).toHaveLength(2);
+    expect(send(OTHER, bob, from(1090))).toEqual([]);
+    expect(rig.counters().uplink['ip-id-taken']).toBe(1);
+    // The same device may send it again; to another peer it is another one; and the next identification is free.
+    expect(send(WIFI, ann, from(1030))).toHaveLength(2);
+    const elsewhere = shared === SHARED ? '198.51.100.99' : '2001:db8:ffff::99';
+    expect(send(OTHER, bob, from(1090, elsewhere))).toHaveLength(2);
+    expect(send(OTHER, bob, fragment(shared, peer, 17, udp(1090, 53, big(900)), [496], 0x4243))).toHaveLength(
+      2,
+    );
+    rig.pass(FRAGMENTS.keepMs);
+    expect(send(OTHER, bob, from(1090))).toHaveLength(2);
+  });
+
+  it('R40: keep identification and DF as the device set them', () => {
+    const sent = [
+      ip(shared, peer, 17, udp(1030, 53, big(900)), { id: 7, dontFragment: true }),
+      ip(shared, peer, 51, ah(9), { id: 7 }),
+    ];
+    for (const one of sent) rig.datagram(WIFI, ann.data(one));
+    expect(rig.takeToNetwork()).toEqual(sent);
+  });
+});
+
+it('R29: fragments from one port of a remote wait for the one that shows it', () => {
+  const remote = { address: PEER, port: 53 };
+  const cyd = install(rig, 3, [lease({ kind: 'rsa-ip', address: '203.0.113.9', remote })]);
+  rig.connect(cyd, at('192.0.2.30', 40_000));
+  rig.takeSent();
+  const pieces = (port: number, id: number) =>
+    fragment(PEER, '203.0.113.9', 17, udp(port, 9, big(900)), [496], id);
+  for (const one of [...pieces(53, 1), ...pieces(54, 2)].toReversed()) rig.packet(one);
+  expect(received(cyd, at('192.0.2.30', 40_000))).toEqual(pieces(53, 1));
+  expect(rig.counters().downlink['undeclared-remote']).toBe(2);
 });
 
 it('R39: fragments of a whole address need no waiting', () => {

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { LEARNING } from '../../../src/datapath/decision/tables.ts';
-import { decisionWorld, OTHER_SHARED, PEER, PEER6, SHARED, SHARED6, WHOLE } from './decision-world.ts';
+import { decisionWorld, END, OTHER_SHARED, PEER, PEER6, SHARED, SHARED6, WHOLE } from './decision-world.ts';
 import { icmp, ip, lease, quote, udp } from './packets.ts';
 
 const ANN_SPI = 0xa1a1_a1a1_0000_0001n;
@@ -134,6 +134,117 @@ describe.each([
     expect(world.down(error(8 + 32))).toBe('ann');
     expect(world.down(error(8))).toBe('icmp-unmatched');
   });
+});
+
+/** Ann's IKE SPIs begin with a1a1, Bob's with b0b0: leased, as few as the pool's plan says. */
+function leaseIkeSpis() {
+  const share = (name: 'ann' | 'bob', address: string, port: number, prefix: number) =>
+    world.tables.put(
+      lease({
+        kind: 'rsipsec',
+        address,
+        ports: { first: port, count: 64 },
+        spis: { first: port * 1024, count: 16 },
+        ikeSpis: { first: prefix * 0x1_0000, count: 0x1_0000 },
+      }),
+      name,
+      END,
+      0,
+    );
+  for (const address of [SHARED, SHARED6]) {
+    share('ann', address, 4096, 0xa1a1);
+    share('bob', address, 8192, 0xb0b0);
+  }
+}
+
+describe.each([
+  ['500', 500, (message: Uint8Array): Uint8Array => message],
+  ['4500 behind the marker', 4500, marked],
+] as const)('IKE by leased SPIs on port %s', (_name, port, framed) => {
+  beforeEach(leaseIkeSpis);
+
+  it.each([
+    [SHARED, PEER],
+    [SHARED6, PEER6],
+  ])('R50: reaches the device by its half, which nobody had to learn (%s)', (here, there) => {
+    for (const [name, initiator] of [
+      ['ann', ANN_SPI],
+      ['bob', BOB_SPI],
+    ] as const) {
+      for (const version of [1, 2] as const) {
+        const answer = framed(ike({ initiator, responder: PEER_SPI, fromInitiator: false, version }));
+        expect(world.down(into(port, answer, here, there))).toBe(name);
+      }
+    }
+  });
+
+  it('R52: whose association the peer renewed reaches the device before it has spoken there', () => {
+    const renewed = { initiator: PEER_SPI, responder: ANN_SPI + 9n };
+    expect(world.down(into(port, framed(ike({ ...renewed, fromInitiator: true }))))).toBe('ann');
+    // Which half is the device's, the flag alone says: a peer may choose the same number for its own.
+    const twisted = { initiator: BOB_SPI, responder: ANN_SPI };
+    expect(world.down(into(port, framed(ike({ ...twisted, fromInitiator: true }))))).toBe('ann');
+    expect(world.down(into(port, framed(ike({ ...twisted, fromInitiator: false }))))).toBe('bob');
+  });
+
+  it('R50: an SPI out of the block of another is not let out, and one out of no block is learned', () => {
+    const asked = (initiator: bigint) => framed(ike({ initiator, fromInitiator: true }));
+    expect(world.up('ann', out(port, asked(ANN_SPI)))).toBe('forwarded');
+    expect(world.up('bob', out(port, asked(ANN_SPI)))).toBe('ike-cookie-taken');
+    expect(world.up('bob', out(port, asked(0xc0c0_0000_0000_0001n)))).toBe('forwarded');
+    const answer = framed(ike({ initiator: 0xc0c0_0000_0000_0001n, fromInitiator: false }));
+    expect(world.down(into(port, answer))).toBe('bob');
+  });
+
+  it('R50: a learned SPI gives way to the lease of a block around it', () => {
+    const other = 0xd0d0_0000_0000_0001n;
+    const answer = into(port, framed(ike({ initiator: other, fromInitiator: false })));
+    world.up('bob', out(port, framed(ike({ initiator: other, fromInitiator: true }))));
+    expect(world.down(answer)).toBe('bob');
+    world.tables.put(
+      lease({
+        kind: 'rsipsec',
+        address: SHARED,
+        ports: { first: 12_288, count: 64 },
+        spis: { first: 0x5000_0000, count: 16 },
+        ikeSpis: { first: 0xd0d0_0000, count: 0x1_0000 },
+      }),
+      'ann',
+      END,
+      0,
+    );
+    expect(world.down(answer)).toBe('ann');
+    expect(world.up('bob', out(port, framed(ike({ initiator: other, fromInitiator: true }))))).toBe(
+      'ike-cookie-taken',
+    );
+  });
+
+  it('R50: ends with the lease, at its instant', () => {
+    const asked = out(port, framed(ike({ initiator: ANN_SPI, fromInitiator: true })));
+    const answer = into(port, framed(ike({ initiator: ANN_SPI, fromInitiator: false })));
+    expect(world.down(answer, END - 1)).toBe('ann');
+    expect(world.down(answer, END)).toBe('expired');
+    expect(world.up('ann', asked, END)).toBe('expired');
+    for (const held of [...world.tables.leases()]) if (held.session === 'ann') world.tables.remove(held.id);
+    expect(world.down(answer, 0)).toBe('ike-unmatched');
+  });
+
+  it('R42: is found in an ICMP error without having been learned', () => {
+    const asked = out(port, framed(ike({ initiator: ANN_SPI, fromInitiator: true })));
+    expect(world.down(ip('192.0.2.1', SHARED, 1, icmp(3, 1, 0, quote(asked, 40))))).toBe('ann');
+  });
+});
+
+it('a block of IKE SPIs that another device holds is not leased twice', () => {
+  leaseIkeSpis();
+  const again = lease({
+    kind: 'rsipsec',
+    address: SHARED,
+    ports: { first: 16_384, count: 64 },
+    spis: { first: 0x6000_0000, count: 16 },
+    ikeSpis: { first: 0xa1a1_0000, count: 0x1_0000 },
+  });
+  expect(() => world.tables.put(again, 'bob', END, 0)).toThrow(/holds it/);
 });
 
 describe('UDP 4500 of a shared address', () => {
