@@ -4,17 +4,27 @@ import { MooringError } from '../protocol/errors.ts';
 import type { Signalling } from '../signalling/signalling.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RunningRelay } from './relay-role.ts';
+import type { Supervised } from './supervised.ts';
 
 /** What the control socket of this process answers. */
-export function createControl(
-  settings: Settings,
-  relay: RunningRelay | null,
-  signalling: () => Signalling | null,
-  metrics: Metrics,
-): Control {
+export function createControl({
+  settings,
+  relay,
+  signalling,
+  metrics,
+  supervised,
+}: {
+  readonly settings: Settings;
+  readonly relay: RunningRelay | null;
+  readonly signalling: () => Signalling | null;
+  readonly metrics: Metrics;
+  readonly supervised: Supervised;
+}): Control {
+  const { supervisor, restarts, lastEnd } = supervised.briefing;
   return {
     async status() {
       return {
+        process: { pid: process.pid, supervisor, restarts, lastEnd },
         relay: settings.relay === undefined ? null : { id: settings.relay.id, engine: 'userspace' },
         anchors: relay?.node.anchors() ?? [],
         signalling:

@@ -1,8 +1,6 @@
 #!/usr/bin/env node
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { askControl } from '../admin/ask-control.ts';
-import { loadSettings } from '../config/load.ts';
 import { MooringError } from '../protocol/errors.ts';
 
 const USAGE = `mooring: leases of a public IP presence that stay while devices wander
@@ -34,45 +32,33 @@ async function main(argv: readonly string[]): Promise<void> {
       json: { type: 'boolean', default: false },
     },
   });
-  const settings = () => {
+  const configFile = () => {
     if (values.config === undefined) throw usage('--config is missing; name the configuration file');
-    return loadSettings(values.config);
+    return values.config;
   };
-  const control = () => join(settings().dataDir, 'control.sock');
+  // Loaded by the commands that need it: the supervisor is to stay small.
+  const settings = async () => (await import('../config/load.ts')).loadSettings(configFile());
+  const ask = async (method: 'GET' | 'POST', url: string, body?: object) => {
+    const { dataDir } = await settings();
+    const { askControl } = await import('../admin/ask-control.ts');
+    return askControl(join(dataDir, 'control.sock'), method, url, body);
+  };
   const print = (text: string) => process.stdout.write(`${text}\n`);
   switch (command) {
     case 'serve': {
-      const loaded = settings();
-      // Only this command needs them, and the others are to answer at once.
-      const [{ createLog }, { serve }] = await Promise.all([
-        import('../telemetry/log.ts'),
-        import('./serve.ts'),
-      ]);
-      const log = createLog(loaded.logLevel, 'mooring');
-      const server = await serve(loaded, log);
-      const stop = (signal: string) => {
-        log.info({ signal }, 'stopping');
-        server.close().then(
-          () => process.exit(0),
-          (error: Error) => {
-            log.error({ error: error.message }, 'did not stop cleanly');
-            process.exit(1);
-          },
-        );
-      };
-      process.once('SIGINT', stop);
-      process.once('SIGTERM', stop);
+      const { supervise } = await import('./supervisor.ts');
+      process.exit(await supervise(configFile()));
       return;
     }
     case 'check':
-      settings();
+      await settings();
       print(`${values.config}: ok`);
       return;
     case 'status':
-      print(render(await askControl(control(), 'GET', '/status'), values.json));
+      print(render(await ask('GET', '/status'), values.json));
       return;
     case 'metrics':
-      print(await askControl(control(), 'GET', '/metrics'));
+      print(await ask('GET', '/metrics'));
       return;
     case 'anchor': {
       const [verb, anchor] = positionals;
@@ -80,7 +66,7 @@ async function main(argv: readonly string[]): Promise<void> {
         throw usage('write: mooring anchor move ANCHOR --to RELAY --config FILE');
       }
       const url = `/anchors/${encodeURIComponent(anchor)}/move`;
-      print(render(await askControl(control(), 'POST', url, { to: values.to }), values.json));
+      print(render(await ask('POST', url, { to: values.to }), values.json));
       return;
     }
     case 'help':

@@ -4,7 +4,8 @@ import type { RelaySettings, Settings } from '../config/schema.ts';
 import { type EngineClient, startUserspaceEngine } from '../datapath/userspace/client.ts';
 import { hostAddresses } from '../linux/host-addresses.ts';
 import { watchLinks } from '../linux/link-monitor.ts';
-import { createOwnership } from '../ownership/ownership.ts';
+import { createOwnership, type Ownership } from '../ownership/ownership.ts';
+import { privateSocket } from '../registry/private-server.ts';
 import type { Registry } from '../registry/registry.ts';
 import { createAnnouncer } from '../relay/announcer.ts';
 import { createRelayNode, type RelayNode } from '../relay/node.ts';
@@ -15,9 +16,14 @@ import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Planes } from './planes.ts';
 import type { Undo } from './serve.ts';
+import type { Supervised } from './supervised.ts';
+import type { Duty } from './supervision.ts';
 
 /** How long the registry remembers a relay that no longer says it is there, milliseconds. */
 const RELAY_TTL_MS = 10_000;
+
+/** An engine that still waits for its anchors takes packets after this time, milliseconds. */
+const BEGIN_AT_LATEST_MS = 2_000;
 
 export interface RunningRelay {
   readonly node: RelayNode;
@@ -31,6 +37,7 @@ export interface RelayParts {
   readonly log: Log;
   readonly ended: (event: LeaseEnded) => void;
   readonly undo: Undo[];
+  readonly supervised: Supervised;
 }
 
 /** Starts the relay of this process: packet engine, relay plane, ownership of its anchors. */
@@ -39,7 +46,7 @@ export async function startRelay(
   settings: Settings,
   parts: RelayParts,
 ): Promise<RunningRelay> {
-  const { registry, planes, metrics, log, undo } = parts;
+  const { registry, planes, metrics, log, undo, supervised } = parts;
   const boot = randomBytes(8).toString('hex');
   const siteKey = loadSiteKey({ file: relay.masterKeyFile, dataDir: settings.dataDir, log });
   const announcer = createAnnouncer({
@@ -52,8 +59,14 @@ export async function startRelay(
     tun: relay.tun,
     port: relay.port,
     relayBoot: BigInt(`0x${boot}`),
+    inherited: supervised.briefing.kept,
+    // A datagram that waited for this process finds its anchor served.
+    waits: true,
   });
   undo.push(() => engine.close());
+  supervised.give({ ...engine.descriptors });
+  supervised.probe(() => engine.command({ op: 'counters' }));
+  supervised.duty(dutyOf(relay, settings));
   engine.onExit((error) => {
     if (error === null) return;
     log.fatal({ error: error.message }, 'the packet engine has ended');
@@ -111,25 +124,46 @@ export async function startRelay(
   }, RELAY_TTL_MS / 4);
   undo.push(() => clearInterval(heartbeat));
 
-  const ownership = createOwnership({
+  const declared = new Map(
+    settings.pools.flatMap((pool) => pool.anchors.map((anchor) => [anchor.id, anchor])),
+  );
+  const hold = (anchor: string, epoch: bigint, untilMs: number): void => {
+    const { home = relay.id, endpoints = [], prefixes = [] } = declared.get(anchor) ?? {};
+    const successor = home === relay.id ? null : home;
+    supervised.held({ anchor, epoch: String(epoch), untilMs, successor, endpoints, prefixes });
+  };
+  const ownership: Ownership = createOwnership({
     registry,
     relay: relay.id,
     boot,
     ttlMs: relay.ownershipMs,
-    onOwned: (anchor, epoch, untilMs) => node.serve(anchor, epoch, untilMs),
-    onDeadline: (anchor, untilMs) => node.deadline(anchor, untilMs),
-    onLost: (anchor) =>
-      void node
+    onOwned(anchor, epoch, untilMs) {
+      hold(anchor, epoch, untilMs);
+      return node.serve(anchor, epoch, untilMs);
+    },
+    onDeadline(anchor, untilMs) {
+      const epoch = ownership.owned().get(anchor)?.epoch;
+      if (epoch !== undefined) hold(anchor, epoch, untilMs);
+      node.deadline(anchor, untilMs);
+    },
+    onLost(anchor) {
+      supervised.released(anchor);
+      node
         .forsake(anchor)
         .catch((error: Error) =>
           log.error({ anchor, error: error.message }, 'did not let the anchor go cleanly'),
-        ),
+        );
+    },
     log,
   });
   node.useOwnership(ownership);
   undo.push(() => ownership.stop());
-  const anchors = settings.pools.flatMap((pool) => pool.anchors.map((anchor) => anchor.id));
+  const anchors = [...declared.keys()];
+  // Its registry may be away: what this relay serves so far must not wait for what it does not.
+  const late = setTimeout(() => engine.begin(), BEGIN_AT_LATEST_MS);
+  undo.push(() => clearTimeout(late));
   await ownership.start(anchors);
+  engine.begin();
   // A hand-over whose last message was lost left an anchor ours without our knowing.
   const reminder = setInterval(() => {
     for (const anchor of anchors) {
@@ -144,4 +178,17 @@ export async function startRelay(
   }, relay.ownershipMs / 4);
   undo.push(() => clearInterval(reminder));
   return { node, engine };
+}
+
+/** What the supervisor needs to stand in for this relay. */
+function dutyOf(
+  { id, interface: device, tun, announce, ownershipMs }: RelaySettings,
+  settings: Settings,
+): Duty {
+  return {
+    relay: { id, interface: device, tun, announce, ownershipMs },
+    registryUrl: process.env.REDIS_URL || (settings.redisUrl ?? privateSocket(settings.dataDir)),
+    logLevel: settings.logLevel,
+    pins: null,
+  };
 }

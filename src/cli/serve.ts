@@ -12,6 +12,7 @@ import { createMetrics } from '../telemetry/metrics.ts';
 import { createControl } from './control.ts';
 import { createPlanes, type Planes } from './planes.ts';
 import { type RunningRelay, startRelay } from './relay-role.ts';
+import type { Supervised } from './supervised.ts';
 
 export interface Server {
   close(): Promise<void>;
@@ -24,7 +25,7 @@ const DRAIN_MS = 1_000;
 export type Undo = () => Promise<void> | void;
 
 /** Starts the roles that `settings` configures. Rejects, having undone everything, when one of them cannot start. */
-export async function serve(settings: Settings, log: Log): Promise<Server> {
+export async function serve(settings: Settings, log: Log, supervised: Supervised): Promise<Server> {
   const undo: Undo[] = [];
   const close = async () => {
     for (const step of undo.splice(0).reverse()) await step();
@@ -47,7 +48,15 @@ export async function serve(settings: Settings, log: Log): Promise<Server> {
 
     let relay: RunningRelay | null = null;
     if (settings.relay !== undefined) {
-      relay = await startRelay(settings.relay, settings, { registry, planes, metrics, log, ended, undo });
+      relay = await startRelay(settings.relay, settings, {
+        registry,
+        planes,
+        metrics,
+        log,
+        ended,
+        undo,
+        supervised,
+      });
       planes.useLocal(settings.relay.id, relay.node.plane);
     }
     if (settings.signalling !== undefined) {
@@ -58,7 +67,7 @@ export async function serve(settings: Settings, log: Log): Promise<Server> {
     }
     const control = await serveControl(
       join(settings.dataDir, 'control.sock'),
-      createControl(settings, relay, () => signalling, metrics),
+      createControl({ settings, relay, signalling: () => signalling, metrics, supervised }),
       log,
     );
     undo.push(() => control.close());

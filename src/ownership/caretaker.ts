@@ -25,8 +25,8 @@ export interface CaretakerOptions {
   readonly timers?: Timers;
   /** The claim holds until then: what forwards without the process may do so until then. */
   onDeadline(claim: Claim, untilMs: number): void;
-  /** About to be given to its successor: nothing may be forwarded or announced here when this returns. */
-  onLetGo(claim: Claim): void;
+  /** About to be given to its successor: nothing may be forwarded or announced here when this is done. */
+  onLetGo(claim: Claim): Promise<void>;
 }
 
 /**
@@ -35,8 +35,8 @@ export interface CaretakerOptions {
  * `graceMs`; then an anchor goes to its successor if that relay is running, else the claim runs out by itself.
  */
 export interface Caretaker {
-  /** The process is away since now. Ignored while it already is. */
-  begin(claims: Iterable<Claim>): void;
+  /** The process is away since `sinceMs` (default: now). Ignored while it already is. */
+  begin(claims: Iterable<Claim>, sinceMs?: number): void;
   /** The process is back, and renews by itself. */
   end(): void;
 }
@@ -91,8 +91,8 @@ export function createCaretaker(options: CaretakerOptions): Caretaker {
           log.warn({ anchor, epoch: String(claim.epoch) }, 'caretaker: let the claim run out');
           continue;
         }
-        options.onLetGo(claim);
         here.claims.delete(anchor);
+        await options.onLetGo(claim);
         const { epoch } = await registry.transfer(anchor, relay, claim.epoch, heir.id, heir.boot, ttlMs);
         log.warn(
           { anchor, to: heir.id, epoch: String(epoch) },
@@ -105,15 +105,15 @@ export function createCaretaker(options: CaretakerOptions): Caretaker {
   }
 
   return {
-    begin(claims) {
+    begin(claims, sinceMs = timers.nowMs()) {
       if (absence !== null) return;
       const here = {
-        endsMs: timers.nowMs() + graceMs,
+        endsMs: sinceMs + graceMs,
         claims: new Map([...claims].map((claim) => [claim.anchor, claim])),
       };
       absence = here;
       for (const claim of here.claims.values()) void renew(here, claim);
-      after(graceMs, () => void letGo(here));
+      after(Math.max(0, here.endsMs - timers.nowMs()), () => void letGo(here));
     },
     end() {
       absence = null;

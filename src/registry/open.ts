@@ -12,6 +12,8 @@ export interface RegistryPlace {
   readonly url?: string;
   /** Without `url`: where a private server keeps its files. */
   readonly dataDir?: string;
+  /** Name of the connection; one that begins with `mooring-` (the default) keeps a private server from being stopped. */
+  readonly name?: string;
   readonly log: Logger;
 }
 
@@ -20,8 +22,12 @@ export interface RegistryPlace {
  * or adopted when one still runs there. Throws ERR_MOORING_REGISTRY_UNAVAILABLE when there is neither,
  * ERR_MOORING_REGISTRY_UNFIT when the server could lose leases or is too old.
  */
-export async function openRegistry({ url, dataDir, log }: RegistryPlace): Promise<Registry> {
-  const name = `mooring-${process.pid}-${randomBytes(4).toString('hex')}`;
+export async function openRegistry({
+  url,
+  dataDir,
+  name = `mooring-${process.pid}-${randomBytes(4).toString('hex')}`,
+  log,
+}: RegistryPlace): Promise<Registry> {
   if (url !== undefined) {
     const redis = await connected(url, log, name);
     return createStore(commandConnection(redis), log, async () => redis.disconnect());

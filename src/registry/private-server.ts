@@ -19,6 +19,11 @@ function places(dataDir: string) {
   return { folder, socket: join(folder, 'redis.sock'), lock: join(folder, 'starting') };
 }
 
+/** Where the private server of `dataDir` listens: a unix socket. */
+export function privateSocket(dataDir: string): string {
+  return places(dataDir).socket;
+}
+
 /**
  * A private server on a unix socket in `dataDir`, its append-only file on: adopted when one runs there (left by
  * an unclean end, or another process's), else started. Returns the socket's path.

@@ -2,7 +2,7 @@ import { startPacketWorker, workerModule } from '../../linux/packet-worker.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { INNER_MTU, TUNNEL_PORT } from '../../tunnel/wire.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
-import type { EngineSettings, FromEngine } from './messages.ts';
+import { ENGINE_BEGIN, type EngineDescriptors, type EngineSettings, type FromEngine } from './messages.ts';
 
 export interface UserspaceEngineOptions {
   /** Name of the TUN device, 1–15 octets; created, or attached to when it is there. */
@@ -15,6 +15,10 @@ export interface UserspaceEngineOptions {
   readonly port?: number;
   /** The TUN device, and the routes into it, outlive the process (default true). */
   readonly persist?: boolean;
+  /** Open sockets of a former process, by name, to go on with. */
+  readonly inherited?: EngineDescriptors;
+  /** Leave what arrives in the sockets and the TUN device until `begin`, so that nothing is judged before it can be. */
+  readonly waits?: boolean;
 }
 
 /** The main thread's handle of the userspace engine. */
@@ -28,6 +32,10 @@ export interface EngineClient {
   onEvent(listener: (event: EngineEvent) => void): void;
   /** Calls `listener` once when the thread has ended: the error that ended it, or null after `close`. */
   onExit(listener: (error: Error | null) => void): void;
+  /** What the engine has opened: a process that keeps these keeps what arrives meanwhile. */
+  readonly descriptors: EngineDescriptors;
+  /** Takes packets from now on; only after `waits`, and a second time does nothing. */
+  begin(): void;
   /** Ends the thread; the sockets are closed when it resolves. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -45,15 +53,17 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
     mtu: options.mtu ?? INNER_MTU,
     port: options.port ?? TUNNEL_PORT,
     persist: options.persist ?? true,
+    inherited: options.inherited ?? {},
+    waits: options.waits ?? false,
   };
   const waiting = new Map<number, Waiting>();
   const onEvent: ((event: EngineEvent) => void)[] = [];
   const onExit: ((error: Error | null) => void)[] = [];
   let lastId = 0;
   let ended: { readonly error: Error | null } | null = null;
-  let opened = (): void => {};
+  let opened = (_descriptors: EngineDescriptors): void => {};
   let failed = (_error: Error): void => {};
-  const ready = new Promise<void>((resolve, reject) => {
+  const ready = new Promise<EngineDescriptors>((resolve, reject) => {
     opened = resolve;
     failed = reject;
   });
@@ -61,7 +71,7 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
   const take = (message: FromEngine): void => {
     switch (message.type) {
       case 'ready':
-        opened();
+        opened(message.descriptors);
         return;
       case 'event':
         for (const listener of onEvent) listener(message.event);
@@ -99,7 +109,7 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
     onMessage: (message) => take(message as FromEngine),
     onExit: end,
   });
-  await ready;
+  const descriptors = await ready;
 
   return {
     command<C extends EngineCommand>(command: C): Promise<EngineAnswer<C>> {
@@ -116,6 +126,8 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
       if (ended === null) onExit.push(listener);
       else listener(ended.error);
     },
+    descriptors,
+    begin: () => worker.post(ENGINE_BEGIN),
     close: () => worker.stop(),
   };
 }

@@ -13,7 +13,19 @@ export interface EngineSettings {
   readonly relayBoot: bigint;
   /** The TUN device outlives the process. */
   readonly persist: boolean;
+  readonly inherited: EngineDescriptors;
+  /** Takes no packet before ENGINE_BEGIN. */
+  readonly waits: boolean;
 }
+
+/** The engine's sockets as descriptors of the process. */
+export interface EngineDescriptors {
+  readonly udp4?: number;
+  readonly udp6?: number;
+}
+
+/** The message after which an engine that waits takes packets. */
+export const ENGINE_BEGIN = 'mooring:begin';
 
 export interface EngineRequest {
   readonly id: number;
@@ -21,7 +33,7 @@ export interface EngineRequest {
 }
 
 export type FromEngine =
-  | { readonly type: 'ready' }
+  | { readonly type: 'ready'; readonly descriptors: EngineDescriptors }
   | { readonly type: 'answer'; readonly id: number; readonly answer: EngineAnswer }
   | { readonly type: 'refused'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'event'; readonly event: EngineEvent };

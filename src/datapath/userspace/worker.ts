@@ -2,13 +2,19 @@ import { randomBytes } from 'node:crypto';
 import { runPacketLoop } from '../../linux/packet-loop.ts';
 import { packetWorkerData } from '../../linux/packet-worker.ts';
 import { openTun } from '../../linux/tun.ts';
-import { openUdp, type UdpSocket } from '../../linux/udp.ts';
+import { openUdp, type UdpOptions, type UdpSocket } from '../../linux/udp.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
 import { DATA } from '../../tunnel/wire.ts';
 import type { EngineCommand, EngineCounters } from '../engine-api.ts';
 import { createEngine, type Engine } from './engine.ts';
-import type { EngineRequest, EngineSettings, FromEngine, PlainError } from './messages.ts';
+import {
+  ENGINE_BEGIN,
+  type EngineRequest,
+  type EngineSettings,
+  type FromEngine,
+  type PlainError,
+} from './messages.ts';
 
 /** The packet thread's whole life: a TUN device to the public side, a wildcard socket per family to the devices. */
 
@@ -37,14 +43,14 @@ const engine: Engine = createEngine({
 });
 
 /** A host without IPv6 serves IPv4 alone; every other failure ends the thread with what it says. */
-function open({ tun: name, mtu, port, persist }: EngineSettings) {
+function open({ tun: name, mtu, port, persist, inherited }: EngineSettings) {
   const opened: { close(): void }[] = [];
   try {
     // The tag covers what matters, so IPv4 goes without UDP checksum (RFC 768).
     const common = { port, pktinfo: true, maxDatagramBytes: DATA.inner + mtu };
-    const socket4 = openUdp({ ...common, family: 4, zeroChecksum: true });
+    const socket4 = openUdp({ ...common, family: 4, zeroChecksum: true, ...socketFrom(inherited.udp4) });
     opened.push(socket4);
-    const socket6 = openIpv6(common);
+    const socket6 = openIpv6({ ...common, ...socketFrom(inherited.udp6) });
     if (socket6 !== null) opened.push(socket6);
     // Last, because a persistent device stays behind when something else is refused.
     const device = openTun({ name, mtu, persist, queuePackets: TUN_QUEUE_PACKETS });
@@ -55,7 +61,11 @@ function open({ tun: name, mtu, port, persist }: EngineSettings) {
   }
 }
 
-function openIpv6(common: { port: number; pktinfo: boolean; maxDatagramBytes: number }): UdpSocket | null {
+function socketFrom(fd: number | undefined): { readonly inherited?: number } {
+  return fd === undefined ? {} : { inherited: fd };
+}
+
+function openIpv6(common: Omit<UdpOptions, 'family'>): UdpSocket | null {
   try {
     return openUdp({ ...common, family: 6 });
   } catch (error) {
@@ -124,17 +134,22 @@ function flush(): void {
   v6?.flush();
 }
 
-tell({ type: 'ready' });
+const sources: readonly (readonly [fd: number, drain: (budget: number) => void])[] = [
+  [tun.fd, drainTun],
+  [v4.fd, () => drainSocket(v4)],
+  ...(v6 === null ? [] : [[v6.fd, () => drainSocket(v6)] as const]),
+];
+
+tell({ type: 'ready', descriptors: { udp4: v4.fd, ...(v6 === null ? {} : { udp6: v6.fd }) } });
 try {
   runPacketLoop({
     wakeupFd,
     port,
-    onMessage: (message) => answer(message as EngineRequest),
-    sources: [
-      [tun.fd, drainTun],
-      [v4.fd, () => drainSocket(v4)],
-      ...(v6 === null ? [] : [[v6.fd, () => drainSocket(v6)] as const]),
-    ],
+    onMessage(message, loop) {
+      if (message === ENGINE_BEGIN) for (const [fd, drain] of sources) loop.add(fd, drain);
+      else answer(message as EngineRequest);
+    },
+    sources: settings.waits ? [] : sources,
     nextDueMs: () => engine.nextDueMs(),
     onTick: (nowMs) => engine.tick(nowMs),
     afterBatch: flush,

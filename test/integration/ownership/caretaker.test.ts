@@ -52,7 +52,7 @@ describe('the caretaker of an absent relay process', () => {
       log: silent,
       timers: clock.timers,
       onDeadline: ({ anchor }, untilMs) => deadlines.push([anchor, untilMs]),
-      onLetGo: ({ anchor }) => letGo.push(anchor),
+      onLetGo: async ({ anchor }) => void letGo.push(anchor),
     });
     running.push(made);
     return made;
@@ -146,7 +146,7 @@ describe('the caretaker of an absent relay process', () => {
       log: silent,
       timers: clock.timers,
       onDeadline: () => undefined,
-      onLetGo: () => order.push('let go'),
+      onLetGo: async () => void order.push('let go'),
     });
     running.push(made);
     made.begin([claim]);

@@ -1,0 +1,63 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import type { Settings } from '../config/schema.ts';
+import { MooringError } from '../protocol/errors.ts';
+import { createLog } from '../telemetry/log.ts';
+import { serve } from './serve.ts';
+import { joinSupervisor, type Supervised } from './supervised.ts';
+
+/** The process that serves. The supervisor starts it, and again when it ends. */
+
+async function main(): Promise<void> {
+  const supervised = joinSupervisor();
+  const { values } = parseArgs({ options: { config: { type: 'string' } } });
+  const settings = await settingsOf(values.config!, supervised);
+  const log = createLog(settings.logLevel, 'mooring');
+  const server = await serve(settings, log, supervised);
+  let stopping = false;
+  const stop = (signal: string) => {
+    // A terminal's Ctrl-C reaches this process and the supervisor, which asks as well.
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    server.close().then(
+      () => process.exit(0),
+      (error: Error) => {
+        log.error({ error: error.message }, 'did not stop cleanly');
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  supervised.up();
+}
+
+/** What a predecessor made of the same text needs no second check: a restart is to be short. */
+async function settingsOf(file: string, supervised: Supervised): Promise<Settings> {
+  const known = supervised.briefing.settings;
+  if (known !== null && digestOf(file) === known.digest) return JSON.parse(known.json) as Settings;
+  const { loadSettings } = await import('../config/load.ts');
+  const settings = loadSettings(file);
+  const digest = digestOf(file);
+  if (digest !== null) supervised.keepSettings({ digest, json: JSON.stringify(settings) });
+  return settings;
+}
+
+function digestOf(file: string): string | null {
+  try {
+    return createHash('sha256').update(readFileSync(file)).digest('hex');
+  } catch {
+    return null;
+  }
+}
+
+main().catch((error: unknown) => {
+  const text =
+    error instanceof MooringError
+      ? `${error.message} [${error.code}]`
+      : String((error as Error)?.stack ?? error);
+  process.stderr.write(`mooring: ${text}\n`);
+  process.exit(error instanceof MooringError && error.code === 'ERR_MOORING_USAGE' ? 2 : 1);
+});

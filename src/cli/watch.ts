@@ -1,0 +1,171 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Caretaker, Claim } from '../ownership/caretaker.ts';
+import type { Registry } from '../registry/registry.ts';
+import { monotonicMs } from '../telemetry/clock.ts';
+import type { Duty, FromServer, HeldClaim } from './supervision.ts';
+
+/** How long a process may be away before its claims are let go, milliseconds. */
+const GRACE_MS = {
+  /** The data path forwards meanwhile: nobody misses anything but rebinds. */
+  forwarding: 10_000,
+  /** Nothing is forwarded meanwhile: somebody else should, as soon as there is somebody. */
+  silent: 1_000,
+} as const;
+/** A claim that lasts less leaves no time to load what renews it. */
+const SHORT_CLAIM_MS = 5_000;
+const REGISTRY_RETRY_MS = 500;
+
+/** What the supervisor does for an absent process beside starting it again. */
+export interface Watch {
+  /** The process said what it holds, and what has to be done for it. */
+  told(word: Extract<FromServer, { type: 'duty' | 'held' | 'released' }>): void;
+  /** The process is away since now: crashed, silent, or starting. Ignored while it is. */
+  away(): void;
+  /** It serves again. */
+  back(): void;
+  log(level: 'info' | 'warn' | 'error', data: object, message: string): void;
+  close(): void;
+}
+
+interface Care {
+  readonly registry: Registry;
+  readonly caretaker: Caretaker;
+}
+
+/** `endProcess` ends a process that may hang, at once: what is let go must not be forwarded by it a moment later. */
+export function createWatch({ endProcess }: { endProcess(): void }): Watch {
+  const held = new Map<string, HeldClaim>();
+  let duty: Duty | null = null;
+  let care: Promise<Care> | null = null;
+  let awayMs: number | null = null;
+  /** Held by the former process, and not claimed by the present one so far. */
+  const unclaimed = new Set<string>();
+
+  /** Loaded when it is needed: most of the time nothing of it is. */
+  async function open({ relay, registryUrl, logLevel, pins }: Duty): Promise<Care> {
+    const [{ createLog }, { openRegistry }, { createCaretaker }] = await Promise.all([
+      import('../telemetry/log.ts'),
+      import('../registry/open.ts'),
+      import('../ownership/caretaker.ts'),
+    ]);
+    const log = createLog(logLevel, 'mooring-supervisor');
+    const registry = await openRegistry({ url: registryUrl, name: `supervisor-${process.pid}`, log });
+    const caretaker = createCaretaker({
+      registry,
+      relay: relay.id,
+      ttlMs: relay.ownershipMs,
+      graceMs: pins === null ? GRACE_MS.silent : GRACE_MS.forwarding,
+      log,
+      onDeadline: () => undefined,
+      async onLetGo({ anchor }) {
+        endProcess();
+        // Two relays must not answer for one address.
+        const claim = held.get(anchor);
+        const { createAnnouncer } = await import('../relay/announcer.ts');
+        if (claim !== undefined) createAnnouncer({ ...relay, log }).withdraw(claim);
+      },
+    });
+    return { registry, caretaker };
+  }
+
+  function prepared(what: Duty): Promise<Care> {
+    if (care !== null) return care;
+    const opening = open(what);
+    care = opening;
+    opening.catch((error: Error) => {
+      write('error', { error: error.message }, 'the claims cannot be kept while the process is away');
+      if (care === opening) care = null;
+    });
+    return opening;
+  }
+
+  async function keepClaims(what: Duty, sinceMs: number): Promise<void> {
+    while (awayMs === sinceMs) {
+      try {
+        const { caretaker } = await prepared(what);
+        if (awayMs === sinceMs) caretaker.begin([...held.values()].map(claimOf), sinceMs);
+        return;
+      } catch {
+        await delay(REGISTRY_RETRY_MS);
+      }
+    }
+  }
+
+  function dismiss(): void {
+    const former = care;
+    care = null;
+    former?.then(
+      ({ registry, caretaker }) => {
+        caretaker.end();
+        return registry.close();
+      },
+      () => undefined,
+    );
+  }
+
+  return {
+    told(word) {
+      switch (word.type) {
+        case 'duty': {
+          const { duty: next } = word;
+          for (const anchor of held.keys()) unclaimed.add(anchor);
+          if (JSON.stringify(duty) !== JSON.stringify(next)) {
+            duty = next;
+            if (awayMs === null) dismiss();
+          }
+          if (isShort(next)) prepared(next).catch(() => undefined);
+          return;
+        }
+        case 'held':
+          unclaimed.delete(word.claim.anchor);
+          held.set(word.claim.anchor, word.claim);
+          return;
+        case 'released':
+          held.delete(word.anchor);
+          return;
+        default:
+          word satisfies never;
+      }
+    },
+    away() {
+      if (awayMs !== null || duty === null || held.size === 0) return;
+      awayMs = monotonicMs();
+      void keepClaims(duty, awayMs);
+    },
+    back() {
+      for (const anchor of unclaimed) held.delete(anchor);
+      unclaimed.clear();
+      if (awayMs === null) return;
+      awayMs = null;
+      if (duty === null || !isShort(duty)) {
+        dismiss();
+        return;
+      }
+      care?.then(
+        ({ caretaker }) => caretaker.end(),
+        () => undefined,
+      );
+    },
+    log: write,
+    close() {
+      awayMs = null;
+      dismiss();
+    },
+  };
+}
+
+function isShort({ relay }: Duty): boolean {
+  return relay.ownershipMs < SHORT_CLAIM_MS;
+}
+
+function claimOf({ anchor, epoch, untilMs, successor }: HeldClaim): Claim {
+  return { anchor, epoch: BigInt(epoch), untilMs, successor };
+}
+
+const LEVELS = { info: 30, warn: 40, error: 50 } as const;
+
+/** One line in the form of the logger's, which the supervisor does not load for the few that it writes. */
+function write(level: keyof typeof LEVELS, data: object, message: string): void {
+  const line = { level: LEVELS[level], time: Date.now(), name: 'mooring-supervisor', ...data, msg: message };
+  process.stderr.write(`${JSON.stringify(line)}\n`);
+}
