@@ -105,7 +105,7 @@ class RunningAgent implements Agent {
     this.#control = await serveControl(this.#state.file(CONTROL_SOCKET), (request) => this.#obey(request));
     try {
       const key = await deviceKey(this.#state);
-      const tokens = createTokenClient(issuer, key);
+      const tokens = createTokenClient(issuer, key, this.#state);
       const ca = signalling.caFile === undefined ? undefined : readCa(signalling.caFile);
       this.#device = await createDevice({
         url: signalling.url,

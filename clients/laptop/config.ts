@@ -32,10 +32,16 @@ export const LaptopConfig = Type.Object(
           }),
         ),
         clientId: Type.String({ minLength: 1 }),
-        privateKeyFile: Type.String({
-          minLength: 1,
-          description: 'key of the client assertion (RFC 7523): PEM or JWK, P-256 or Ed25519',
-        }),
+        privateKeyFile: Type.Optional(
+          Type.String({
+            minLength: 1,
+            description:
+              'the device is a client of its own: key of its assertion (RFC 7523), PEM or JWK, P-256 or Ed25519; without it a person signs in (`mooring login`)',
+          }),
+        ),
+        deviceAuthorizationEndpoint: Type.Optional(
+          Type.String({ pattern: '^https?://', description: 'where `mooring login` begins (RFC 8628)' }),
+        ),
         audience: Type.String({ minLength: 1, description: 'resource indicator (RFC 8707) of the service' }),
         scope: Type.String({ minLength: 1, default: 'lease' }),
         caFile: Type.Optional(Type.String({ description: 'authority of its certificate, if private' })),

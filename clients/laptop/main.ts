@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { MooringError } from '../../src/protocol/errors.ts';
@@ -8,11 +9,14 @@ import { createLog } from '../../src/telemetry/log.ts';
 import { CONTROL_SOCKET, restoreMachine, runAgent } from './agent.ts';
 import { loadLaptopConfig } from './config.ts';
 import { askAgent } from './control-socket.ts';
+import { logIn } from './login.ts';
+import { deviceKey, StateDir } from './state-dir.ts';
 import type { AgentStatus } from './status.ts';
 
 const USAGE = `mooring: the device's agent
 
   mooring up --config FILE             lease, and carry the lease's packets, until SIGINT or SIGTERM
+  mooring login --config FILE          sign in for this device, in a browser anywhere
   mooring device-status --config FILE [--json]
                                        what the running agent does
   mooring use LINK --config FILE       prefer this interface now, by make-before-break; "auto" ends that
@@ -47,6 +51,18 @@ export async function runDeviceCommand(command: string, argv: readonly string[])
       }
       await agent.done;
       return;
+    }
+    case 'login': {
+      const { stateDir, issuer } = config;
+      const state = new StateDir(stateDir);
+      await logIn(issuer, await deviceKey(state), state, {
+        wait: (ms) => setTimeout(ms),
+        prompt: ({ url, code, completeUrl, expiresInS }) =>
+          print(
+            `To sign in, open ${url} in a browser and enter ${code}${completeUrl === null ? '' : `,\nor open ${completeUrl}`}\n(within ${Math.round(expiresInS / 60)} minutes)`,
+          ),
+      });
+      return print('signed in');
     }
     case 'status': {
       const status = (await askAgent(socket, { command: 'status' })) as AgentStatus;

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { exportJWK, generateKeyPair, type JWK } from 'jose';
 import Provider, { type ClientMetadata, type Configuration, errors } from 'oidc-provider';
 import { createMemoryAdapters } from './memory-adapter.ts';
+import { servePeople } from './people.ts';
 
 /** A device as the issuer knows it: an OAuth client with the `client_credentials` grant. */
 export interface IssuerDevice {
@@ -18,6 +19,13 @@ export interface IssuerDevice {
   readonly clientSecret?: string;
 }
 
+/** An application in which people sign in for their devices: a public client with the device grant (RFC 8628). */
+export interface IssuerApplication {
+  readonly clientId: string;
+  /** Account → tenant of the people who may sign in. */
+  readonly people: Readonly<Record<string, string>>;
+}
+
 export interface IssuerOptions {
   /** Address to listen on. */
   readonly host: string;
@@ -28,6 +36,7 @@ export interface IssuerOptions {
   /** The issuer identifier, when it is reached by another name than `host`. Default: the listening URL. */
   readonly url?: string;
   readonly devices: readonly IssuerDevice[];
+  readonly application?: IssuerApplication;
   /** Resource indicator (RFC 8707) that devices ask for; becomes `aud`. An absolute URI. */
   readonly audience: string;
   /** Life of an access token, seconds. Default 600. */
@@ -40,6 +49,7 @@ export interface RunningIssuer {
   readonly url: string;
   readonly jwksUri: string;
   readonly tokenEndpoint: string;
+  readonly deviceAuthorizationEndpoint: string;
   close(): Promise<void>;
 }
 
@@ -72,11 +82,18 @@ export async function startIssuer(options: IssuerOptions): Promise<RunningIssuer
   const host = options.host.includes(':') ? `[${options.host}]` : options.host;
   const url = options.url ?? `${options.tls === undefined ? 'http' : 'https'}://${host}:${port}`;
   const provider = new Provider(url, configuration(options, keys));
-  server.on('request', provider.callback());
+  const people = servePeople(provider, new Set(Object.keys(options.application?.people ?? {})));
+  const callback = provider.callback();
+  server.on('request', (request, response) => {
+    people(request, response)
+      .then((served) => (served ? undefined : callback(request, response)))
+      .catch((error: Error) => response.writeHead(400).end(error.message));
+  });
   return {
     url,
     jwksUri: `${url}/jwks`,
     tokenEndpoint: `${url}/token`,
+    deviceAuthorizationEndpoint: `${url}/device/auth`,
     close: () =>
       new Promise((resolve, reject) => {
         server.close((error) => (error ? reject(error) : resolve()));
@@ -86,14 +103,24 @@ export async function startIssuer(options: IssuerOptions): Promise<RunningIssuer
 }
 
 function configuration(options: IssuerOptions, keys: readonly JWK[]): Configuration {
-  const tenants = new Map(options.devices.map((device) => [device.clientId, device.tenant]));
+  const { application } = options;
+  const tenants = new Map([
+    ...options.devices.map(({ clientId, tenant }) => [clientId, tenant] as const),
+    ...Object.entries(application?.people ?? {}),
+  ]);
   const ttlS = options.tokenTtlS ?? 600;
   return {
     adapter: createMemoryAdapters(),
-    clients: options.devices.map(client),
+    clients: [
+      ...options.devices.map(client),
+      ...(application === undefined ? [] : [publicClient(application)]),
+    ],
     jwks: { keys: [...keys] } as NonNullable<Configuration['jwks']>,
-    scopes: ['lease'],
-    clientAuthMethods: ['private_key_jwt', 'client_secret_basic'],
+    scopes: ['openid', 'offline_access', 'lease'],
+    clientAuthMethods: ['private_key_jwt', 'client_secret_basic', 'none'],
+    findAccount: (_ctx, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
+    interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+    cookies: { keys: [Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')] },
     enabledJWA: {
       clientAuthSigningAlgValues: ['ES256', 'Ed25519'],
       dPoPSigningAlgValues: ['ES256', 'Ed25519'],
@@ -101,6 +128,7 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      deviceFlow: { enabled: application !== undefined },
       dPoP: {
         enabled: true,
         nonceSecret: crypto.getRandomValues(Buffer.alloc(32)),
@@ -108,6 +136,7 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
       },
       resourceIndicators: {
         enabled: true,
+        useGrantedResource: () => true,
         getResourceServerInfo: (_ctx, resource) => {
           if (resource !== options.audience) throw new errors.InvalidTarget();
           return {
@@ -120,8 +149,26 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
         },
       },
     },
-    ttl: { ClientCredentials: ttlS },
-    extraTokenClaims: (_ctx, token) => ({ tenant: tenants.get(token.clientId ?? '') }),
+    ttl: { ClientCredentials: ttlS, AccessToken: ttlS },
+    rotateRefreshToken: true,
+    extraTokenClaims: (_ctx, token) => {
+      const who = token.kind === 'AccessToken' ? token.accountId : token.clientId;
+      return { tenant: tenants.get(who ?? '') };
+    },
+  };
+}
+
+function publicClient({ clientId }: IssuerApplication): ClientMetadata {
+  return {
+    client_id: clientId,
+    application_type: 'native',
+    token_endpoint_auth_method: 'none',
+    grant_types: ['urn:ietf:params:oauth:grant-type:device_code', 'refresh_token'],
+    redirect_uris: [],
+    response_types: [],
+    scope: 'openid offline_access lease',
+    dpop_bound_access_tokens: true,
+    id_token_signed_response_alg: 'ES256',
   };
 }
 

@@ -3,7 +3,7 @@ import type { Adapter, AdapterFactory, AdapterPayload } from 'oidc-provider';
 /** How many expired entries are looked for at each new one. */
 const SWEEP = 16;
 
-/** Keeps what the issuer has to remember (the ids of proofs and assertions it has seen) in memory, until it expires. */
+/** Keeps what the issuer has to remember (ids of proofs it has seen, people's sessions and grants) in memory, until it expires. */
 export function createMemoryAdapters(nowMs: () => number = Date.now): AdapterFactory {
   const entries = new Map<string, { readonly payload: AdapterPayload; readonly expiresAtMs: number }>();
   const live = (key: string) => {
@@ -19,14 +19,21 @@ export function createMemoryAdapters(nowMs: () => number = Date.now): AdapterFac
       if (looks === SWEEP) return;
     }
   };
+  const find = (model: string, fits: (payload: AdapterPayload) => boolean) => {
+    for (const key of entries.keys()) {
+      const payload = key.startsWith(`${model}:`) ? live(key) : undefined;
+      if (payload !== undefined && fits(payload)) return payload;
+    }
+    return undefined;
+  };
   return (model): Adapter => ({
     async upsert(id, payload, expiresInS = 3_600) {
       sweep();
       entries.set(`${model}:${id}`, { payload, expiresAtMs: nowMs() + expiresInS * 1000 });
     },
     find: async (id) => live(`${model}:${id}`),
-    findByUserCode: async () => undefined,
-    findByUid: async () => undefined,
+    findByUserCode: async (userCode) => find(model, (payload) => payload.userCode === userCode),
+    findByUid: async (uid) => find(model, (payload) => payload.uid === uid),
     async consume(id) {
       const payload = live(`${model}:${id}`);
       if (payload !== undefined) payload.consumed = Math.floor(nowMs() / 1000);
@@ -34,7 +41,8 @@ export function createMemoryAdapters(nowMs: () => number = Date.now): AdapterFac
     async destroy(id) {
       entries.delete(`${model}:${id}`);
     },
-    // No grant of this issuer has a grant id: `client_credentials` only.
-    async revokeByGrantId() {},
+    async revokeByGrantId(grantId) {
+      for (const [key, { payload }] of entries) if (payload.grantId === grantId) entries.delete(key);
+    },
   });
 }

@@ -11,11 +11,11 @@ const USAGE = `mooring: leases of a public IP presence that stay while devices w
   mooring metrics --config FILE               its metrics in Prometheus' format
   mooring anchor move ANCHOR --to RELAY --config FILE [--json]
                                               hand an anchor over to another relay of its site
-  mooring up|down|status|use|restore …        the device's agent: mooring up --help
+  mooring up|login|down|use|restore …         the device's agent: mooring up --help
 `;
 
 /** Sub-commands of the device's agent; \`status\` is its own when the configuration is a device's. */
-const DEVICE_COMMANDS = ['up', 'down', 'use', 'restore', 'device-status'];
+const DEVICE_COMMANDS = ['up', 'login', 'down', 'use', 'restore', 'device-status'];
 
 async function main(argv: readonly string[]): Promise<void> {
   const [command = 'help', ...rest] = argv;

@@ -106,9 +106,12 @@ const issuerSettings = () => ({
   scope: 'lease',
 });
 
+/** The state of a device on which nobody has signed in. */
+const nowhere = () => new StateDir(mkdtempSync(join(directory, 'state-')));
+
 /** A laptop's device with its state in `state`. */
 async function start(state: StateDir, onEvent: (event: DeviceEvent) => void = () => {}): Promise<Device> {
-  const tokens = createTokenClient(issuerSettings(), await deviceKey(state));
+  const tokens = createTokenClient(issuerSettings(), await deviceKey(state), state);
   const device = await createDevice({
     url: DOOR_URL,
     // The door is known by a name that only resolves in the world outside this test.
@@ -130,7 +133,7 @@ const newState = (): StateDir => {
 
 describe('an access token', () => {
   test("is fetched with the issuer's nonce, and kept while it is good", async () => {
-    const tokens = createTokenClient(issuerSettings(), await generateDpopKey());
+    const tokens = createTokenClient(issuerSettings(), await generateDpopKey(), nowhere());
     const first = await tokens.credentials(false);
     expect(first.token.split('.')).toHaveLength(3);
     expect((await tokens.credentials(false)).token).toBe(first.token);
@@ -138,7 +141,11 @@ describe('an access token', () => {
   });
 
   test('refused for good names the settings to check, and does not show the key', async () => {
-    const tokens = createTokenClient({ ...issuerSettings(), clientId: 'nobody' }, await generateDpopKey());
+    const tokens = createTokenClient(
+      { ...issuerSettings(), clientId: 'nobody' },
+      await generateDpopKey(),
+      nowhere(),
+    );
     const refusal = await tokens.credentials(false).catch((error: unknown) => error);
     expect(refusal).toMatchObject({ code: 'ERR_MOORING_TOKEN', temporary: false });
     expect(String(refusal)).toMatch(/invalid_client.*check issuer\.clientId/);
@@ -150,6 +157,7 @@ describe('an access token', () => {
     const tokens = createTokenClient(
       { ...issuerSettings(), tokenEndpoint: 'http://127.0.0.1:9/token' },
       await generateDpopKey(),
+      nowhere(),
     );
     await expect(tokens.credentials(false)).rejects.toMatchObject({
       code: 'ERR_MOORING_TOKEN',
@@ -166,7 +174,7 @@ describe('an access token', () => {
     const privateKeyFile = join(directory, name);
     if (text !== null) writeFileSync(privateKeyFile, text);
     const key = await generateDpopKey();
-    expect(() => createTokenClient({ ...issuerSettings(), privateKeyFile }, key)).toThrow(
+    expect(() => createTokenClient({ ...issuerSettings(), privateKeyFile }, key, nowhere())).toThrow(
       /issuer\.privateKeyFile: .* cannot be used; name a readable P-256 or Ed25519 private key/,
     );
   });
