@@ -245,7 +245,10 @@ export class DataReceiver {
     return innerAt;
   }
 
-  /** The replay windows of a key that is still received, for another process to go on with; else null. */
+  /**
+   * The replay windows of a key, for another process to go on with; null when a newer key has taken its phase. They
+   * outlive the key's time here: whoever goes on receives under it again, and must know what was received before.
+   */
   windows(keyNumber: number): LaneWindows | null {
     const receiving = this.#byPhase[keyNumber & PHASES];
     if (receiving?.keyNumber !== keyNumber) return null;
@@ -263,9 +266,7 @@ export class DataReceiver {
 
   #living(phase: number, nowMs: number): ReceivingKey | null {
     const receiving = this.#byPhase[phase] ?? null;
-    if (receiving === null || nowMs < receiving.untilMs) return receiving;
-    this.#byPhase[phase] = null;
-    return null;
+    return receiving !== null && nowMs < receiving.untilMs ? receiving : null;
   }
 }
 
