@@ -12,27 +12,31 @@ import { badInput } from '../../protocol/errors.ts';
  * after it), so a caller with an older clock subtracts one.
  */
 export interface Policing {
-  /** Nanoseconds an octet takes at the rate, times 2^16, rounded down; at least 1. */
+  /** Nanoseconds an octet takes at the rate, times 2^16, rounded down; below 2^32. */
   readonly nsPerOctetQ16: number;
-  /** How far ahead of its rate a session may be. */
+  /** How far ahead of its rate a session may be; below 2^32. */
   readonly burstNs: number;
 }
 
 const Q16 = 2 ** 16;
-const LEAST_BITS_PER_SECOND = 8_000;
-const MOST_BITS_PER_SECOND = 400_000_000_000;
+/** Bounds that keep both numbers within 32 bits. */
+export const LEAST_BITS_PER_SECOND = 128_000;
+export const MOST_BITS_PER_SECOND = 400_000_000_000;
+const MOST_BURST_MS = 4_000;
 /** What a burst lasts when nothing else is said: enough for a TCP window on a mobile path. */
 const DEFAULT_BURST_MS = 100;
 
 /**
- * The numbers of a rate in bits of inner packets per second (8,000 to 400,000,000,000), with bursts of `burstMs`
- * (default 100) at that rate and never less than a packet of `mtu` octets. Throws ERR_MOORING_BAD_INPUT.
+ * The numbers of a rate in bits of inner packets per second (128,000 to 400,000,000,000), with bursts of `burstMs`
+ * (default 100, at most 4,000) at that rate and never less than a packet of `mtu` octets. Throws ERR_MOORING_BAD_INPUT.
  */
 export function policing(bitsPerSecond: number, mtu: number, burstMs = DEFAULT_BURST_MS): Policing {
   if (!(bitsPerSecond >= LEAST_BITS_PER_SECOND && bitsPerSecond <= MOST_BITS_PER_SECOND)) {
     throw badInput('bitsPerSecond', bitsPerSecond, `use ${LEAST_BITS_PER_SECOND} to ${MOST_BITS_PER_SECOND}`);
   }
-  if (!(burstMs >= 0 && burstMs <= 60_000)) throw badInput('burstMs', burstMs, 'use 0 to 60,000');
+  if (!(burstMs >= 0 && burstMs <= MOST_BURST_MS)) {
+    throw badInput('burstMs', burstMs, `use 0 to ${MOST_BURST_MS}`);
+  }
   const nsPerOctetQ16 = Math.floor((8e9 * Q16) / bitsPerSecond);
   const largest = costNs({ nsPerOctetQ16, burstNs: 0 }, mtu);
   return { nsPerOctetQ16, burstNs: Math.max(Math.floor(burstMs * 1e6), largest) };

@@ -19,6 +19,18 @@ export const DOWNLINK_DROPS = {
 } as const;
 export type DownlinkDrop = keyof typeof DOWNLINK_DROPS;
 
+/**
+ * Why a packet that somebody leases goes no further, in the order of the checks: past the decision, before anything is
+ * changed in it. Counted under the direction; the device is told nothing.
+ */
+export const PASSAGE_DROPS = {
+  'anchor-deadline': 'this relay may not forward for the anchor any more',
+  'congestion-unheard':
+    'uplink: congestion was marked on a packet whose ends do not know ECN (RFC 6040 §4.2)',
+  policed: 'the session is faster than it may be',
+} as const;
+export type PassageDrop = keyof typeof PASSAGE_DROPS;
+
 /** What the relay answers itself in place of a shared address. */
 export const ECHO = 'echo';
 

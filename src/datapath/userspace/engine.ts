@@ -3,6 +3,14 @@ import { createTokenBucket } from '../../rebinding/token-bucket.ts';
 import { peekIndex, peekType } from '../../tunnel/control.ts';
 import { DATA, REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
 import { type DownlinkVerdict, decideDownlink } from '../decision/downlink.ts';
+import {
+  CONGESTION_UNHEARD,
+  DEFAULT_MARKING,
+  egressInner,
+  setTrafficClass,
+  type TunnelMarking,
+  trafficClass,
+} from '../decision/dscp-ecn.ts';
 import { answerEcho } from '../decision/echo.ts';
 import { packetHeaders, readPacket } from '../decision/packet.ts';
 import { type AddressEntry, needsWholeDatagram } from '../decision/tables.ts';
@@ -15,7 +23,7 @@ import { Counters } from './counters.ts';
 import { DueQueue } from './due-queue.ts';
 import { Installation } from './installation.ts';
 import { Reassembly } from './reassembly.ts';
-import type { RelaySession, SessionHost } from './session.ts';
+import type { RelaySession, SessionHost, SessionPolicing } from './session.ts';
 
 /** Held packets of all sessions together. */
 const HOLD_BUDGET_OCTETS = 64 * 1024 * 1024;
@@ -29,8 +37,15 @@ const ECHO_LIMIT = { perSecond: 200, burst: 50 } as const;
 
 /** Where the engine's packets go. Buffers are lent until the call returns. */
 export interface EngineIo {
-  /** A tunnel datagram from the endpoint address `endpoint` to a device. */
-  toDevice(endpoint: string, to: SocketAddress, buffer: Uint8Array, at: number, length: number): void;
+  /** A tunnel datagram from the endpoint address `endpoint` to a device; `octet` holds the outer DSCP and ECN. */
+  toDevice(
+    endpoint: string,
+    to: SocketAddress,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    octet: number,
+  ): void;
   /** An inner packet to the public side. */
   toNetwork(buffer: Uint8Array, at: number, length: number): void;
   event(event: EngineEvent): void;
@@ -38,7 +53,10 @@ export interface EngineIo {
 
 /** The packet engine without sockets: every input comes by a call, every output goes to `io`. */
 export interface Engine {
-  /** A tunnel datagram of `length` octets that came from `source` to the local address `destination`. */
+  /**
+   * A tunnel datagram of `length` octets that came from `source` to the local address `destination`; `octet` held its outer
+   * DSCP and ECN (default 0).
+   */
   datagram(
     destination: string,
     source: SocketAddress,
@@ -46,6 +64,7 @@ export interface Engine {
     at: number,
     length: number,
     nowMs: number,
+    octet?: number,
   ): void;
   /** A packet from the public side; 16 octets in front of it are the engine's to write to. */
   packet(buffer: Uint8Array, at: number, length: number, nowMs: number): void;
@@ -71,10 +90,13 @@ export function createEngine(options: {
   readonly random: (octets: number) => Uint8Array;
   readonly io: EngineIo;
   readonly rekeyAfterPackets?: number;
+  readonly marking?: TunnelMarking;
+  /** Rates of every session; null (default): unlimited. */
+  readonly policing?: SessionPolicing;
   /** A faster engine in front of this one. */
   readonly fast?: FastPath | null;
 }): Engine {
-  const { io, fast = null } = options;
+  const { io, fast = null, marking = DEFAULT_MARKING } = options;
   const counters = new Counters();
   const due = new DueQueue<RelaySession>();
   const headers = packetHeaders();
@@ -87,6 +109,8 @@ export function createEngine(options: {
     budget: { freeOctets: HOLD_BUDGET_OCTETS },
     rekeyAfterPackets: options.rekeyAfterPackets ?? REKEY_AFTER_PACKETS - REKEY_MARGIN_PACKETS,
     used: { counter: 0n, keyNumber: 0 },
+    marking,
+    policing: options.policing ?? { uplink: null, downlink: null },
     fast,
     settling: new Set(),
     toDevice: io.toDevice,
@@ -104,6 +128,7 @@ export function createEngine(options: {
     at: number,
     length: number,
     nowMs: number,
+    outer: number,
   ): void {
     const innerAt = session.openData(source, buffer, at, length, nowMs);
     if (innerAt < 0) return;
@@ -111,8 +136,22 @@ export function createEngine(options: {
     const drop = readPacket(buffer, innerAt, innerLength, headers)
       ? decideUplink(tables, session, buffer, headers, nowMs)
       : 'malformed';
-    if (drop !== null && drop !== 'fragment') refuse(session, drop, nowMs);
-    else if (headers.fragment === 'whole' || !mustBeWhole(headers.sourceAt, buffer)) {
+    if (drop !== null && drop !== 'fragment') {
+      refuse(session, drop, nowMs);
+      return;
+    }
+    const inner = trafficClass(buffer, innerAt);
+    const octet = egressInner(marking, inner, outer);
+    if (octet === CONGESTION_UNHEARD) {
+      counters.count('uplink', 'congestion-unheard');
+      return;
+    }
+    if (!session.admits('uplink', innerLength, nowMs)) {
+      counters.count('uplink', 'policed');
+      return;
+    }
+    if (octet !== inner) setTrafficClass(buffer, innerAt, octet);
+    if (headers.fragment === 'whole' || !mustBeWhole(headers.sourceAt, buffer)) {
       counters.count('uplink', 'forwarded');
       io.toNetwork(buffer, innerAt, innerLength);
     } else {
@@ -166,6 +205,7 @@ export function createEngine(options: {
     if (verdict === ECHO) echo(buffer, at, length, nowMs);
     else if (typeof verdict === 'string') counters.count('downlink', verdict);
     else if (nowMs >= verdict.session.anchor.untilMs) counters.count('downlink', 'anchor-deadline');
+    else if (!verdict.session.admits('downlink', length, nowMs)) counters.count('downlink', 'policed');
     else verdict.session.deliver(buffer, at, length, nowMs);
   }
 
@@ -256,7 +296,7 @@ export function createEngine(options: {
   }
 
   return {
-    datagram(destination, source, buffer, at, length, nowMs) {
+    datagram(destination, source, buffer, at, length, nowMs, octet = 0) {
       const type = peekType(buffer, at, length);
       const isData = type === TYPE.data || type === TYPE.dataFull;
       const group = isData ? 'uplink' : 'control';
@@ -266,7 +306,7 @@ export function createEngine(options: {
       else if (anchor === undefined) counters.count(group, 'unknown-endpoint');
       else if (session === undefined) counters.count(group, 'unknown-session');
       else if (nowMs >= anchor.untilMs) counters.count(group, 'anchor-deadline');
-      else if (isData) uplink(session, source, buffer, at, length, nowMs);
+      else if (isData) uplink(session, source, buffer, at, length, nowMs, octet);
       else session.control(source, buffer, at, length, nowMs);
     },
 

@@ -17,6 +17,14 @@ import { type DataKeyName, deriveControlTagKey, deriveDataKey } from '../../tunn
 import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
 import { sipKey } from '../../tunnel/siphash.ts';
 import { CONTROL, DATA } from '../../tunnel/wire.ts';
+import {
+  ingressInner,
+  ingressOuter,
+  setTrafficClass,
+  type TunnelMarking,
+  trafficClass,
+} from '../decision/dscp-ecn.ts';
+import { admit, nanoseconds, type Policing, TOO_SOON } from '../decision/policing.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
 import type { FastFlow, FastKey, FastListener, FastPath, FastSession } from '../fast-path.ts';
 import { type Anchor, endpointFor } from './anchor.ts';
@@ -61,10 +69,25 @@ export interface SessionHost {
   readonly fast: FastPath | null;
   /** Sessions whose packets on their way to this engine are to be sent before the engine in front goes on with them. */
   readonly settling: Set<RelaySession>;
-  toDevice(endpoint: string, to: SocketAddress, buffer: Uint8Array, at: number, length: number): void;
+  readonly marking: TunnelMarking;
+  readonly policing: SessionPolicing;
+  toDevice(
+    endpoint: string,
+    to: SocketAddress,
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    octet: number,
+  ): void;
   event(event: EngineEvent): void;
   /** The engine in front let ESP or AH of a shared address pass. */
   learn(session: RelaySession, flow: FastFlow, nowMs: number): void;
+}
+
+/** Rates of a session by direction; null: unlimited. */
+export interface SessionPolicing {
+  readonly uplink: Policing | null;
+  readonly downlink: Policing | null;
 }
 
 /** DATA keys in use for sending, with their name: a hand-over passes the name, never the key. */
@@ -93,6 +116,8 @@ export class RelaySession implements Due, FastListener {
   readonly receiver = new DataReceiver();
   rebinding: RelayRebinding;
   sending: Sending | null = null;
+  /** Theoretical arrival times, nanoseconds: the state of its policing. */
+  readonly arrivalsNs = { uplink: 0, downlink: 0 };
 
   readonly #host: SessionHost;
   readonly #root: Uint8Array;
@@ -285,6 +310,16 @@ export class RelaySession implements Due, FastListener {
     }
   }
 
+  /** True when the session's rate lets the packet through; it is charged for it then. */
+  admits(direction: keyof SessionPolicing, octets: number, nowMs: number): boolean {
+    const rate = this.#host.policing[direction];
+    if (rate === null) return true;
+    const next = admit(rate, this.arrivalsNs[direction], octets, nanoseconds(nowMs));
+    if (next === TOO_SOON) return false;
+    this.arrivalsNs[direction] = next;
+    return true;
+  }
+
   /** Tells the device why a packet of its own was dropped: seldom, and only on the path that it proved. */
   notify(code: RsipErrorNumber, nowMs: number): void {
     if (this.#path === null || !this.#noticeLimit.take(nowMs)) return;
@@ -470,13 +505,18 @@ export class RelaySession implements Due, FastListener {
       this.#reserved = this.sending.sender.nextSequence + RESERVED_NUMBERS;
       this.#fast.reserve(this.#reserved);
     }
+    const { marking } = this.#host;
+    const inner = trafficClass(buffer, at);
+    const marked = ingressInner(marking, inner);
+    if (marked !== inner) setTrafficClass(buffer, at, marked);
     const datagramAt = this.sending.sender.seal(buffer, at, length);
     if (datagramAt === KEY_EXHAUSTED) {
       counters.count('downlink', 'key-exhausted');
       return;
     }
     counters.count('downlink', 'forwarded');
-    this.#host.toDevice(this.#endpoint, this.#path, buffer, datagramAt, length + DATA.inner);
+    const outer = ingressOuter(marking, inner);
+    this.#host.toDevice(this.#endpoint, this.#path, buffer, datagramAt, length + DATA.inner, outer);
   }
 
   #control(to: SocketAddress, draft: ControlDraft): void {
@@ -484,7 +524,7 @@ export class RelaySession implements Due, FastListener {
     if (endpoint === null) return;
     const datagram = this.#channel.seal(draft);
     this.#host.counters.count('control', `sent-${draft.kind}`);
-    this.#host.toDevice(endpoint, to, datagram, 0, datagram.length);
+    this.#host.toDevice(endpoint, to, datagram, 0, datagram.length, 0);
   }
 
   /** New DATA keys: received from now on, sent under once the device has them. */

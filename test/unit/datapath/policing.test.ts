@@ -38,7 +38,7 @@ describe('policing', () => {
   });
 
   it('lets the largest packet through at the lowest rate', () => {
-    const rate = policing(8_000, 1280, 0);
+    const rate = policing(128_000, 1280, 0);
     expect(admit(rate, 0, 1280, 5)).toBe(5 + costNs(rate, 1280));
     expect(admit(rate, 0, 1281, 5)).toBe(TOO_SOON);
   });
@@ -53,7 +53,7 @@ describe('policing', () => {
     );
     fc.assert(
       fc.property(
-        fc.integer({ min: 8_000, max: 400_000_000_000 }),
+        fc.integer({ min: 128_000, max: 400_000_000_000 }),
         fc.integer({ min: 0, max: 1000 }),
         fc.integer({ min: 0, max: 2 ** 52 }),
         steps,
@@ -83,7 +83,7 @@ describe('policing', () => {
       { maxLength: 300 },
     );
     fc.assert(
-      fc.property(fc.integer({ min: 8_000, max: 1_000_000_000 }), steps, (bitsPerSecond, packets) => {
+      fc.property(fc.integer({ min: 128_000, max: 1_000_000_000 }), steps, (bitsPerSecond, packets) => {
         const rate = policing(bitsPerSecond, 1500, 50);
         let [nowNs, tat, octetsPassed] = [0, 0, 0];
         for (const { octets, afterUs } of packets) {
@@ -100,7 +100,14 @@ describe('policing', () => {
     );
   });
 
-  it.each([0, 7_999, Number.NaN, 1e12])('refuses %d bits per second', (rate) => {
+  it('has numbers of 32 bits at every rate', () => {
+    const lowest = policing(128_000, 65_535, 4_000);
+    expect(lowest.nsPerOctetQ16).toBeLessThan(2 ** 32);
+    expect(lowest.burstNs).toBeLessThan(2 ** 32);
+    expect(policing(400_000_000_000, 1280).nsPerOctetQ16).toBeGreaterThan(1000);
+  });
+
+  it.each([0, 127_999, Number.NaN, 1e12])('refuses %d bits per second', (rate) => {
     expect(() => policing(rate, 1280)).toThrow(/bitsPerSecond/);
   });
 });
