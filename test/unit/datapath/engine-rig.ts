@@ -9,10 +9,14 @@ import { at, HandDevice } from './hand-device.ts';
 export const ENDPOINT = '203.0.113.1';
 export const ENDPOINT6 = '2001:db8::1';
 
+type EngineOptions = Parameters<typeof createEngine>[0];
+
 export interface Sent {
   readonly endpoint: string;
   readonly to: SocketAddress;
   readonly octets: Uint8Array;
+  /** DSCP and ECN of the outer header. */
+  readonly octet: number;
 }
 
 /** An engine whose network is a list, on a clock that a test moves. */
@@ -24,15 +28,22 @@ export class EngineRig {
   toNetwork: Uint8Array[] = [];
   readonly events: EngineEvent[] = [];
 
-  constructor(relayBoot: bigint, seed = 1, rekeyAfterPackets?: number, fast: FastPath | null = null) {
+  constructor(
+    relayBoot: bigint,
+    seed = 1,
+    rekeyAfterPackets?: number,
+    fast: FastPath | null = null,
+    rules: Pick<EngineOptions, 'marking' | 'policing'> = {},
+  ) {
     this.engine = createEngine({
+      ...rules,
       relayBoot,
       fast,
       random: seededOctets(seed),
       ...(rekeyAfterPackets === undefined ? {} : { rekeyAfterPackets }),
       io: {
-        toDevice: (endpoint, to, buffer, from, length) =>
-          void this.sent.push({ endpoint, to, octets: buffer.slice(from, from + length) }),
+        toDevice: (endpoint, to, buffer, from, length, octet) =>
+          void this.sent.push({ endpoint, to, octets: buffer.slice(from, from + length), octet }),
         toNetwork: (buffer, from, length) => void this.toNetwork.push(buffer.slice(from, from + length)),
         event: (event) => void this.events.push(event),
       },
@@ -55,10 +66,10 @@ export class EngineRig {
   }
 
   /** A datagram that arrives somewhere in a larger buffer, as it does in a receive arena. */
-  datagram(from: SocketAddress, octets: Uint8Array, endpoint = ENDPOINT): void {
+  datagram(from: SocketAddress, octets: Uint8Array, endpoint = ENDPOINT, octet = 0): void {
     const arena = new Uint8Array(64 + octets.length + 7).fill(0xee);
     arena.set(octets, 64);
-    this.engine.datagram(endpoint, from, arena, 64, octets.length, this.nowMs);
+    this.engine.datagram(endpoint, from, arena, 64, octets.length, this.nowMs, octet);
   }
 
   /** A packet from the public side. */
