@@ -33,8 +33,8 @@ function ip4(source: string, destination: string, protocol: number, payload: Uin
   view.setUint16(6, (o.dontFragment ? 0x4000 : 0) | (o.moreFragments ? 0x2000 : 0) | (o.offset ?? 0));
   packet[8] = o.ttl ?? 64;
   packet[9] = protocol;
-  packet.set(parseAddress(source), 12);
-  packet.set(parseAddress(destination), 16);
+  packet.set(octetsOf(source), 12);
+  packet.set(octetsOf(destination), 16);
   view.setUint16(10, internetChecksum(packet.subarray(0, 20)));
   packet.set(payload, 20);
   return packet;
@@ -46,8 +46,8 @@ function ip6(source: string, destination: string, protocol: number, payload: Uin
   new DataView(packet.buffer).setUint16(4, payload.length);
   packet[6] = protocol;
   packet[7] = 64;
-  packet.set(parseAddress(source), 8);
-  packet.set(parseAddress(destination), 24);
+  packet.set(octetsOf(source), 8);
+  packet.set(octetsOf(destination), 24);
   packet.set(payload, 40);
   return packet;
 }
@@ -133,6 +133,15 @@ export function internetChecksum(octets: Uint8Array): number {
   for (let i = 0; i < octets.length; i += 2) sum += (octets[i]! << 8) | (octets[i + 1] ?? 0);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
   return ~sum & 0xffff;
+}
+
+const parsed = new Map<string, Uint8Array>();
+
+/** Reading an address takes longer than all the rest of a packet. */
+function octetsOf(address: string): Uint8Array {
+  const octets = parsed.get(address) ?? parseAddress(address);
+  parsed.set(address, octets);
+  return octets;
 }
 
 let leases = 0;

@@ -1,0 +1,127 @@
+import type { EngineCommand } from '../../src/datapath/engine-api.ts';
+import { type SocketAddress, socketAddress } from '../../src/protocol/address.ts';
+import type { Lease } from '../../src/protocol/lease.ts';
+
+/** Who takes part in every story: two anchors, five devices, the addresses of everybody around them. */
+
+export const ANCHORS = [
+  { id: 'a1', endpoints: ['203.0.113.1', '2001:db8::1'] },
+  { id: 'a2', endpoints: ['203.0.113.2'] },
+] as const;
+
+export const SHARED = ['203.0.113.7', '2001:db8::7'] as const;
+export const WHOLE = ['203.0.113.8', '2001:db8::8'] as const;
+/** Leased by nobody at first. */
+export const SPARE = ['203.0.113.9', '2001:db8::9'] as const;
+export const PEERS = ['198.51.100.9', '2001:db8:ffff::9'] as const;
+/** The relay's own host. */
+export const HOST = ['198.51.100.4', '2001:db8:ffff::4'] as const;
+
+/** Access addresses that devices wander over. */
+export const PATHS: readonly SocketAddress[] = [
+  socketAddress('192.0.2.10', 40_001),
+  socketAddress('2001:db8:a::10', 40_002),
+  socketAddress('192.0.2.20', 40_003),
+  socketAddress('2001:db8:b::20', 40_004),
+  // Behind the same NAT as the first: only the port differs.
+  socketAddress('192.0.2.10', 40_005),
+];
+
+export const INNER_MTU = 1280;
+export const TUNNEL_PORT = 4556;
+
+export interface Role {
+  readonly name: string;
+  readonly anchor: (typeof ANCHORS)[number]['id'];
+  readonly index: number;
+  readonly leases: readonly Pick<Lease, 'kind' | 'address' | 'ports' | 'spis'>[];
+}
+
+const share = (
+  address: string,
+  port: number,
+  spi: number | null,
+  ports = 64,
+  spis = 16,
+): Role['leases'][number] => ({
+  kind: spi === null ? 'rsap-ip' : 'rsipsec',
+  address,
+  ports: { first: port, count: ports },
+  spis: spi === null ? null : { first: spi, count: spis },
+});
+const whole = (address: string): Role['leases'][number] => ({
+  kind: 'rsa-ip',
+  address,
+  ports: null,
+  spis: null,
+});
+
+/**
+ * Ann and Bob share addresses with IPsec, Cyd without; Dan has whole addresses, on another anchor under the index that
+ * Ann has on hers; Eve leases nothing.
+ */
+export const ROLES: readonly Role[] = [
+  {
+    name: 'ann',
+    anchor: 'a1',
+    index: 1,
+    leases: [share(SHARED[0], 1024, 0x1000_0000), share(SHARED[1], 1024, 0x1000_0000)],
+  },
+  {
+    name: 'bob',
+    anchor: 'a1',
+    index: 2,
+    leases: [share(SHARED[0], 1088, 0x2000_0000), share(SHARED[1], 1088, 0x2000_0000)],
+  },
+  {
+    name: 'cyd',
+    anchor: 'a1',
+    index: 3,
+    leases: [share(SHARED[0], 2048, null), share(SHARED[1], 2048, null)],
+  },
+  { name: 'dan', anchor: 'a2', index: 1, leases: [whole(WHOLE[0]), whole(WHOLE[1])] },
+  { name: 'eve', anchor: 'a1', index: 0xfffffe, leases: [] },
+];
+
+/** Ports and SPIs worth trying: the edges of every block, one outside, and those with a meaning of their own. */
+export const PORTS = [1024, 1087, 1088, 1151, 1152, 1023, 2048, 2111, 2112, 500, 4500, 4556, 53, 0, 65535];
+export const SPIS = [
+  0x1000_0000, 0x1000_000f, 0x1000_0010, 0x2000_0000, 0x2000_000f, 0x2000_0010, 0x0fff_ffff, 0, 1,
+  0xffff_ffff,
+];
+
+/** Life number `life` of a role's session: a session that ended comes back under another id and another key. */
+export function sessionId(role: number, life: number): string {
+  return `${(role + 1).toString(16).padStart(8, '0')}${life.toString(16).padStart(24, '0')}`;
+}
+
+export function rootOf(role: number, life: number): Uint8Array {
+  return new Uint8Array(32).fill(role * 16 + life + 1);
+}
+
+export function leaseOf(role: number, number: number, life: number): Lease {
+  const { anchor, leases } = ROLES[role]!;
+  const { kind, address, ports, spis } = leases[number]!;
+  return {
+    id: `${anchor}.${`r${role}l${number}`.padStart(22, '0')}`,
+    anchor,
+    pool: 'p1',
+    device: { tenant: 't', id: `d${role}` },
+    bindId: number + 1,
+    kind,
+    address,
+    ports,
+    spis,
+    session: sessionId(role, life),
+    state: 'active',
+    remainingMs: 60_000,
+    fence: '1-1',
+  };
+}
+
+export type AnchorCommand = Extract<EngineCommand, { op: 'anchor' }>;
+
+export function anchorCommand(number: number, epoch: bigint, untilMs: number): AnchorCommand {
+  const { id, endpoints } = ANCHORS[number]!;
+  return { op: 'anchor', anchor: { id, endpoints, epoch, untilMs, resumes: false } };
+}

@@ -1,0 +1,492 @@
+import type { EngineCommand } from '../../src/datapath/engine-api.ts';
+import type { SessionState } from '../../src/protocol/relay-plane.ts';
+import { peekIndex } from '../../src/tunnel/control.ts';
+import { fragment } from '../unit/datapath/fragment.ts';
+import { udp } from '../unit/datapath/packets.ts';
+import {
+  ANCHORS,
+  anchorCommand,
+  HOST,
+  leaseOf,
+  PATHS,
+  PEERS,
+  ROLES,
+  rootOf,
+  SHARED,
+  sessionId,
+  TUNNEL_PORT,
+  WHOLE,
+} from './cast.ts';
+import { type HeaderChange, hex, StoryDevice } from './device.ts';
+import { frameOf, outerPacket } from './host.ts';
+import type { Step, Story, Tamper } from './story.ts';
+import type { Output, Subject } from './subject.ts';
+import { build, joined, type PacketPlan } from './traffic.ts';
+
+/** Two subjects did not do the same. */
+export class Difference extends Error {}
+
+export interface Played {
+  readonly packets: number;
+}
+
+/** Every step takes this long: limits on rates are then the same for whoever counts them. */
+const STEP_MS = 10;
+const START_MS = 1_000;
+const FAR_MS = 1e8;
+/** Of the session that was handed over to this relay. */
+const FORMER = { epoch: 1n, relayBoot: 0xf0f0_0000_0000_0001n, keyNumber: 1 } as const;
+const FIRST_EPOCH = 2n;
+const PROBES = 6;
+
+/** One subject and its own copy of every device: what they say to each other is sealed for the two. */
+interface Party {
+  readonly subject: Subject;
+  readonly devices: (StoryDevice | null)[];
+}
+
+/**
+ * Plays a story to several subjects at once. The first leads: its devices send. The others must do the same, step by
+ * step, in words that do not depend on lanes, sequence numbers and counters. Throws a {@link Difference}.
+ */
+export function play(story: Story, subjects: readonly [Subject, ...Subject[]]): Played {
+  return new Stage(story, subjects).play();
+}
+
+class Stage {
+  readonly #story: Story;
+  readonly #parties: readonly Party[];
+  readonly #leader: Party;
+  readonly #lives = ROLES.map(() => 0);
+  readonly #where: number[];
+  readonly #epochs = ANCHORS.map(() => FIRST_EPOCH);
+  #late: { readonly role: number; readonly frame: Uint8Array }[] = [];
+  #nowMs = START_MS;
+  #packets = 0;
+  #step = 'the beginning';
+
+  constructor(story: Story, subjects: readonly Subject[]) {
+    this.#story = story;
+    this.#parties = subjects.map((subject) => ({ subject, devices: ROLES.map(() => null) }));
+    this.#leader = this.#parties[0]!;
+    this.#where = story.paths.map((path) => path ?? 0);
+  }
+
+  play(): Played {
+    this.#command({ op: 'host-addresses', addresses: [...HOST] });
+    ANCHORS.forEach((_, anchor) => {
+      this.#command(anchorCommand(anchor, FIRST_EPOCH, FAR_MS));
+    });
+    ROLES.forEach((_, role) => {
+      this.#begin(role, this.#story.paths[role] ?? null);
+    });
+    this.#compare();
+    this.#story.steps.forEach((step, number) => {
+      this.#step = `step ${number}: ${described(step)}`;
+      this.#take(step);
+      this.#compare();
+      this.#pass(STEP_MS);
+    });
+    this.#end();
+    return { packets: this.#packets };
+  }
+
+  #take(step: Step): void {
+    switch (step.do) {
+      case 'down':
+        this.#frame(joined(frameOf(build(step.packet, 'down')), new Uint8Array(step.padding)));
+        break;
+      case 'up':
+        this.#up(step);
+        break;
+      case 'raw':
+        this.#datagram(step.octets, step.from, ANCHORS[step.octets.length % 2]!.endpoints);
+        break;
+      case 'noise':
+        this.#frame(step.octets);
+        break;
+      case 'pieces':
+        this.#pieces(step);
+        break;
+      case 'bind':
+        this.#where[step.role] = step.path;
+        this.#say(step.role, (device) => {
+          device.generation += 1;
+          return device.control({ kind: 'bind', oldPath: step.oldPath });
+        });
+        break;
+      case 'hold':
+      case 'keepalive':
+        this.#say(step.role, (device) => device.control({ kind: step.do }));
+        break;
+      case 'answer':
+        this.#answer(step.role);
+        break;
+      case 'pass':
+        this.#pass(step.ms);
+        break;
+      case 'lease':
+        this.#lease(step);
+        break;
+      case 'session':
+        if (step.change === 'drop') this.#dropSession(step.role);
+        else {
+          this.#lives[step.role]! += 1;
+          this.#begin(step.role, this.#where[step.role]!);
+        }
+        break;
+      case 'anchor':
+        this.#anchor(step.anchor, step.change);
+        break;
+      case 'host-addresses':
+        this.#command({ op: 'host-addresses', addresses: step.known ? [...HOST, PEERS[1]] : [...HOST] });
+        break;
+      default:
+        step satisfies never;
+    }
+  }
+
+  // Installation ------------------------------------------------------------------------------------------------
+
+  /** Installs a session and its leases; one that is somewhere goes on as if another relay had handed it over. */
+  #begin(role: number, path: number | null): void {
+    const life = this.#lives[role]!;
+    this.#install(role);
+    const boot = BigInt(0xd000 + role * 16 + life);
+    for (const party of this.#parties) {
+      party.devices[role] = new StoryDevice(rootOf(role, life), ROLES[role]!.index, boot);
+    }
+    if (path === null) return;
+    const { address, port } = PATHS[path]!;
+    const state: SessionState = {
+      id: sessionId(role, life),
+      deviceBoot: boot.toString(16).padStart(16, '0'),
+      generation: 1,
+      active: { address, port },
+      rttMs: 20,
+      control: { highest: '0', bitmap: '' },
+      data: {
+        epoch: FORMER.epoch.toString(),
+        relayBoot: FORMER.relayBoot.toString(16).padStart(16, '0'),
+        keyNumber: FORMER.keyNumber,
+        nextSequence: 1,
+        windows: [],
+      },
+    };
+    this.#command({ op: 'import', anchor: ROLES[role]!.anchor, sessions: [state] });
+    for (const { devices } of this.#parties) devices[role]!.resume(state);
+    this.#where[role] = path;
+  }
+
+  #install(role: number): void {
+    const { anchor, index, leases } = ROLES[role]!;
+    const life = this.#lives[role]!;
+    const session = { id: sessionId(role, life), index, root: rootOf(role, life), hint: null };
+    this.#command({ op: 'session', anchor, session });
+    leases.forEach((_, number) => {
+      this.#command({ op: 'lease', anchor, lease: leaseOf(role, number, life), untilMs: FAR_MS });
+    });
+  }
+
+  #dropSession(role: number): void {
+    this.#command({
+      op: 'drop-session',
+      anchor: ROLES[role]!.anchor,
+      id: sessionId(role, this.#lives[role]!),
+    });
+  }
+
+  #lease({ role, number, change }: Extract<Step, { do: 'lease' }>): void {
+    const { anchor, leases } = ROLES[role]!;
+    if (number >= leases.length) return;
+    const lease = leaseOf(role, number, this.#lives[role]!);
+    if (change === 'drop') {
+      this.#command({ op: 'drop-lease', anchor, id: lease.id });
+    } else if (change === 'give') {
+      const heir = (role + 1) % ROLES.length;
+      const session = sessionId(heir, this.#lives[heir]!);
+      this.#command({ op: 'lease', anchor, lease: { ...lease, session }, untilMs: FAR_MS });
+    } else {
+      const untilMs = change === 'renew' ? FAR_MS : this.#nowMs + 45;
+      this.#command({ op: 'lease', anchor, lease, untilMs });
+    }
+  }
+
+  #anchor(number: number, change: Extract<Step, { do: 'anchor' }>['change']): void {
+    const anchor = ANCHORS[number]!.id;
+    switch (change) {
+      case 'shorten':
+        this.#command({ op: 'deadline', anchor, untilMs: this.#nowMs + 45 });
+        break;
+      case 'lengthen':
+        this.#command({ op: 'deadline', anchor, untilMs: FAR_MS });
+        break;
+      case 'drop':
+        this.#command({ op: 'drop-anchor', anchor });
+        break;
+      case 'hand-over':
+        this.#handOver(number);
+        break;
+      default:
+        change satisfies never;
+    }
+  }
+
+  /** To a relay that is this one again, under the next epoch. */
+  #handOver(number: number): void {
+    const anchor = ANCHORS[number]!.id;
+    this.#epochs[number]! += 1n;
+    const states = this.#command({ op: 'export', anchor });
+    this.#command({ op: 'drop-anchor', anchor });
+    const { op, anchor: fields } = anchorCommand(number, this.#epochs[number]!, FAR_MS);
+    this.#command({ op, anchor: { ...fields, resumes: true } });
+    ROLES.forEach((role, i) => {
+      if (role.anchor === anchor) this.#install(i);
+    });
+    this.#parties.forEach(({ subject }, i) => {
+      const own = states[i]!;
+      subject.command(
+        { op: 'import', anchor, sessions: typeof own === 'string' || own === null ? [] : own },
+        this.#nowMs,
+      );
+    });
+  }
+
+  // What arrives ------------------------------------------------------------------------------------------------
+
+  #up({ role, packet, from, tamper, outerClass }: Extract<Step, { do: 'up' }>): void {
+    const device = this.#leader.devices[role];
+    const sealed = device?.data(build(packet, 'up'), headerChange(tamper, device)) ?? null;
+    if (sealed === null) return;
+    const octets = tampered(sealed, tamper);
+    const frame = this.#frameFrom(
+      octets,
+      from ?? this.#where[role]!,
+      ANCHORS.find(({ id }) => id === ROLES[role]!.anchor)!.endpoints,
+      outerClass,
+    );
+    if (frame === null) return;
+    if (tamper?.kind === 'later') {
+      this.#late.push({ role, frame });
+      return;
+    }
+    this.#frame(frame);
+    if (tamper?.kind === 'twice') this.#frame(frame);
+    const late = this.#late.filter((one) => one.role === role);
+    this.#late = this.#late.filter((one) => one.role !== role);
+    for (const one of late) this.#frame(one.frame);
+  }
+
+  #pieces({ role, packet, order, id }: Extract<Step, { do: 'pieces' }>): void {
+    const [near, far] = [(packet.near === 0 ? SHARED : WHOLE)[packet.family]!, PEERS[packet.family]!];
+    const [source, destination] = role === null ? [far, near] : [near, far];
+    const payload =
+      role === null
+        ? udp(53, 1024 + id * 64, new Uint8Array(64))
+        : udp(1024 + id * 64, 53, new Uint8Array(64));
+    const pieces = fragment(source, destination, 17, payload, [24, 48], 0x4200 + id);
+    for (const number of order) {
+      const piece = pieces[number]!;
+      if (role === null) this.#frame(frameOf(piece));
+      else {
+        const sealed = this.#leader.devices[role]?.data(piece) ?? null;
+        const { endpoints } = ANCHORS.find(({ id: name }) => name === ROLES[role]!.anchor)!;
+        if (sealed !== null) this.#datagram(sealed, this.#where[role]!, endpoints);
+      }
+    }
+  }
+
+  /** A CONTROL datagram of the device, sealed by each party's own. */
+  #say(role: number, seal: (device: StoryDevice) => Uint8Array): void {
+    const { endpoints } = ANCHORS.find(({ id }) => id === ROLES[role]!.anchor)!;
+    for (const { subject, devices } of this.#parties) {
+      const device = devices[role];
+      if (device == null) continue;
+      const frame = this.#frameFrom(seal(device), this.#where[role]!, endpoints, 0);
+      if (frame !== null) subject.frame(frame, this.#nowMs);
+    }
+  }
+
+  /** The device reads what came, and proves itself where it was challenged. */
+  #answer(role: number): void {
+    const asked = this.#parties.map(({ devices }) => devices[role]?.challenges.splice(0) ?? []);
+    asked[0]!.forEach(({ path, endpoint }, i) => {
+      this.#parties.forEach(({ subject, devices }, party) => {
+        const own = asked[party]![i];
+        if (own === undefined) throw this.#different('a challenge', this.#leader.subject, subject);
+        const from = PATHS.findIndex(({ key }) => key === path);
+        const frame = this.#frameFrom(devices[role]!.proof(own.message), from, [endpoint, endpoint], 0);
+        if (frame !== null) subject.frame(frame, this.#nowMs);
+      });
+      this.#compare();
+    });
+  }
+
+  #frameFrom(
+    octets: Uint8Array,
+    from: number,
+    endpoints: readonly string[],
+    outerClass: number,
+  ): Uint8Array | null {
+    const { address, port } = PATHS[from]!;
+    const endpoint = endpoints.find((one) => one.includes(':') === address.includes(':'));
+    if (endpoint === undefined) return null;
+    return frameOf(outerPacket(address, port, endpoint, TUNNEL_PORT, octets, outerClass));
+  }
+
+  #datagram(octets: Uint8Array, from: number, endpoints: readonly string[]): void {
+    const frame = this.#frameFrom(octets, from, endpoints, 0);
+    if (frame !== null) this.#frame(frame);
+  }
+
+  #frame(frame: Uint8Array): void {
+    this.#packets += 1;
+    for (const { subject } of this.#parties) subject.frame(frame, this.#nowMs);
+  }
+
+  // Comparison --------------------------------------------------------------------------------------------------
+
+  #command(command: EngineCommand) {
+    const answers = this.#parties.map(({ subject }) => subject.command(command, this.#nowMs));
+    this.#same(
+      'the answer',
+      answers.map((answer) =>
+        answer === null || typeof answer === 'string' ? answer : answer.map(comparable),
+      ),
+    );
+    return answers;
+  }
+
+  #pass(ms: number): void {
+    const endMs = this.#nowMs + ms;
+    for (;;) {
+      const dueMs = Math.min(...this.#parties.map(({ subject }) => subject.nextDueMs()));
+      if (dueMs > endMs) break;
+      this.#nowMs = Math.max(this.#nowMs, dueMs);
+      for (const { subject } of this.#parties)
+        if (subject.nextDueMs() <= this.#nowMs) subject.tick(this.#nowMs);
+    }
+    this.#nowMs = endMs;
+    this.#compare();
+  }
+
+  /** In order for each device and for the public side: what goes to one of them does not wait for the others. */
+  #compare(): void {
+    this.#same(
+      'what left',
+      this.#parties.map((party) => {
+        const left = new Map<string, string[]>();
+        for (const output of party.subject.take()) {
+          const [to, words] = this.#words(party, output);
+          left.set(to, [...(left.get(to) ?? []), words]);
+        }
+        return [...left].sort(([a], [b]) => (a < b ? -1 : 1));
+      }),
+    );
+  }
+
+  #words({ devices }: Party, output: Output): readonly [to: string, words: string] {
+    if (output.to === 'network') return ['network', hex(output.octets)];
+    const { endpoint, path, octets } = output;
+    const anchor = ANCHORS.find(({ endpoints }) => (endpoints as readonly string[]).includes(endpoint))?.id;
+    const index = peekIndex(octets, 0, octets.length);
+    const role = ROLES.findIndex((one) => one.anchor === anchor && one.index === index);
+    const read = devices[role]?.read(octets, path, endpoint, this.#nowMs) ?? 'nobody';
+    return [ROLES[role]?.name ?? '?', `${endpoint} → ${path}: ${read}`];
+  }
+
+  /** Learned state shows in what becomes of replies and errors; windows and paths in what a hand-over carries. */
+  #end(): void {
+    this.#step = 'the probes behind the story';
+    const sent = this.#story.steps.filter((step) => step.do === 'up').slice(-PROBES);
+    for (const { packet } of sent) {
+      for (const probe of probesOf(packet)) this.#frame(frameOf(build(probe, 'down')));
+      this.#compare();
+    }
+    this.#step = 'the end';
+    for (const { id } of ANCHORS) this.#command({ op: 'export', anchor: id });
+    this.#compare();
+    this.#same(
+      'the counters',
+      this.#parties.map(({ subject }) => {
+        const { uplink, downlink } = subject.counters();
+        return { uplink: sorted(uplink), downlink: sorted(downlink) };
+      }),
+    );
+  }
+
+  #same(what: string, found: readonly unknown[]): void {
+    const leading = JSON.stringify(found[0], undefined, 1);
+    for (let party = 1; party < found.length; party += 1) {
+      const other = JSON.stringify(found[party], undefined, 1);
+      if (leading === other) continue;
+      const names = this.#parties.map(({ subject }) => subject.name);
+      throw new Difference(
+        `${what} differs at ${this.#step}\n${names[0]}: ${leading}\n${names[party]}: ${other}`,
+      );
+    }
+  }
+
+  #different(what: string, one: Subject, other: Subject): Difference {
+    return new Difference(`${what} came from ${one.name} and not from ${other.name} at ${this.#step}`);
+  }
+}
+
+function headerChange(tamper: Tamper | null, device: StoryDevice): HeaderChange {
+  switch (tamper?.kind) {
+    case 'fast-lane':
+      return { lane: 1 };
+    case 'skip':
+      return { skip: tamper.by };
+    case 'old-key':
+      return { keyNumber: device.keyNumber - 1 };
+    default:
+      return {};
+  }
+}
+
+function tampered(sealed: Uint8Array, tamper: Tamper | null): Uint8Array {
+  switch (tamper?.kind) {
+    case 'flip': {
+      const copy = sealed.slice();
+      copy[tamper.at % copy.length]! ^= tamper.bits;
+      return copy;
+    }
+    case 'cut':
+      return sealed.slice(0, Math.max(0, sealed.length - tamper.octets));
+    case 'longer':
+      return joined(sealed, new Uint8Array(tamper.octets));
+    default:
+      return sealed;
+  }
+}
+
+function probesOf(packet: PacketPlan): PacketPlan[] {
+  const plain = { ...packet, flaw: null, ttl: 64, far: 0 };
+  return [
+    { ...plain, shape: 'echo-reply' },
+    { ...plain, shape: 'error', size: 31 },
+    { ...plain, shape: packet.shape },
+  ];
+}
+
+/** A session's state as it must be in every subject: lanes are numbered by whoever sends. */
+function comparable(state: SessionState): unknown {
+  const { data, control, ...rest } = state;
+  const { epoch, relayBoot, keyNumber } = data;
+  return { ...rest, epoch, relayBoot, keyNumber, windows: [0, 1].map((lane) => trimmed(data.windows[lane])) };
+}
+
+function trimmed(window: SessionState['data']['windows'][number] | undefined) {
+  return window === undefined || window.highest === 0 ? null : window;
+}
+
+function sorted(counts: Readonly<Record<string, number>>): [string, number][] {
+  return Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function described(step: Step): string {
+  return JSON.stringify(step, (_, value: unknown) => (value instanceof Uint8Array ? hex(value) : value));
+}

@@ -1,0 +1,190 @@
+import fc from 'fast-check';
+import { ANCHORS, PATHS, ROLES } from './cast.ts';
+import { fitting, type PacketPlan, packetPlans } from './traffic.ts';
+
+/** What happens to a relay, step by step. Everything in it is a small number, so that a failing story shrinks. */
+
+export type Tamper =
+  | { readonly kind: 'flip'; readonly at: number; readonly bits: number }
+  | { readonly kind: 'cut'; readonly octets: number }
+  | { readonly kind: 'longer'; readonly octets: number }
+  /** The same datagram again: what arrives twice is one too many. */
+  | { readonly kind: 'twice' }
+  | { readonly kind: 'fast-lane' }
+  | { readonly kind: 'skip'; readonly by: number }
+  | { readonly kind: 'old-key' }
+  /** Kept back, and sent after the next `late` packets of the role. */
+  | { readonly kind: 'later' };
+
+export type Step =
+  | { readonly do: 'down'; readonly packet: PacketPlan; readonly padding: number }
+  | {
+      readonly do: 'up';
+      readonly role: number;
+      readonly packet: PacketPlan;
+      /** Place in `PATHS`; null: where the device is. */
+      readonly from: number | null;
+      readonly tamper: Tamper | null;
+      readonly outerClass: number;
+    }
+  | { readonly do: 'raw'; readonly octets: Uint8Array; readonly from: number }
+  | { readonly do: 'noise'; readonly octets: Uint8Array }
+  | {
+      readonly do: 'pieces';
+      readonly role: number | null;
+      readonly packet: PacketPlan;
+      readonly order: readonly number[];
+      readonly id: number;
+    }
+  | {
+      readonly do: 'bind';
+      readonly role: number;
+      readonly path: number;
+      readonly oldPath: 'alive' | 'dead' | 'unknown';
+    }
+  | { readonly do: 'answer'; readonly role: number }
+  | { readonly do: 'hold' | 'keepalive'; readonly role: number }
+  | { readonly do: 'pass'; readonly ms: number }
+  | {
+      readonly do: 'lease';
+      readonly role: number;
+      readonly number: number;
+      readonly change: 'renew' | 'shorten' | 'drop' | 'give';
+    }
+  | { readonly do: 'session'; readonly role: number; readonly change: 'drop' | 'again' }
+  | {
+      readonly do: 'anchor';
+      readonly anchor: number;
+      readonly change: 'shorten' | 'lengthen' | 'drop' | 'hand-over';
+    }
+  | { readonly do: 'host-addresses'; readonly known: boolean };
+
+export interface Story {
+  /** Which roles are there at first, and where each one is. */
+  readonly paths: readonly (number | null)[];
+  /** Packets under one DATA key. */
+  readonly rekeyAfter: number;
+  readonly steps: readonly Step[];
+}
+
+const role = fc.nat(ROLES.length - 1);
+const path = fc.nat(PATHS.length - 1);
+
+const tampers: fc.Arbitrary<Tamper> = fc.oneof(
+  fc.record({ kind: fc.constant('flip' as const), at: fc.nat(80), bits: fc.integer({ min: 1, max: 255 }) }),
+  fc.record({ kind: fc.constant('cut' as const), octets: fc.integer({ min: 1, max: 120 }) }),
+  fc.record({ kind: fc.constant('longer' as const), octets: fc.integer({ min: 1, max: 20 }) }),
+  fc.constant({ kind: 'twice' as const }),
+  fc.constant({ kind: 'fast-lane' as const }),
+  fc.record({
+    kind: fc.constant('skip' as const),
+    by: fc.constantFrom(1, 63, 64, 4094, 4095, 4096, 8190, 70_000, 0x7fff_0000),
+  }),
+  fc.constant({ kind: 'old-key' as const }),
+  fc.constant({ kind: 'later' as const }),
+);
+
+const packets = fc.oneof({ weight: 1, arbitrary: fitting }, { weight: 2, arbitrary: packetPlans });
+
+const up = fc.record({
+  do: fc.constant('up' as const),
+  role,
+  packet: packets,
+  from: fc.oneof({ weight: 9, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: path }),
+  tamper: fc.oneof({ weight: 4, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: tampers }),
+  outerClass: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(255) }),
+});
+
+const down = fc.record({
+  do: fc.constant('down' as const),
+  packet: packets,
+  padding: fc.oneof({ weight: 6, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(30) }),
+});
+
+const steps: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 40, arbitrary: up },
+  { weight: 40, arbitrary: down },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('pieces' as const),
+      role: fc.option(role),
+      packet: fitting,
+      order: fc.constantFrom([0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 0, 1, 2], [0, 2], [2, 0, 1, 1]),
+      id: fc.nat(3),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('raw' as const),
+      octets: fc.uint8Array({ maxLength: 130 }),
+      from: path,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('noise' as const),
+      octets: fc.uint8Array({ minLength: 14, maxLength: 90 }),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('bind' as const),
+      role,
+      path,
+      oldPath: fc.constantFrom('dead' as const, 'alive' as const, 'unknown' as const),
+    }),
+  },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('answer' as const), role }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('hold' as const, 'keepalive' as const), role }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('pass' as const),
+      ms: fc.constantFrom(1, 20, 60, 300, 1_100, 2_100, 11_000, 31_000),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('lease' as const),
+      role,
+      number: fc.nat(1),
+      change: fc.constantFrom('renew' as const, 'shorten' as const, 'drop' as const, 'give' as const),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('session' as const),
+      role,
+      change: fc.constantFrom('drop' as const, 'again' as const),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('anchor' as const),
+      anchor: fc.nat(ANCHORS.length - 1),
+      change: fc.constantFrom('shorten' as const, 'lengthen' as const, 'drop' as const, 'hand-over' as const),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('host-addresses' as const), known: fc.boolean() }) },
+);
+
+export function stories(length: {
+  readonly minLength: number;
+  readonly maxLength: number;
+}): fc.Arbitrary<Story> {
+  return fc.record({
+    paths: fc.tuple(...ROLES.map(() => fc.option(path, { freq: 3 }))),
+    rekeyAfter: fc.oneof(
+      { weight: 5, arbitrary: fc.constant(2 ** 31 - 2 ** 20) },
+      { weight: 1, arbitrary: fc.constantFrom(3, 8) },
+    ),
+    steps: fc.array(steps, { ...length, size: 'max' }),
+  });
+}
