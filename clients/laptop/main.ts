@@ -12,17 +12,22 @@ import { askAgent } from './control-socket.ts';
 import { logIn } from './login.ts';
 import { deviceKey, StateDir } from './state-dir.ts';
 import type { AgentStatus } from './status.ts';
+import { summary } from './summary.ts';
 
 const USAGE = `mooring: the device's agent
 
   mooring up --config FILE             lease, and carry the lease's packets, until SIGINT or SIGTERM
   mooring login --config FILE          sign in for this device, in a browser anywhere
-  mooring device-status --config FILE [--json]
-                                       what the running agent does
+  mooring status --config FILE [--json] [--watch]
+                                       lease, path, round trip, counters, moves; --watch: every second
   mooring use LINK --config FILE       prefer this interface now, by make-before-break; "auto" ends that
   mooring down --config FILE [--free]  stop the running agent; --free gives the lease back
   mooring restore --config FILE        take back what an agent that crashed has changed on this machine
 `;
+
+const WATCH_EVERY_MS = 1_000;
+/** Cursor home, rest of the screen erased (ECMA-48). */
+const CLEAR_SCREEN = '\x1b[H\x1b[J';
 
 /** Runs one of the agent's commands with the arguments behind it. Throws what is to be shown to the user. */
 export async function runDeviceCommand(command: string, argv: readonly string[]): Promise<void> {
@@ -32,6 +37,7 @@ export async function runDeviceCommand(command: string, argv: readonly string[])
     options: {
       config: { type: 'string' },
       json: { type: 'boolean', default: false },
+      watch: { type: 'boolean', default: false },
       free: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -65,8 +71,13 @@ export async function runDeviceCommand(command: string, argv: readonly string[])
       return print('signed in');
     }
     case 'status': {
-      const status = (await askAgent(socket, { command: 'status' })) as AgentStatus;
-      return print(values.json ? JSON.stringify(status) : summary(status));
+      do {
+        const status = (await askAgent(socket, { command: 'status' })) as AgentStatus;
+        if (values.watch && !values.json && process.stdout.isTTY) print(CLEAR_SCREEN);
+        print(values.json ? JSON.stringify(status) : summary(status));
+        if (values.watch) await setTimeout(WATCH_EVERY_MS);
+      } while (values.watch);
+      return;
     }
     case 'use': {
       const [link] = positionals;
@@ -98,27 +109,6 @@ async function isRunning(socket: string): Promise<boolean> {
   } catch (error) {
     return !(error instanceof MooringError && error.code === 'ERR_MOORING_NOT_RUNNING');
   }
-}
-
-function summary(status: AgentStatus): string {
-  const { lease, path } = status;
-  const last = status.moves.at(-1);
-  const lines = [
-    `state       ${status.state}`,
-    lease === null
-      ? 'lease       none'
-      : `lease       ${lease.address}${lease.ports === null ? '' : `, ports ${lease.ports.first}–${lease.ports.first + lease.ports.count - 1}`}${lease.spis === null ? '' : `, SPIs ${lease.spis.first}–${lease.spis.first + lease.spis.count - 1}`} (${lease.kind}, ${lease.id})`,
-    path === null
-      ? 'path        none'
-      : `path        ${path.link}, seen as ${path.observed ?? 'unknown'}, round trip ${path.rttMs.toFixed(1)} ms, generation ${path.generation}`,
-    `links       ${status.links.map(({ id }) => id).join(', ') || 'none'}`,
-    `signalling  ${status.signalling.connected ? 'connected' : `not connected${status.signalling.lastError === null ? '' : `: ${status.signalling.lastError}`}`}`,
-  ];
-  if (last !== undefined) {
-    const took = last.bound === null ? 'not confirmed yet' : `took ${last.bound.tookMs.toFixed(0)} ms`;
-    lines.push(`last move   ${last.from ?? '(start)'} → ${last.to}, ${took}`);
-  }
-  return lines.join('\n');
 }
 
 function usage(fault: string): MooringError {

@@ -82,7 +82,7 @@ export interface Agent {
   readonly configFile: string;
   readonly stateDir: string;
   readonly process: LabProcess;
-  /** What `mooring device-status` shows. */
+  /** What `mooring status` shows. */
   status(): Promise<AgentStatus>;
   /** Resolves with the status when `accept` likes it; throws with the last one after `withinMs`. */
   until(accept: (status: AgentStatus) => boolean, what: string, withinMs?: number): Promise<AgentStatus>;

@@ -7,21 +7,21 @@ const USAGE = `mooring: leases of a public IP presence that stay while devices w
 
   mooring serve --config FILE                 run the roles that FILE configures (relay, signalling)
   mooring check --config FILE                 say whether FILE is right, and what is wrong with it
-  mooring status --config FILE [--json]       what the running program serves
+  mooring status --config FILE [--json]       what the running program serves (or a device's agent does)
   mooring metrics --config FILE               its metrics in Prometheus' format
   mooring anchor move ANCHOR --to RELAY --config FILE [--json]
                                               hand an anchor over to another relay of its site
   mooring up|login|down|use|restore …         the device's agent: mooring up --help
 `;
 
-/** Sub-commands of the device's agent; \`status\` is its own when the configuration is a device's. */
-const DEVICE_COMMANDS = ['up', 'login', 'down', 'use', 'restore', 'device-status'];
+/** Sub-commands of the device's agent; `status` is one when the configuration is a device's. */
+const DEVICE_COMMANDS = ['up', 'login', 'down', 'use', 'restore'];
 
 async function main(argv: readonly string[]): Promise<void> {
   const [command = 'help', ...rest] = argv;
-  if (DEVICE_COMMANDS.includes(command)) {
+  if (DEVICE_COMMANDS.includes(command) || (command === 'status' && (await namesDevice(rest)))) {
     const { runDeviceCommand } = await import('../../clients/laptop/main.ts');
-    return runDeviceCommand(command === 'device-status' ? 'status' : command, rest);
+    return runDeviceCommand(command, rest);
   }
   const { values, positionals } = parseArgs({
     args: rest,
@@ -77,6 +77,18 @@ async function main(argv: readonly string[]): Promise<void> {
     default:
       throw usage(`there is no command ${JSON.stringify(command)}`);
   }
+}
+
+/** True when `--config` names a device's configuration: only that names an issuer to fetch tokens from. */
+async function namesDevice(args: readonly string[]): Promise<boolean> {
+  const { config } = parseArgs({
+    args: [...args],
+    strict: false,
+    options: { config: { type: 'string' } },
+  }).values;
+  if (typeof config !== 'string') return false;
+  const { topLevelNames } = await import('../config/settings-file.ts');
+  return topLevelNames(config).includes('issuer');
 }
 
 function usage(fault: string): MooringError {

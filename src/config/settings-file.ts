@@ -32,14 +32,25 @@ export function readSettingsFile(file: string): string {
   }
 }
 
+/** The names at the top of a configuration file; none when it is not a mapping. Throws ERR_MOORING_CONFIG. */
+export function topLevelNames(file: string): readonly string[] {
+  const raw = parseText(readSettingsFile(file), file);
+  return typeof raw === 'object' && raw !== null ? Object.keys(raw) : [];
+}
+
 /**
- * Settings from text in YAML (or JSON, which is YAML), checked against their schema and with its defaults filled in.
- * Aliases are refused: a few octets of them can stand for gigabytes. Throws ERR_MOORING_CONFIG.
+ * Settings from text in YAML (or JSON, which is YAML), checked against their schema and with its defaults filled
+ * in. Throws ERR_MOORING_CONFIG.
  */
 export function parseSettingsText<S extends TSchema>(schema: S, text: string, file: string): Static<S> {
-  let raw: unknown;
+  const check = checked(schema, ({ field, value, remedy }) => refuseSetting(file, field, value, remedy));
+  return check(Value.Default(schema, parseText(text, file)));
+}
+
+/** Aliases are refused: a few octets of them can stand for gigabytes. */
+function parseText(text: string, file: string): unknown {
   try {
-    raw = parse(text, { maxAliasCount: 0 }) ?? {};
+    return parse(text, { maxAliasCount: 0 }) ?? {};
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new MooringError('ERR_MOORING_CONFIG', `${file}: is not YAML: ${reason}; mend the line it names`, {
@@ -47,6 +58,4 @@ export function parseSettingsText<S extends TSchema>(schema: S, text: string, fi
       data: { file },
     });
   }
-  const check = checked(schema, ({ field, value, remedy }) => refuseSetting(file, field, value, remedy));
-  return check(Value.Default(schema, raw));
 }

@@ -1,0 +1,30 @@
+import type { AgentStatus } from './status.ts';
+
+/** The agent's state for a person, a line for each thing. */
+export function summary(status: AgentStatus): string {
+  const { lease, path, links, signalling, counters } = status;
+  const last = status.moves.at(-1);
+  const lines = [
+    `state       ${status.state}`,
+    `lease       ${lease === null ? 'none' : leaseText(lease)}`,
+    path === null
+      ? 'path        none'
+      : `path        ${path.link}, seen as ${path.observed ?? 'unknown'}, round trip ${path.rttMs.toFixed(1)} ms, generation ${path.generation}`,
+    `links       ${links.map(({ id }) => id).join(', ') || 'none'}`,
+    `signalling  ${signalling.connected ? 'connected' : `not connected${signalling.lastError === null ? '' : `: ${signalling.lastError}`}`}`,
+  ];
+  const counted = Object.entries(counters).filter(([, count]) => count > 0);
+  if (counted.length > 0)
+    lines.push(`packets     ${counted.map(([name, count]) => `${name} ${count}`).join(', ')}`);
+  if (last !== undefined) {
+    const took = last.bound === null ? 'not confirmed yet' : `took ${last.bound.tookMs.toFixed(0)} ms`;
+    lines.push(`last move   ${last.from ?? '(start)'} → ${last.to}, ${took}`);
+  }
+  return lines.join('\n');
+}
+
+function leaseText({ address, ports, spis, kind, id }: NonNullable<AgentStatus['lease']>): string {
+  const block = (name: string, of: { readonly first: number; readonly count: number } | null): string =>
+    of === null ? '' : `, ${name} ${of.first}–${of.first + of.count - 1}`;
+  return `${address}${block('ports', ports)}${block('SPIs', spis)} (${kind}, ${id})`;
+}
