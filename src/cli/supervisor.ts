@@ -111,7 +111,11 @@ export function supervise(configFile: string): Promise<number> {
         pause = setTimeout(start, delayMs);
       };
       started.once('exit', (code, signal) =>
-        over(signal === null ? `exit status ${code}` : `signal ${signal}`, code ?? 1),
+        // Asked to stop before it could listen for that, it has nothing to put in order.
+        over(
+          signal === null ? `exit status ${code}` : `signal ${signal}`,
+          code ?? (stopping && signal === 'SIGTERM' ? 0 : 1),
+        ),
       );
       started.once('error', (error) => over(error.message, 1));
     }

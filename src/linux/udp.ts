@@ -146,7 +146,7 @@ export function openUdp(options: UdpOptions): UdpSocket {
       libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
     );
   try {
-    configure(fd, options, object);
+    configure(fd, options, object, inherited !== null);
     if (inherited === null) check('bind', object, libc.bind(fd, address, address.length));
     return assemble(fd, options, boundPort(fd, object));
   } catch (error) {
@@ -162,11 +162,12 @@ function takeOver({ inherited, port }: UdpOptions, object: string): number | nul
   return null;
 }
 
-function configure(fd: number, options: UdpOptions, object: string): void {
+function configure(fd: number, options: UdpOptions, object: string, isBound: boolean): void {
   const set = (level: number, option: number, value: number) =>
     setSocketOption(fd, level, option, value, object);
   if (options.family === 6) {
-    set(IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    // The kernel takes it before the bind only; whoever bound the socket has set it.
+    if (!isBound) set(IPPROTO_IPV6, IPV6_V6ONLY, 1);
     set(IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DONT);
     if (options.pktinfo) set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
     if (options.trafficClass) set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
