@@ -21,8 +21,8 @@ export const LEN_AT = 56;
 export const IOVEC_BYTES = 16;
 export const CMSG_HEADER_BYTES = 16;
 
-/** Room for the largest control message used, `in6_pktinfo` (16 + 20, padded), and one more that the kernel may add. */
-export const CONTROL_BYTES = 80;
+/** Room for `in6_pktinfo` (40), traffic class (24) and segment size (24), and one more that the kernel may add. */
+export const CONTROL_BYTES = 128;
 const NAME_BYTES = 32;
 
 /** Memory for `slots` datagrams of one recvmmsg or sendmmsg. */
@@ -33,6 +33,8 @@ export interface MessageBatch {
   readonly headroom: number;
   readonly payloadBytes: number;
   slotAt(slot: number): number;
+  /** Address of `arena` for the kernel. */
+  readonly arenaAddress: number;
   /** Address of the `mmsghdr` array for the kernel. */
   readonly headersAddress: number;
   readonly headers: DataView;
@@ -72,6 +74,7 @@ export function createMessageBatch(slots: number, payloadBytes: number, headroom
     arena,
     headroom,
     payloadBytes,
+    arenaAddress: arenaBase,
     slotAt: (slot) => slot * stride + headroom,
     headersAddress: memoryAddress(headers),
     headers: headersView,

@@ -12,16 +12,23 @@ import {
   MMSGHDR_BYTES,
   NAMELEN_AT,
 } from './message-batch.ts';
+import {
+  IP_PKTINFO,
+  IP_TOS,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_PKTINFO,
+  IPV6_TCLASS,
+  SOL_UDP,
+  UDP_GRO,
+} from './udp-control.ts';
 
 const MSG_TRUNC = 0x20;
 const MSG_DONTWAIT = 0x40;
 
-const IPPROTO_IP = 0;
-const IP_PKTINFO = 8;
-const IPPROTO_IPV6 = 41;
-const IPV6_PKTINFO = 50;
-
 const HEADROOM = 64;
+/** What the kernel joins at most. */
+const JOINED_BYTES = 65_535;
 
 export interface UdpReceiver {
   readonly buffer: Uint8Array;
@@ -31,6 +38,7 @@ export interface UdpReceiver {
   length(i: number): number;
   source(i: number): SocketAddress;
   destination(i: number): string;
+  trafficClass(i: number): number;
   counters(): {
     readonly received: number;
     readonly truncated: number;
@@ -38,17 +46,26 @@ export interface UdpReceiver {
   };
 }
 
-/** The receiving half of a UDP socket: recvmmsg into one arena. */
+/**
+ * The receiving half of a UDP socket: recvmmsg into one arena. With `joined`, the kernel hands over datagrams in a row from
+ * one sender as one message (UDP_GRO), which is taken apart here.
+ */
 export function createUdpReceiver(
   fd: number,
   book: AddressBook,
   slots: number,
   payloadBytes: number,
+  joined = false,
 ): UdpReceiver {
-  const batch = createMessageBatch(slots, payloadBytes, HEADROOM);
-  const { headers, headersAddress } = batch;
-  /** Datagram i of the batch lies in slot `kept[i]`: truncated ones are passed over, not moved. */
-  const kept = new Uint16Array(slots);
+  const batch = createMessageBatch(slots, joined ? JOINED_BYTES : payloadBytes, HEADROOM);
+  const { headers, controls } = batch;
+  /** Of datagram i: the slot of its message, and where it lies. What is truncated is passed over, not moved. */
+  const slotOf: number[] = new Array(slots).fill(0);
+  const starts: number[] = new Array(slots).fill(0);
+  const lengths: number[] = new Array(slots).fill(0);
+  /** Of each slot: where its control message IP_PKTINFO has its data, or −1; traffic class. */
+  const pktinfoAt = new Int32Array(slots);
+  const classes = new Uint8Array(slots);
   let used = 0;
   let received = 0;
   let truncated = 0;
@@ -63,7 +80,32 @@ export function createUdpReceiver(
   };
   rearm(slots);
 
-  const slotOf = (i: number): number => kept[i] ?? 0;
+  /** Reads what came beside a message; the octets of each datagram in it, 0 for one datagram. */
+  const readControls = (slot: number): number => {
+    let segmentOctets = 0;
+    pktinfoAt[slot] = -1;
+    classes[slot] = 0;
+    let at = batch.controlAt(slot);
+    const end = at + headers.getUint32(slot * MMSGHDR_BYTES + CONTROLLEN_AT, true);
+    while (at + CMSG_HEADER_BYTES <= end) {
+      const length = controls.getUint32(at, true);
+      if (length < CMSG_HEADER_BYTES) break;
+      const level = controls.getInt32(at + 8, true);
+      const type = controls.getInt32(at + 12, true);
+      const data = at + CMSG_HEADER_BYTES;
+      if (level === IPPROTO_IP) {
+        if (type === IP_PKTINFO) pktinfoAt[slot] = data;
+        else if (type === IP_TOS) classes[slot] = controls.getUint8(data);
+      } else if (level === IPPROTO_IPV6) {
+        if (type === IPV6_PKTINFO) pktinfoAt[slot] = data;
+        else if (type === IPV6_TCLASS) classes[slot] = controls.getUint8(data);
+      } else if (level === SOL_UDP && type === UDP_GRO) {
+        segmentOctets = controls.getInt32(data, true);
+      }
+      at += (length + 7) & ~7;
+    }
+    return segmentOctets;
+  };
 
   return {
     buffer: batch.arena,
@@ -71,7 +113,7 @@ export function createUdpReceiver(
     receive() {
       rearm(used);
       used = 0;
-      const count = libc.recvmmsg(fd, headersAddress, slots, MSG_DONTWAIT, 0);
+      const count = libc.recvmmsg(fd, batch.headersAddress, slots, MSG_DONTWAIT, 0);
       if (count <= 0) {
         const errno = count < 0 ? lastErrno() : ERRNO.EAGAIN;
         if (errno !== ERRNO.EAGAIN && errno !== ERRNO.EINTR) {
@@ -83,37 +125,39 @@ export function createUdpReceiver(
       used = count;
       let whole = 0;
       for (let slot = 0; slot < count; slot += 1) {
-        if ((headers.getInt32(slot * MMSGHDR_BYTES + FLAGS_AT, true) & MSG_TRUNC) !== 0) truncated += 1;
-        else kept[whole++] = slot;
+        const header = slot * MMSGHDR_BYTES;
+        const total = headers.getUint32(header + LEN_AT, true);
+        const isCut = (headers.getInt32(header + FLAGS_AT, true) & MSG_TRUNC) !== 0;
+        const step = readControls(slot) || total;
+        let at = 0;
+        do {
+          const length = Math.min(step, total - at);
+          if (isCut || length > payloadBytes) truncated += 1;
+          else {
+            slotOf[whole] = slot;
+            starts[whole] = batch.slotAt(slot) + at;
+            lengths[whole] = length;
+            whole += 1;
+          }
+          at += step;
+        } while (at < total);
       }
       received += whole;
       return whole;
     },
-    at: (i) => batch.slotAt(slotOf(i)),
-    length: (i) => headers.getUint32(slotOf(i) * MMSGHDR_BYTES + LEN_AT, true),
-    source: (i) => book.read(batch.names, batch.nameAt(slotOf(i))),
+    at: (i) => starts[i] ?? HEADROOM,
+    length: (i) => lengths[i] ?? 0,
+    source: (i) => book.read(batch.names, batch.nameAt(slotOf[i] ?? 0)),
     destination(i) {
-      const slot = slotOf(i);
-      const { controls } = batch;
-      let at = batch.controlAt(slot);
-      const end = at + headers.getUint32(slot * MMSGHDR_BYTES + CONTROLLEN_AT, true);
-      while (at + CMSG_HEADER_BYTES <= end) {
-        const length = controls.getUint32(at, true);
-        if (length < CMSG_HEADER_BYTES) break;
-        const level = controls.getInt32(at + 8, true);
-        const type = controls.getInt32(at + 12, true);
-        const data = at + CMSG_HEADER_BYTES;
-        // in_pktinfo: ifindex (4), spec_dst (4), addr (4): the last is what the header said.
-        if (level === IPPROTO_IP && type === IP_PKTINFO) {
-          return book.readAddress(controls, data + 8, 4, 0).address;
-        }
-        if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO) {
-          return book.readAddress(controls, data, 6, 0).address;
-        }
-        at += (length + 7) & ~7;
-      }
-      return '';
+      const at = pktinfoAt[slotOf[i] ?? 0]!;
+      if (at < 0) return '';
+      // in_pktinfo: ifindex (4), spec_dst (4), addr (4): the last is what the header said.
+      const isV4 = controls.getInt32(at - 8, true) === IPPROTO_IP;
+      return isV4
+        ? book.readAddress(controls, at + 8, 4, 0).address
+        : book.readAddress(controls, at, 6, 0).address;
     },
+    trafficClass: (i) => classes[slotOf[i] ?? 0]!,
     counters: () => ({ received, truncated, receiveErrors: { ...receiveErrors } }),
   };
 }

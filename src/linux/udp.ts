@@ -148,7 +148,8 @@ export function openUdp(options: UdpOptions): UdpSocket {
   try {
     configure(fd, options, object, inherited !== null);
     if (inherited === null) check('bind', object, libc.bind(fd, address, address.length));
-    return assemble(fd, options, boundPort(fd, object));
+    const inRuns = options.inRuns === true && supportsRuns(fd);
+    return assemble(fd, options, boundPort(fd, object), inRuns);
   } catch (error) {
     closeFd(fd);
     throw error;
@@ -175,7 +176,8 @@ function configure(fd: number, options: UdpOptions, object: string, isBound: boo
     set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
     if (options.pktinfo) set(IPPROTO_IP, IP_PKTINFO, 1);
     if (options.trafficClass) set(IPPROTO_IP, IP_RECVTOS, 1);
-    if (options.zeroChecksum && !options.inRuns) set(SOL_SOCKET, SO_NO_CHECK, 1);
+    // A run cannot be cut without; an inherited socket may have been without.
+    set(SOL_SOCKET, SO_NO_CHECK, options.zeroChecksum && !options.inRuns ? 1 : 0);
   }
   if (options.reuseAddress) set(SOL_SOCKET, SO_REUSEADDR, 1);
   if (options.mark !== undefined) set(SOL_SOCKET, SO_MARK, options.mark);
@@ -198,7 +200,8 @@ function configure(fd: number, options: UdpOptions, object: string, isBound: boo
 function supportsRuns(fd: number): boolean {
   const [off, on] = [allocate(4), Uint8Array.of(1, 0, 0, 0)];
   return (
-    libc.setsockopt(fd, SOL_UDP, UDP_SEGMENT, off, 4) === 0 && libc.setsockopt(fd, SOL_UDP, UDP_GRO, on, 4) === 0
+    libc.setsockopt(fd, SOL_UDP, UDP_SEGMENT, off, 4) === 0 &&
+    libc.setsockopt(fd, SOL_UDP, UDP_GRO, on, 4) === 0
   );
 }
 

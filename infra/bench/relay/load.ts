@@ -86,7 +86,7 @@ function openSocket(port = 0): UdpSocket {
     port,
     batch: BATCH,
     maxDatagramBytes: MAX_OCTETS,
-    zeroChecksum: true,
+    inRuns: true,
   });
 }
 

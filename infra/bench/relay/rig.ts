@@ -56,6 +56,7 @@ export async function buildRig(lab: Lab): Promise<Rig> {
   await join(lab, relay, 'peer0', peer, 'net0', NET.peer);
   await join(lab, relay, 'dev0', device, 'net0', NET.device);
   await lab.run(relay, ['sysctl', '-qw', 'net.ipv4.ip_forward=1']);
+  await asCards(lab, relay, [peer, device]);
 
   const load = async (namespace: Namespace, label: string, address: string) => {
     const plan: LoadPlan = { interface: 'net0', address };
@@ -92,6 +93,19 @@ async function join(lab: Lab, relay: Namespace, name: string, end: Namespace, fa
     `link set ${far} up`,
     `route add default via ${net}.1`,
   ]);
+}
+
+/**
+ * veth made to behave as network cards without segmentation of their own: what is sent in one is cut into packets on the
+ * sender's account, the relay's too, and the packets of one burst arrive together, so that the kernel behind can join them.
+ */
+async function asCards(lab: Lab, relay: Namespace, ends: readonly Namespace[]): Promise<void> {
+  for (const name of ['peer0', 'dev0']) {
+    await lab.run(relay, ['ethtool', '-K', name, 'tx-udp-segmentation', 'off', 'gro', 'on']);
+  }
+  // veth joins only what comes from an end that could not have sent it as one.
+  for (const end of ends)
+    await lab.run(end, ['ethtool', '-K', 'net0', 'tx-udp-segmentation', 'off', 'tso', 'off']);
 }
 
 async function program<Command extends object>(
