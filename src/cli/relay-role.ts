@@ -12,6 +12,7 @@ import { createRelayNode, type RelayNode } from '../relay/node.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
 import { servePlane } from '../relay/plane-server.ts';
 import { loadSiteKey } from '../relay/site-key.ts';
+import { trafficRules } from '../relay/traffic-rules.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Planes } from './planes.ts';
@@ -56,6 +57,7 @@ export async function startRelay(
     log,
   });
   const engine = await startUserspaceEngine({
+    ...trafficRules(relay),
     tun: relay.tun,
     port: relay.port,
     relayBoot: BigInt(`0x${boot}`),

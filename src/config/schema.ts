@@ -82,6 +82,23 @@ const Pool = Type.Object(
 );
 export type PoolSettings = Static<typeof Pool>;
 
+const DscpPoint = (mode: 'copy' | 'keep', description: string) =>
+  Type.Object(
+    {
+      mode: Type.Union([Type.Literal('copy'), Type.Literal('keep'), Type.Literal('rewrite')], {
+        default: mode,
+        description,
+      }),
+      value: Type.Integer({
+        minimum: 0,
+        maximum: 63,
+        default: 0,
+        description: 'the code point that `rewrite`, and into the tunnel `keep`, gives',
+      }),
+    },
+    { additionalProperties: false, default: {} },
+  );
+
 const Relay = Type.Object(
   {
     id: Name,
@@ -97,6 +114,44 @@ const Relay = Type.Object(
       description: 'persistent TUN device',
     }),
     port: Type.Integer({ minimum: 1, maximum: 65535, default: 4556, description: 'UDP port of the tunnel' }),
+    innerMtu: Type.Integer({
+      minimum: 1280,
+      maximum: 9000,
+      default: 1280,
+      description:
+        'octets of the largest packet inside the tunnel, the same wherever a device goes; the outer one has up to 64 more and must fit every access network, or is fragmented there',
+    }),
+    dscp: Type.Object(
+      {
+        intoTunnel: DscpPoint(
+          'copy',
+          'copy: the outer header shows the inner code point; keep: it shows `value`; rewrite: the inner one becomes `value` too',
+        ),
+        outOfTunnel: DscpPoint(
+          'keep',
+          'keep: the inner code point leaves as the device set it; copy: as the access network last had it; rewrite: as `value`',
+        ),
+      },
+      { additionalProperties: false, default: {} },
+    ),
+    ecn: Type.Union([Type.Literal('compatible'), Type.Literal('normal')], {
+      default: 'compatible',
+      description:
+        'of the outer header towards devices: compatible: not ECN-capable; normal: as the inner one, only where every device obeys the table of RFC 6040 §4.2. The relay itself always does',
+    }),
+    perSessionBitsPerSecond: Type.Optional(
+      Type.Integer({
+        minimum: 128_000,
+        maximum: 400_000_000_000,
+        description: 'of inner packets, in each direction of each session; without it there is no limit',
+      }),
+    ),
+    perSessionBurstMs: Type.Integer({
+      minimum: 0,
+      maximum: 4_000,
+      default: 100,
+      description: 'milliseconds that a session may be ahead of its rate',
+    }),
     masterKeyFile: Type.Optional(
       Type.String({
         description:

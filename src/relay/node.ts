@@ -84,6 +84,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       engine,
       registry,
       port: settings.port,
+      mtu: settings.innerMtu,
       async adopt(anchor, epoch, sessions) {
         const owner = await registry.owner(anchor);
         if (owner?.relay !== settings.id || owner.epoch !== epoch || owner.boot !== options.boot) {

@@ -4,7 +4,7 @@ import { MooringError } from '../protocol/errors.ts';
 import type { RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import { sealRoot } from '../tunnel/root-sealing.ts';
-import { CONTROL, INNER_MTU } from '../tunnel/wire.ts';
+import { CONTROL } from '../tunnel/wire.ts';
 import { checkSealingProof } from './sealing-proof.ts';
 import type { ServedAnchor } from './served-anchor.ts';
 
@@ -15,6 +15,8 @@ export function createRelayPlane(options: {
   readonly engine: { command(command: EngineCommand): Promise<unknown> };
   readonly registry: Registry;
   readonly port: number;
+  /** Inner MTU, octets. */
+  readonly mtu: number;
   readonly adopt: (anchor: string, epoch: bigint, sessions: readonly SessionState[]) => Promise<void>;
 }): RelayPlane {
   const { owned, engine, registry } = options;
@@ -40,7 +42,7 @@ export function createRelayPlane(options: {
         index: session.index,
         sessionId: session.id,
         epoch: String(anchor.epoch),
-        mtu: INNER_MTU,
+        mtu: options.mtu,
         sealedRoot: await sealRoot(anchor.root(session), sealTo, session.id),
       };
       return { lease: activated, tunnel };

@@ -1,8 +1,10 @@
 import { startPacketWorker, workerModule } from '../../linux/packet-worker.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { INNER_MTU, TUNNEL_PORT } from '../../tunnel/wire.ts';
+import { DEFAULT_MARKING, type TunnelMarking } from '../decision/dscp-ecn.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
 import { ENGINE_BEGIN, type EngineDescriptors, type EngineSettings, type FromEngine } from './messages.ts';
+import type { SessionPolicing } from './session.ts';
 
 export interface UserspaceEngineOptions {
   /** Name of the TUN device, 1–15 octets; created, or attached to when it is there. */
@@ -13,6 +15,10 @@ export interface UserspaceEngineOptions {
   readonly mtu?: number;
   /** UDP port on every local address (default 4556). */
   readonly port?: number;
+  /** DSCP and ECN at the tunnel's ends (default: DEFAULT_MARKING). */
+  readonly marking?: TunnelMarking;
+  /** Rates of every session (default: unlimited). */
+  readonly policing?: SessionPolicing;
   /** The TUN device, and the routes into it, outlive the process (default true). */
   readonly persist?: boolean;
   /** Open sockets of a former process, by name, to go on with. */
@@ -52,6 +58,8 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
     relayBoot: options.relayBoot,
     mtu: options.mtu ?? INNER_MTU,
     port: options.port ?? TUNNEL_PORT,
+    marking: options.marking ?? DEFAULT_MARKING,
+    policing: options.policing ?? { uplink: null, downlink: null },
     persist: options.persist ?? true,
     inherited: options.inherited ?? {},
     waits: options.waits ?? false,

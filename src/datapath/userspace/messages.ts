@@ -1,5 +1,7 @@
 import type { ErrorDetail } from '../../protocol/errors.ts';
+import type { TunnelMarking } from '../decision/dscp-ecn.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+import type { SessionPolicing } from './session.ts';
 
 /** What passes between the engine's handle and its thread. All of it survives structured cloning. */
 
@@ -11,6 +13,8 @@ export interface EngineSettings {
   /** UDP port of the tunnel. */
   readonly port: number;
   readonly relayBoot: bigint;
+  readonly marking: TunnelMarking;
+  readonly policing: SessionPolicing;
   /** The TUN device outlives the process. */
   readonly persist: boolean;
   readonly inherited: EngineDescriptors;

@@ -30,10 +30,12 @@ let lostToNetwork = 0;
 
 const engine: Engine = createEngine({
   relayBoot: settings.relayBoot,
+  marking: settings.marking,
+  policing: settings.policing,
   random: (octets) => new Uint8Array(randomBytes(octets)),
   io: {
-    toDevice(endpoint, to, buffer, at, length) {
-      (to.address.includes(':') ? v6 : v4)?.queue(to, buffer, at, length, endpoint);
+    toDevice(endpoint, to, buffer, at, length, octet) {
+      (to.address.includes(':') ? v6 : v4)?.queue(to, buffer, at, length, endpoint, octet);
     },
     toNetwork(buffer, at, length) {
       if (!tun.write(buffer, at, length)) lostToNetwork += 1;
@@ -46,9 +48,14 @@ const engine: Engine = createEngine({
 function open({ tun: name, mtu, port, persist, inherited }: EngineSettings) {
   const opened: { close(): void }[] = [];
   try {
-    // The tag covers what matters, so IPv4 goes without UDP checksum (RFC 768).
-    const common = { port, pktinfo: true, maxDatagramBytes: DATA.inner + mtu };
-    const socket4 = openUdp({ ...common, family: 4, zeroChecksum: true, ...socketFrom(inherited.udp4) });
+    const common = {
+      port,
+      pktinfo: true,
+      trafficClass: true,
+      inRuns: true,
+      maxDatagramBytes: DATA.inner + mtu,
+    };
+    const socket4 = openUdp({ ...common, family: 4, ...socketFrom(inherited.udp4) });
     opened.push(socket4);
     const socket6 = openIpv6({ ...common, ...socketFrom(inherited.udp6) });
     if (socket6 !== null) opened.push(socket6);
@@ -88,7 +95,8 @@ function drainSocket(udp: UdpSocket): void {
   const nowMs = monotonicMs();
   const { buffer } = udp;
   for (let i = 0; i < count; i += 1) {
-    engine.datagram(udp.destination(i), udp.source(i), buffer, udp.at(i), udp.length(i), nowMs);
+    const octet = udp.trafficClass(i);
+    engine.datagram(udp.destination(i), udp.source(i), buffer, udp.at(i), udp.length(i), nowMs, octet);
   }
 }
 

@@ -124,7 +124,7 @@ export class FastModel implements FastPath {
       octets.set(inner, DATA.inner);
       const header = { index: session.spec.index, keyNumber, lane: 1, sequence } as const;
       sealData(sipKey(current.key.octets), header, octets, 0, inner.length);
-      this.#sent({ endpoint: current.endpoint, to: current.path, octets });
+      this.#sent({ endpoint: current.endpoint, to: current.path, octets, octet: 0 });
       return true;
     }
     return false;

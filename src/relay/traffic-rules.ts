@@ -1,0 +1,22 @@
+import type { RelaySettings } from '../config/schema.ts';
+import type { TunnelMarking } from '../datapath/decision/dscp-ecn.ts';
+import { policing } from '../datapath/decision/policing.ts';
+import type { SessionPolicing } from '../datapath/userspace/session.ts';
+
+/** What a relay's settings say of the packets of every session. */
+export interface TrafficRules {
+  readonly mtu: number;
+  readonly marking: TunnelMarking;
+  readonly policing: SessionPolicing;
+}
+
+export function trafficRules(settings: RelaySettings): TrafficRules {
+  const { innerMtu: mtu, dscp, ecn, perSessionBitsPerSecond, perSessionBurstMs } = settings;
+  const rate =
+    perSessionBitsPerSecond === undefined ? null : policing(perSessionBitsPerSecond, mtu, perSessionBurstMs);
+  return {
+    mtu,
+    marking: { ingress: dscp.intoTunnel, egress: dscp.outOfTunnel, ecn },
+    policing: { uplink: rate, downlink: rate },
+  };
+}
