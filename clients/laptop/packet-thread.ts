@@ -69,8 +69,7 @@ function openLink(link: TunnelLink, loop: PacketLoop): void {
     family: link.endpoint.address.includes(':') ? 6 : 4,
     port: 0,
     device: link.id,
-    // The tag covers what matters; the outer checksum would only cost time (never zero on IPv6).
-    zeroChecksum: true,
+    inRuns: true,
   });
   sockets.set(link.id, { udp, ifindex: link.ifindex, endpoint: link.endpoint });
   loop.add(udp.fd, () => drainSocket(link.id, udp));

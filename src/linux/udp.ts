@@ -16,7 +16,6 @@ const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
-const SO_NO_CHECK = 11;
 const SO_BINDTODEVICE = 25;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
@@ -55,8 +54,6 @@ export interface UdpOptions {
   readonly inherited?: number;
   /** Report each datagram's traffic class (DSCP and ECN). */
   readonly trafficClass?: boolean;
-  /** Send IPv4 datagrams without UDP checksum (what they carry has its own tag). No effect on IPv6; not with `inRuns`. */
-  readonly zeroChecksum?: boolean;
   /**
    * Datagrams in a row to one address, or from one, pass the kernel's stack as one where it can (UDP_SEGMENT, UDP_GRO): on
    * the wire and here they are single datagrams all the same. It needs UDP checksums, which it leaves to the device.
@@ -176,8 +173,6 @@ function configure(fd: number, options: UdpOptions, object: string, isBound: boo
     set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
     if (options.pktinfo) set(IPPROTO_IP, IP_PKTINFO, 1);
     if (options.trafficClass) set(IPPROTO_IP, IP_RECVTOS, 1);
-    // A run cannot be cut without; an inherited socket may have been without.
-    set(SOL_SOCKET, SO_NO_CHECK, options.zeroChecksum && !options.inRuns ? 1 : 0);
   }
   if (options.reuseAddress) set(SOL_SOCKET, SO_REUSEADDR, 1);
   if (options.mark !== undefined) set(SOL_SOCKET, SO_MARK, options.mark);

@@ -147,6 +147,101 @@ describeAsRoot('UDP batches', () => {
       }
     });
 
+    it('moves runs as one message each, and shows them as the datagrams they are', async () => {
+      // One message per call: what comes together was joined.
+      const receiver = open({ family, port: 0, pktinfo: true, inRuns: true, batch: 1 });
+      const sender = open({ family, port: 0, pktinfo: true, inRuns: true });
+      const to = socketAddress(here, receiver.localPort);
+      const runs = [[100, 100, 100, 40], [100], [0], [0], [250, 250, 7], [8]];
+      const sent = runs.flat().map((length, i) => payload(length, i));
+      for (const octets of sent) sender.queue(to, octets, 0, octets.length, there);
+      expect(sender.flush()).toBe(sent.length);
+      const seen: Uint8Array[][] = [];
+      await until('every run', () => {
+        const count = receiver.receive();
+        if (count > 0) seen.push(Array.from({ length: count }, (_, i) => received(receiver, i)));
+        for (let i = 0; i < count; i += 1) {
+          expect(receiver.source(i)).toEqual(socketAddress(there, sender.localPort));
+          expect(receiver.destination(i)).toBe(here);
+        }
+        return seen.flat().length === sent.length;
+      });
+      expect(seen.map((run) => run.map((octets) => octets.length))).toEqual(runs);
+      expect(seen.flat()).toEqual(sent);
+      expect(sender.counters).toMatchObject({ sent: sent.length, sendErrors: {}, refusedRuns: 0 });
+    });
+
+    it('keeps the order of every flow, and never joins what differs in address or traffic class', async () => {
+      const targets = [0, 1].map(() => open({ family, port: 0, pktinfo: true, trafficClass: true }));
+      const sender = open({ family, port: 0, pktinfo: true, inRuns: true, batch: 16 });
+      const sends = Array.from({ length: 200 }, (_, i) => ({
+        target: (i * 7 + (i >> 3)) & 1,
+        from: i % 5 < 3 ? here : there,
+        trafficClass: i % 11 < 6 ? 0xb8 : i % 11 < 8 ? 0x02 : 0,
+        octets: payload(50 + (i % 13 < 10 ? 0 : i % 13), i),
+      }));
+      for (const { target, from, trafficClass, octets } of sends) {
+        const to = socketAddress(here, targets[target]!.localPort);
+        sender.queue(to, octets, 0, octets.length, from, trafficClass);
+      }
+      sender.flush();
+      expect(sender.counters).toMatchObject({ sent: 200, sendErrors: {} });
+      for (const [number, target] of targets.entries()) {
+        const expected = sends.filter((send) => send.target === number);
+        const seen: Omit<(typeof sends)[0], 'target'>[] = [];
+        await until(`datagrams for ${number}`, () => {
+          for (let count = target.receive(), i = 0; i < count; i += 1) {
+            const trafficClass = target.trafficClass(i);
+            seen.push({ from: target.source(i).address, trafficClass, octets: received(target, i) });
+          }
+          return seen.length === expected.length;
+        });
+        expect(seen).toEqual(
+          expected.map(({ from, trafficClass, octets }) => ({ from, trafficClass, octets })),
+        );
+      }
+    });
+
+    it('drops and counts each datagram of a run that is longer than a slot', async () => {
+      const small = open({ family, port: 0, maxDatagramBytes: 256, inRuns: true });
+      const sender = open({ family, port: 0, inRuns: true });
+      const to = socketAddress(here, small.localPort);
+      for (const length of [300, 300, 20, 256, 256]) sender.queue(to, payload(300, length), 0, length);
+      expect(sender.flush()).toBe(5);
+      await until('the whole ones', () => small.receive() === 3);
+      expect([0, 1, 2].map((i) => received(small, i))).toEqual([
+        payload(300, 20).slice(0, 20),
+        payload(300, 256).slice(0, 256),
+        payload(300, 256).slice(0, 256),
+      ]);
+      expect(small.counters).toMatchObject({ received: 3, truncated: 2 });
+    });
+
+    it('sends a run one by one where the path is too narrow for its datagrams', () => {
+      const name = `narrow${family}`;
+      const tun = namespace.run(() => {
+        const device = openTun({ name, mtu: 1280 });
+        const [address, far] =
+          family === 4 ? ['192.0.2.77/32', '198.51.100.0/24'] : ['fd77::1/128', '2001:db8:77::/48'];
+        ensureAddress(name, address);
+        ensureRoute({ destination: far, device: name });
+        return device;
+      });
+      const sender = open({ family, port: 0, inRuns: true });
+      const to = socketAddress(family === 4 ? '198.51.100.9' : '2001:db8:77::9', 9);
+      for (const length of [1400, 1400, 1400, 90]) sender.queue(to, payload(1400, 3), 0, length);
+      expect(sender.flush()).toBe(4);
+      const packet = new Uint8Array(2000);
+      const lengths: number[] = [];
+      for (let length = tun.read(packet, 0, 2000); length > 0; length = tun.read(packet, 0, 2000)) {
+        if (packet[0]! >> 4 === family && (family === 4 || packet[6] !== 58)) lengths.push(length);
+      }
+      expect(lengths).toHaveLength(7);
+      expect(Math.max(...lengths)).toBeLessThanOrEqual(1280);
+      expect(sender.counters).toMatchObject({ sent: 4, sendErrors: {}, refusedRuns: 1 });
+      tun.close();
+    });
+
     it('refuses to send octets that the caller does not have', () => {
       const socket = open({ family, port: 0 });
       expect(() => socket.queue(socketAddress(here, 9), new Uint8Array(10), 5, 6)).toThrow(RangeError);
