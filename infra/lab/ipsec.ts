@@ -1,23 +1,34 @@
 /**
  * IPsec associations with manual keys between a device's kernel and a peer's: the `ip` commands for both ends, and
- * the kernels' own account of what each association carried. Tunnel mode, one inner address per end.
+ * the kernels' own account of what each association carried. One inner address per end, or one port.
  */
 import { randomBytes } from 'node:crypto';
-import type { Uml } from './uml.ts';
+import type { UmlHost } from './uml-host.ts';
+
+/** A kernel, or one host in it. */
+type Kernel = Pick<UmlHost, 'exec'>;
 
 export type IpsecProtocol = 'esp' | 'ah';
 
 export interface IpsecEnd {
   /** Address of the tunnel's outer header: for a device, the leased one. */
   readonly outer: string;
-  /** The one address behind this end. */
+  /** The one address behind this end; in transport mode the same as `outer`. */
   readonly inner: string;
+  /** UDP port that the association is for; default: everything between the inner addresses. */
+  readonly port?: number;
   /** SPI of packets *towards* this end; this end's kernel chose it. For a device, a leased one. */
   readonly spi: number;
 }
 
 export interface Association {
   readonly protocol: IpsecProtocol;
+  /** Of ESP; default `aes-gcm`. */
+  readonly cipher?: 'aes-gcm' | 'aes-cbc-hmac';
+  /** Default `tunnel`. */
+  readonly mode?: 'tunnel' | 'transport';
+  /** ESP in UDP from and to port 4500 (RFC 3948); each end needs a socket there that says so. */
+  readonly udp?: boolean;
   /** Ties policies to states; unique at the peer, where several devices may share one outer address. */
   readonly reqid: number;
   readonly device: IpsecEnd;
@@ -29,41 +40,51 @@ export interface KeyedAssociation extends Association {
   readonly keys: { readonly toDevice: string; readonly toPeer: string };
 }
 
-/** AES-GCM (RFC 4106): 16 octets of key and 4 of salt; HMAC-SHA-256-128 (RFC 4868): 32. */
-const KEY_OCTETS = { esp: 20, ah: 32 } as const;
+/** AES-GCM (RFC 4106): 16 octets of key and 4 of salt; HMAC-SHA-256-128 (RFC 4868): 32, behind AES-CBC's 16. */
+const KEY_OCTETS = { 'aes-gcm': 20, 'aes-cbc-hmac': 48, ah: 32 } as const;
 
 /** Packets that Linux and strongSwan remember by default. */
 export const REPLAY_WINDOW = 32;
 
 /** Draws fresh keys: an association is made once and never again with the same ones. */
 export function withFreshKeys(association: Association): KeyedAssociation {
-  const key = () => randomBytes(KEY_OCTETS[association.protocol]).toString('hex');
+  const key = () => randomBytes(KEY_OCTETS[algorithm(association)]).toString('hex');
   return { ...association, keys: { toDevice: key(), toPeer: key() } };
 }
 
+function algorithm({ protocol, cipher = 'aes-gcm' }: Association): keyof typeof KEY_OCTETS {
+  return protocol === 'ah' ? 'ah' : cipher;
+}
+
 /** RFC 4302 aligns the ICV to 4 octets on IPv4; Linux does so only when told. */
-function transform(protocol: IpsecProtocol, key: string): string {
-  switch (protocol) {
-    case 'esp':
+function transform(association: Association, key: string): string {
+  switch (algorithm(association)) {
+    case 'aes-gcm':
       return `aead rfc4106(gcm(aes)) 0x${key} 128`;
+    case 'aes-cbc-hmac':
+      return `enc cbc(aes) 0x${key.slice(0, 32)} auth-trunc hmac(sha256) 0x${key.slice(32)} 128`;
     case 'ah':
-      return `flag align4 auth-trunc hmac(sha256) 0x${key} 128`;
+      return `${association.device.outer.includes(':') ? '' : 'flag align4 '}auth-trunc hmac(sha256) 0x${key} 128`;
   }
 }
 
 /** Lines of an `ip -batch` for one end. `fwd` besides `in`, because the decapsulated packet is forwarded to the application behind. */
 export function ipsecCommands(association: KeyedAssociation, side: 'device' | 'peer'): string[] {
-  const { protocol, reqid, keys } = association;
+  const { protocol, reqid, keys, mode = 'tunnel', udp = false } = association;
   const here = association[side];
   const there = association[side === 'device' ? 'peer' : 'device'];
   const outKey = side === 'device' ? keys.toPeer : keys.toDevice;
   const inKey = side === 'device' ? keys.toDevice : keys.toPeer;
   const state = (from: IpsecEnd, to: IpsecEnd, key: string) =>
     `xfrm state add src ${from.outer} dst ${to.outer} proto ${protocol} spi 0x${to.spi.toString(16)} reqid ${reqid} ` +
-    `mode tunnel replay-window ${REPLAY_WINDOW} ${transform(protocol, key)}`;
+    `mode ${mode} replay-window ${REPLAY_WINDOW} ${transform(association, key)}` +
+    (udp ? ' encap espinudp 4500 4500 0.0.0.0' : '');
+  const bits = here.inner.includes(':') ? 128 : 32;
+  const ports = (from: IpsecEnd, to: IpsecEnd) =>
+    from.port === undefined || to.port === undefined ? '' : `proto udp sport ${from.port} dport ${to.port} `;
   const policy = (from: IpsecEnd, to: IpsecEnd, direction: 'out' | 'in' | 'fwd') =>
-    `xfrm policy add src ${from.inner}/32 dst ${to.inner}/32 dir ${direction} ` +
-    `tmpl src ${from.outer} dst ${to.outer} proto ${protocol} reqid ${reqid} mode tunnel`;
+    `xfrm policy add src ${from.inner}/${bits} dst ${to.inner}/${bits} ${ports(from, to)}dir ${direction} ` +
+    `tmpl src ${from.outer} dst ${to.outer} proto ${protocol} reqid ${reqid} mode ${mode}`;
   return [
     state(here, there, outKey),
     state(there, here, inKey),
@@ -74,7 +95,7 @@ export function ipsecCommands(association: KeyedAssociation, side: 'device' | 'p
 }
 
 /** Sets the association up in both kernels. */
-export async function establish(association: KeyedAssociation, device: Uml, peer: Uml): Promise<void> {
+export async function establish(association: KeyedAssociation, device: Kernel, peer: Kernel): Promise<void> {
   // Starting a program inside a kernel costs some 50 ms: one batch instead of five commands.
   const batch = (side: 'device' | 'peer') =>
     `ip -batch - <<'END-OF-BATCH'\n${ipsecCommands(association, side).join('\n')}\nEND-OF-BATCH`;
@@ -137,7 +158,7 @@ export function parseSecurityAssociations(listing: string): SecurityAssociation[
     });
 }
 
-export async function securityAssociations(kernel: Uml): Promise<SecurityAssociation[]> {
+export async function securityAssociations(kernel: Kernel): Promise<SecurityAssociation[]> {
   return parseSecurityAssociations(await kernel.exec('ip -s xfrm state'));
 }
 

@@ -16,13 +16,17 @@ export interface InitPlan {
   readonly modules: { readonly root: string; readonly modprobe: string };
 }
 
+/** A card is given to its host before it goes up: up again, it would open another TAP than the one that was moved away. */
 function cardCommands(card: UmlCard, number: number): string[] {
   const device = `vec${number}`;
+  const [ip, run] =
+    card.host === undefined ? ['ip', ''] : [`ip -n ${card.host}`, `ip netns exec ${card.host} `];
   return [
-    `ip link set ${device} mtu ${card.mtu ?? 1500} up`,
-    `ethtool -K ${device} tx off tso off gso off gro off sg off >/dev/null 2>&1`,
-    ...(card.address ? [`ip address add ${card.address} dev ${device}`] : []),
-    ...(card.gateway ? [`ip route add default via ${card.gateway} dev ${device} onlink`] : []),
+    ...(card.host === undefined ? [] : [`ip link set ${device} netns ${card.host}`]),
+    `${ip} link set ${device} mtu ${card.mtu ?? 1500} up`,
+    `${run}ethtool -K ${device} tx off tso off gso off gro off sg off >/dev/null 2>&1`,
+    ...(card.address ? [`${ip} address add ${card.address} dev ${device}`] : []),
+    ...(card.gateway ? [`${ip} route add default via ${card.gateway} dev ${device} onlink`] : []),
   ];
 }
 
@@ -41,6 +45,10 @@ export function initScript({ name, cards, modules }: InitPlan): string {
     'sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0',
     'sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0',
     'ip link set lo up',
+    ...[...new Set(cards.flatMap(({ host }) => host ?? []))].flatMap((host) => [
+      `ip netns add ${host}`,
+      `ip -n ${host} link set lo up`,
+    ]),
     ...cards.flatMap(cardCommands),
     'cd /run',
     'stty -echo -onlcr 2>/dev/null',

@@ -36,6 +36,8 @@ export interface UmlCard {
   readonly gateway?: string;
   /** Default 1500. */
   readonly mtu?: number;
+  /** Name of the host inside that the card belongs to: a network namespace of its own. Default: the kernel's first one. */
+  readonly host?: string;
 }
 
 export interface UmlOptions {

@@ -10,7 +10,9 @@ import {
   type FarEnd,
   freshKeys,
   mirrored,
+  named,
   startFarEnd,
+  TRANSFORMS,
   type Transform,
   withoutHop,
 } from './fixture/far-end.ts';
@@ -18,26 +20,11 @@ import {
 const PACKETS = 16;
 const INTERVAL_MS = 100;
 
-const TRANSFORMS: readonly Transform[] = [
-  { protocol: 'esp', algorithm: 'aes-gcm', mode: 'transport', udp: false },
-  { protocol: 'esp', algorithm: 'aes-gcm', mode: 'tunnel', udp: false },
-  { protocol: 'esp', algorithm: 'aes-cbc-hmac', mode: 'transport', udp: false },
-  { protocol: 'esp', algorithm: 'aes-cbc-hmac', mode: 'tunnel', udp: false },
-  { protocol: 'ah', algorithm: 'hmac', mode: 'transport', udp: false },
-  { protocol: 'ah', algorithm: 'hmac', mode: 'tunnel', udp: false },
-  { protocol: 'esp', algorithm: 'aes-gcm', mode: 'transport', udp: true },
-  { protocol: 'esp', algorithm: 'aes-gcm', mode: 'tunnel', udp: true },
-  { protocol: 'esp', algorithm: 'aes-cbc-hmac', mode: 'tunnel', udp: true },
-];
-
 interface FarEnds {
   readonly atPeer: FarEnd;
   /** In the order of the harbour's devices. */
   readonly atDevices: readonly FarEnd[];
 }
-
-const named = ({ protocol, algorithm, mode, udp }: Transform) =>
-  `${protocol} ${algorithm} ${mode}${udp ? ' in UDP 4500' : ''}`;
 
 describe.skipIf(missing('an IPsec end by scapy', 'scapy'))('an IPsec end that is not Linux', () => {
   let harbour: Harbour;
