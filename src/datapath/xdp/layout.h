@@ -29,13 +29,14 @@ enum layout_version {
 /* What becomes of DSCP where a header is put on or taken off (RFC 2983). */
 enum dscp_mode {
 	DSCP_COPY, /* the other header's value: outer from inner, inner from outer */
-	DSCP_KEEP, /* outer: 0; inner: as it is */
-	DSCP_REWRITE, /* the configured value */
+	DSCP_KEEP, /* inner: as it is; outer: the configured value */
+	DSCP_REWRITE, /* both: the configured value */
 };
 
+/* Of the outer header where one is put on (RFC 6040 §4.3); the table of §4.2 holds where it is taken off. */
 enum ecn_mode {
-	ECN_NORMAL, /* RFC 6040: outer copies inner; the table at decapsulation */
-	ECN_COMPATIBILITY, /* outer Not-ECT; inner as it is */
+	ECN_COMPATIBLE, /* Not-ECT */
+	ECN_NORMAL, /* as the inner one */
 };
 
 /* An interface that the program is attached to or may send to. */
@@ -57,13 +58,12 @@ struct config {
 	__u64 alive_until_ns;
 	/* Downlink packets under one key after which the process is told. */
 	__u32 rekey_after;
-	__u8 encapsulation_dscp_mode; /* enum dscp_mode */
-	__u8 encapsulation_dscp;
-	__u8 decapsulation_dscp_mode;
-	__u8 decapsulation_dscp;
-	__u8 encapsulation_ecn_mode; /* enum ecn_mode */
-	__u8 decapsulation_ecn_mode;
-	__u8 pad[6];
+	__u8 ingress_dscp_mode; /* into the tunnel; enum dscp_mode */
+	__u8 ingress_dscp; /* 0 to 63 */
+	__u8 egress_dscp_mode; /* out of it */
+	__u8 egress_dscp;
+	__u8 ingress_ecn_mode; /* enum ecn_mode */
+	__u8 pad[7];
 	struct port ports[PORTS];
 	__u64 test_now_ns; /* read only by objects compiled with MOORING_TEST_CLOCK */
 };
@@ -173,7 +173,7 @@ struct session {
 	__u64 control_key[2]; /* SipHash key of CONTROL to the relay */
 	struct receive_key receive[SESSION_KEYS];
 	struct lease leases[SESSION_LEASES];
-	__u32 event_after[LIMITS]; /* written by the program: next event of the kind not before (units of 2^20 ns) */
+	__u32 event_at[LIMITS]; /* written by the program: when the last event of the kind was (units of 2^20 ns) */
 	/* The rest is for whoever goes on after this process. */
 	__u8 id[16];
 	__u64 device_boot;
@@ -233,9 +233,9 @@ struct window {
 /* A rate as a virtual schedule (GCRA): a packet that would bring the theoretical arrival time more than the
  * burst ahead of now is dropped. */
 struct policer {
-	__u64 arrival_ns;
-	__u32 ns_per_octet_q16; /* 0: unlimited */
-	__u32 burst_ns;
+	__u64 arrival_ns; /* the one number that packets change */
+	__u64 ns_per_octet_q16; /* 0: unlimited */
+	__u64 burst_ns;
 };
 
 struct meter {
@@ -269,8 +269,6 @@ enum downlink_count {
 	DOWNLINK_UNLEASED_PORT,
 	DOWNLINK_UNLEASED_SPI,
 	DOWNLINK_EXPIRED,
-	DOWNLINK_MALFORMED,
-	DOWNLINK_NAT_KEEPALIVE,
 	DOWNLINK_ANCHOR_DEADLINE,
 	DOWNLINK_KEY_EXHAUSTED,
 	DOWNLINK_POLICED,
@@ -286,12 +284,9 @@ enum uplink_count {
 	UPLINK_REPLAYED,
 	UPLINK_BAD_TAG,
 	UPLINK_ANCHOR_DEADLINE,
-	UPLINK_MALFORMED,
 	UPLINK_OWN_ENDPOINT,
 	UPLINK_RELAY_HOST,
 	UPLINK_UNROUTABLE_DESTINATION,
-	UPLINK_EXPIRED,
-	UPLINK_IPSEC_UNALLOWED,
 	UPLINK_POLICED,
 	UPLINK_COUNTS,
 };
@@ -310,7 +305,8 @@ enum control_count {
 enum passed_count {
 	PASSED_CONTROL, /* authentic: the state machine's */
 	PASSED_ENDPOINT, /* to a tunnel endpoint, of no session in the index */
-	PASSED_UNKNOWN_PHASE,
+	PASSED_UNKNOWN_KEY,
+	PASSED_OTHER_LANE,
 	PASSED_FORM, /* options, extension headers, fragments */
 	PASSED_PROTOCOL, /* ICMP, IKE and others */
 	PASSED_MISS, /* a block that the index does not hold */
@@ -320,7 +316,8 @@ enum passed_count {
 	PASSED_SIZE,
 	PASSED_ROUTE, /* no route, neighbour or room on the link that the program can use */
 	PASSED_HAIRPIN,
-	PASSED_SOURCE, /* inner source outside the session's inline leases */
+	PASSED_SOURCE, /* inner source outside the session's inline leases, or those are over */
+	PASSED_CONGESTION, /* congestion that the inner header cannot say (RFC 6040 §4.2) */
 	PASSED_RACE, /* state that changed too fast to be read */
 	PASSED_HEADROOM,
 	PASSED_COUNTS,
