@@ -109,6 +109,8 @@ export interface FastSession {
 export interface FastListener {
   /** DATA that tag and window admitted came from another address than downlink goes to, or under another key. */
   fastData(from: SocketAddress, keyNumber: number, octets: number, nowMs: number): void;
+  /** DATA was dropped that no key or window admits. */
+  fastRefused(from: SocketAddress, octets: number, nowMs: number): void;
   /** A packet of the device was dropped, and the device is to be told why. */
   fastNotice(code: RsipErrorNumber, nowMs: number): void;
   /** A DATA key wears out. */

@@ -201,6 +201,7 @@ export class RelaySession implements Due, FastListener {
     this.#receive(key, nowMs, windows);
     this.sending = this.#sending(key, nextSequence, fastSequence);
     this.#reserved = 0;
+    this.#fast?.reserve(nextSequence);
     this.#fastForwards = this.#fast?.forwards ?? false;
     this.#waiting.clear();
     this.rebinding = createRelayRebinding({
@@ -246,6 +247,10 @@ export class RelaySession implements Due, FastListener {
 
   fastData(from: SocketAddress, keyNumber: number, octets: number, nowMs: number): void {
     if (nowMs < this.anchor.untilMs) this.#strayData(from, keyNumber, octets, nowMs);
+  }
+
+  fastRefused(from: SocketAddress, octets: number, nowMs: number): void {
+    if (nowMs < this.anchor.untilMs) this.#strange(from, octets, nowMs);
   }
 
   fastNotice(code: RsipErrorNumber, nowMs: number): void {
@@ -364,6 +369,10 @@ export class RelaySession implements Due, FastListener {
   #refused(refusal: number, from: SocketAddress, octets: number, nowMs: number): void {
     const { badTag, unknownPhase, replayed } = DATA_REFUSED;
     if (refusal !== badTag && refusal !== unknownPhase && refusal !== replayed) return;
+    this.#strange(from, octets, nowMs);
+  }
+
+  #strange(from: SocketAddress, octets: number, nowMs: number): void {
     if (!this.#refusedLimit.take(nowMs)) return;
     this.#step({ type: 'data', from, fresh: false, keyNumber: -1, octets }, nowMs);
   }

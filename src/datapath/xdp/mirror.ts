@@ -48,6 +48,9 @@ export interface MirrorOptions {
 /** Events taken at a time: what a flood of them reports is told again. */
 const EVENTS_AT_A_TIME = 256;
 
+/** What a former process left is kept this long after its deadline, in case the anchor is claimed again. */
+const KEEP_LEFT_NS = 30_000_000_000n;
+
 /** An anchor for which the program has no room. */
 const NO_ANCHOR: FastAnchor = { deadline() {}, drop() {} };
 
@@ -194,6 +197,17 @@ export class XdpMirror implements FastPath {
     return this.counts.read();
   }
 
+  /** Ends what a former process left on anchors that this one never installed, once their time is over. */
+  sweep(nowNs: bigint): void {
+    for (const slot of this.#anchors.left.values()) {
+      if (nowNs < this.#anchors.deadlineNs(slot) + KEEP_LEFT_NS) continue;
+      for (const [id, session] of [...this.#left]) {
+        if (this.#anchorOf(session) === slot) this.#endLeft(id, session);
+      }
+    }
+    if (this.#anchors.left.size > 0) this.#endLeftAnchors();
+  }
+
   /** Tells each session what the program has to report of it. */
   takeEvents(nowMs: number): void {
     this.events.drain((record) => this.#reader.take(record, nowMs), EVENTS_AT_A_TIME);
@@ -236,7 +250,8 @@ export class XdpMirror implements FastPath {
   #empty(slot: number): void {
     const { session, state } = this.#layout;
     this.#sessions.storeU32(this.#sessions.base(slot) + session.state, state.empty);
-    this.#slots.giveBack(slot, () => this.#bySlot.delete(slot));
+    this.#bySlot.delete(slot);
+    this.#slots.giveBack(slot);
   }
 
   #clear(slot: number): void {
@@ -266,8 +281,8 @@ export class XdpMirror implements FastPath {
       const rate = this.#rates[direction];
       const at = this.#meters.base(slot);
       const offset = (member: string) => at + this.#meters.offset(`${direction}.${member}`);
-      this.#meters.setU32(offset('burst_ns'), rate?.burstNs ?? 0);
-      this.#meters.storeU32(offset('ns_per_octet_q16'), rate?.nsPerOctetQ16 ?? 0);
+      this.#meters.setU64(offset('burst_ns'), BigInt(rate?.burstNs ?? 0));
+      this.#meters.storeU64(offset('ns_per_octet_q16'), BigInt(rate?.nsPerOctetQ16 ?? 0));
     }
   }
 
