@@ -1,7 +1,7 @@
 import { base64url } from 'jose';
 import type { SocketAddress } from '../../src/protocol/address.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
-import type { EndReason, Lease, LeaseKind } from '../../src/protocol/lease.ts';
+import type { EndReason, Lease, LeaseKind, Remote } from '../../src/protocol/lease.ts';
 import type { Tunnel } from '../../src/protocol/relay-plane.ts';
 import type { Grant } from '../../src/protocol/signalling.ts';
 import { newSealingKeyPair, openRoot } from '../../src/tunnel/root-sealing.ts';
@@ -27,6 +27,8 @@ export interface LeaseWish {
   readonly kind: LeaseKind;
   /** Default: the pool's. */
   readonly leaseMs?: number;
+  /** The one remote that it is to be for, where the pool asks for it; `port` null: any port of it. */
+  readonly remote?: Remote;
 }
 
 /** A lease and what its tunnel needs. It is extended until it is freed or the device is closed. */

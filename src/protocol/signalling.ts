@@ -1,5 +1,5 @@
 import Type, { type Static, type TSchema } from 'typebox';
-import { Device, EndReason, Lease, LeaseKind } from './lease.ts';
+import { Device, EndReason, Lease, LeaseKind, Remote } from './lease.ts';
 import { SealingKey, Tunnel } from './relay-plane.ts';
 
 /** WebSocket subprotocol of the device's door. */
@@ -31,6 +31,8 @@ export const Request = {
     pool: Lease.properties.pool,
     kind: LeaseKind,
     leaseMs: Type.Optional(LeaseMs),
+    /** The one remote that the lease is to be for, where the pool's flow policy asks for it (RFC 3103 §7.2). */
+    remote: Type.Optional(Remote),
   }),
   /** Tunnel parameters of a lease the device already holds (after a restart, or with another key). */
   attach: request('attach', { lease: LeaseId }),

@@ -2,7 +2,7 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_774757dacd44',
+    name: 'mooring_abandon_43fae77dce79',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -18,6 +18,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -37,7 +38,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_1462ab84fe82',
+    name: 'mooring_activate_71a14943be4c',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -53,6 +54,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -225,7 +227,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   attach: {
-    name: 'mooring_attach_6b5096fd0c56',
+    name: 'mooring_attach_80629c00319e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -241,6 +243,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -450,7 +453,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_5d194f1f21e8',
+    name: 'mooring_claim_07fc6e756d94',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -466,6 +469,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -523,7 +527,7 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_51179de6e1b9',
+    name: 'mooring_confirm_b7d1e9555f55',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -539,6 +543,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -563,7 +568,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_ef9c27389a0d',
+    name: 'mooring_declare_8f8acbcc407e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -579,6 +584,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -658,7 +664,7 @@ redis.call('HSETNX', META, 'counter', 0)
 return former and cjson.decode(former).pool or ''`,
   },
   describe: {
-    name: 'mooring_describe_da4cafcf0aa2',
+    name: 'mooring_describe_2427e197dc0a',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -674,6 +680,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -691,7 +698,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6] }`,
   },
   extend: {
-    name: 'mooring_extend_c293842b215c',
+    name: 'mooring_extend_165cf8c851b2',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -707,6 +714,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -878,7 +886,7 @@ remember(request, 'E')
 return { now, json }`,
   },
   forget: {
-    name: 'mooring_forget_9fdd095fdb9b',
+    name: 'mooring_forget_16fba67160c4',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -894,6 +902,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -908,7 +917,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_1274b1e9cc32',
+    name: 'mooring_free_13cfeb42dec9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -924,6 +933,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1093,7 +1103,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_f28052764fd5',
+    name: 'mooring_grant_bddc67a00e12',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1109,6 +1119,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1335,6 +1346,9 @@ end
 end
 return left * rightSize + right
 end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
 local function textV6(bytes)
 local groups = {}
 for at = 1, 16, 2 do
@@ -1375,6 +1389,9 @@ at = at - 1
 end
 return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
 end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
 local function addressOf(plan, ordinal)
 for at, prefix in ipairs(plan.prefixes) do
 if ordinal < prefix.addresses then
@@ -1390,16 +1407,24 @@ block = permute(block, plan.spiWidth, plan.key, 0)
 until block >= plan.reservedSpiBlocks
 return { first = block * plan.spiBlock, count = plan.spiBlock }
 end
+local function ikeSpisOf(plan, slot)
+local block = slot + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
 local function resourcesOf(plan, slot, kind)
 slot = tonumber(slot)
 if plan.sharing == 'whole' then
-return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null }
+return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
 end
 local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
 return {
 address = addressOf(plan, slot % plan.addresses),
 ports = { first = block * plan.portBlock, count = plan.portBlock },
 spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
 }
 end
 local PENDING_MS = 10000
@@ -1441,6 +1466,13 @@ if not slot then
 return refuse(request, EXHAUSTED)
 end
 local resources = resourcesOf(plan, slot, kind)
+local remote = cjson.null
+if ARGV[13] and ARGV[13] ~= '' then
+remote = cjson.decode(ARGV[13])
+if isV6(remote.address) ~= isV6(resources.address) then
+return refuse(request, REMOTE_FAMILY)
+end
+end
 local session = sessionOf(device)
 local replaced = ''
 if session and session.thumbprint ~= thumbprint then
@@ -1468,6 +1500,8 @@ kind = kind,
 address = resources.address,
 ports = resources.ports,
 spis = resources.spis,
+ikeSpis = resources.ikeSpis,
+remote = remote,
 session = session.id,
 state = 'pending',
 expiresAtMs = now + leaseMs,
@@ -1484,7 +1518,7 @@ redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
 return { now, json, sessionJson, replaced, freeSlots() }`,
   },
   held_by: {
-    name: 'mooring_held_by_b1ca1b624317',
+    name: 'mooring_held_by_5784e94ba096',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1500,6 +1534,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1520,7 +1555,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_c7cdb541753e',
+    name: 'mooring_held_on_78ed75097e79',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1536,6 +1571,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1704,7 +1740,7 @@ end
 return answer`,
   },
   intend: {
-    name: 'mooring_intend_a146d562e026',
+    name: 'mooring_intend_ba99630ba50b',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1720,6 +1756,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1783,7 +1820,7 @@ local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
   },
   put_hint: {
-    name: 'mooring_put_hint_5fc13642cd9b',
+    name: 'mooring_put_hint_77e78a406a66',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1799,6 +1836,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1828,7 +1866,7 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_6e58f08e98d4',
+    name: 'mooring_read_events_f481d6a5badf',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1844,6 +1882,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1865,7 +1904,7 @@ end
 return { now, counter, entries }`,
   },
   release: {
-    name: 'mooring_release_65323753d76b',
+    name: 'mooring_release_08f5c2ffaf87',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1881,6 +1920,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1927,7 +1967,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs')
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_16b6f54a0d02',
+    name: 'mooring_renew_ba18be7d6681',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1943,6 +1983,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1987,7 +2028,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   snapshot: {
-    name: 'mooring_snapshot_9430c41b2aa1',
+    name: 'mooring_snapshot_a2ccbd32ce40',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2003,6 +2044,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2033,7 +2075,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_b4e8d93e44c9',
+    name: 'mooring_sweep_964080ce6092',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2049,6 +2091,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2220,7 +2263,7 @@ answer[2] = freeSlots()
 return answer`,
   },
   transfer: {
-    name: 'mooring_transfer_60a8a36e8d82',
+    name: 'mooring_transfer_5f4c60ef3425',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2236,6 +2279,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2281,7 +2325,7 @@ end
 return own(ARGV[3], ARGV[4], ARGV[5])`,
   },
   withdraw: {
-    name: 'mooring_withdraw_87aa41e0a462',
+    name: 'mooring_withdraw_d61e5fc0c5f9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2297,6 +2341,7 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2478,4 +2523,5 @@ export const REFUSALS = {
   NOT_HOME: -12,
   QUOTA: -13,
   REQUEST_MISUSED: -14,
+  REMOTE_FAMILY: -15,
 } as const;

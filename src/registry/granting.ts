@@ -27,6 +27,7 @@ const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
   'EXHAUSTED',
   'WITHDRAWN',
   'KIND_NOT_OFFERED',
+  'REMOTE_FAMILY',
   'UNDECLARED',
 ]);
 
@@ -82,6 +83,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       hex128(),
       intent.anchor,
       pool,
+      request.remote == null ? '' : JSON.stringify(request.remote),
     ]);
     if (isRefused(answer)) return answer.refused;
     const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];
@@ -163,7 +165,9 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
 /** Exhausted only if the whole pool said so; else the reason may pass. */
 function noneError(request: GrantRequest, refusals: readonly Refusal[], all: boolean): MooringError {
   const subject = `pool ${request.pool}`;
-  if (refusals.every((one) => one === 'KIND_NOT_OFFERED')) return refusalError('KIND_NOT_OFFERED', subject);
+  for (const unfit of ['KIND_NOT_OFFERED', 'REMOTE_FAMILY'] as const) {
+    if (refusals.every((one) => one === unfit)) return refusalError(unfit, subject);
+  }
   const exhausted = refusals.every((one) => one === 'EXHAUSTED' || one === 'KIND_NOT_OFFERED');
   if (exhausted && all) {
     return refusalError('EXHAUSTED', subject, {

@@ -21,6 +21,9 @@ function shownLease(stored: StoredLease, nowMs: number): Lease {
     address: stored.address,
     ports: stored.ports,
     spis: stored.spis,
+    // Records of before there was either have neither.
+    ikeSpis: stored.ikeSpis ?? null,
+    remote: stored.remote ?? null,
     session: stored.session,
     state: stored.state,
     remainingMs: stored.expiresAtMs - nowMs,

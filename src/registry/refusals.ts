@@ -76,6 +76,12 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
     text: (subject) => `${subject}: the device holds as many leases of the pool as it may; free one`,
     detail: { rsip: 304 },
   },
+  REMOTE_FAMILY: {
+    code: 'ERR_MOORING_REMOTE_FAMILY',
+    text: (subject) =>
+      `${subject}: the address that is free here is not of the family of the remote; ask a pool of that family`,
+    detail: { rsip: 314 },
+  },
   REQUEST_MISUSED: {
     code: 'ERR_MOORING_REQUEST_MISUSED',
     text: (subject) => `${subject}: the request id names another wish; draw a new one`,

@@ -1,10 +1,10 @@
-import type { Device, Lease, LeaseEvent, LeaseKind, PathHint, Session } from '../protocol/lease.ts';
+import type { Device, Lease, LeaseEvent, LeaseKind, PathHint, Remote, Session } from '../protocol/lease.ts';
 
 /** What an operator's configuration says of an anchor. */
 export interface AnchorDeclaration {
   readonly id: string;
   readonly pool: string;
-  /** `whole`: one address a lease. `shared`: an address, a port block and, for RSIPSEC, an SPI block. */
+  /** `whole`: one address a lease. `shared`: an address, a port block and, for RSIPSEC, blocks of SPIs and IKE SPIs. */
   readonly sharing: 'whole' | 'shared';
   /** Leasable prefixes, every address of them, first and last included; host bits zero, no overlap. */
   readonly prefixes: readonly string[];
@@ -43,6 +43,8 @@ export interface GrantRequest {
   /** RFC 7638 thumbprint of the device's key. */
   readonly thumbprint: string;
   readonly kind: LeaseKind;
+  /** The one remote that the lease is for; default: any. */
+  readonly remote?: Remote | null;
   readonly leaseMs: number;
   /** Names the wish for ever (128 bits, hexadecimal): a retry returns the first answer. */
   readonly requestId: string;

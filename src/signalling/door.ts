@@ -18,7 +18,8 @@ export type SignallingRegistry = Pick<
 export type PlaneFor = (relayId: string) => Promise<RelayPlane>;
 
 /** What an operator's pools say that signalling applies. */
-export type PoolPolicy = Pick<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice'>;
+export type PoolPolicy = Pick<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice'> &
+  Partial<Pick<PoolSettings, 'remotePolicy'>>;
 
 /** What every request handler may use. */
 export interface Door {

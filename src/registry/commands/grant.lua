@@ -4,9 +4,10 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 request  2 lease id  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
         9 session id and 10 salt, for the case that the device needs a new session  11 anchor  12 pool
+        13 the one remote as JSON, or ''
   Events  session (the device came with another key), granted
   Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
-          EXHAUSTED, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED. A refusal is remembered: the request stays refused
+          EXHAUSTED, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED. A refusal is remembered: the request stays refused
 ]]
 --- @include "sessions"
 --- @include "resources"
@@ -55,6 +56,13 @@ if not slot then
   return refuse(request, EXHAUSTED)
 end
 local resources = resourcesOf(plan, slot, kind)
+local remote = cjson.null
+if ARGV[13] and ARGV[13] ~= '' then
+  remote = cjson.decode(ARGV[13])
+  if isV6(remote.address) ~= isV6(resources.address) then
+    return refuse(request, REMOTE_FAMILY)
+  end
+end
 
 -- 4. The device's session on this anchor.
 local session = sessionOf(device)
@@ -87,6 +95,8 @@ local lease = {
   address = resources.address,
   ports = resources.ports,
   spis = resources.spis,
+  ikeSpis = resources.ikeSpis,
+  remote = remote,
   session = session.id,
   state = 'pending',
   expiresAtMs = now + leaseMs,

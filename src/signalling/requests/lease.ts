@@ -1,4 +1,6 @@
+import { canonicalAddress } from '../../protocol/address.ts';
 import { MooringError } from '../../protocol/errors.ts';
+import type { Remote } from '../../protocol/lease.ts';
 import type { Door, Handler, PoolPolicy } from '../door.ts';
 import { installAtOwner } from '../install.ts';
 import { requireLivingToken } from '../token-life.ts';
@@ -17,6 +19,7 @@ export const lease: Handler<'lease'> = async (frame, caller, door) => {
     device,
     thumbprint,
     kind: frame.kind,
+    remote: declaredRemote(frame.remote, policy),
     leaseMs: boundedLeaseMs(frame.leaseMs, policy),
     requestId: frame.request,
     quota: policy.maxLeasesPerDevice,
@@ -38,4 +41,22 @@ export function poolPolicy(name: string, door: Door): PoolPolicy {
 /** A wish for a lease time within the pool's bounds, milliseconds. */
 export function boundedLeaseMs(wish: number | undefined, { leaseMs }: PoolPolicy): number {
   return Math.min(wish ?? leaseMs.default, leaseMs.max);
+}
+
+/**
+ * The remote that a lease is for under the pool's flow policy, which keeps no more of a wish than it asks for: none leaves
+ * the remote open, macro its ports (RFC 3103 §9.9.3). Throws FLOW_POLICY_VIOLATION where the wish says too little.
+ */
+export function declaredRemote(wish: Remote | undefined, { name, remotePolicy }: PoolPolicy): Remote | null {
+  if (remotePolicy === undefined || remotePolicy === 'none') return null;
+  if (wish === undefined || (remotePolicy === 'micro' && wish.port === null)) {
+    const missing = wish === undefined ? 'its address' : 'its port';
+    throw new MooringError(
+      'ERR_MOORING_FLOW_POLICY',
+      `remote: pool ${name} leases for one remote (${remotePolicy}); declare ${missing}`,
+      { rsip: 103, data: { field: 'remote', policy: remotePolicy } },
+    );
+  }
+  const address = canonicalAddress(wish.address, 'remote.address');
+  return { address, port: remotePolicy === 'micro' ? wish.port : null };
 }

@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { contains, formatAddress, parseAddress, parsePrefix } from '../../../src/protocol/address.ts';
-import type { Lease } from '../../../src/protocol/lease.ts';
+import type { Lease, Remote } from '../../../src/protocol/lease.ts';
 import { commandConnection, isRefused } from '../../../src/registry/connection.ts';
 import { anchorKeys } from '../../../src/registry/keys.ts';
 import { hex128 } from '../../../src/registry/leases.ts';
@@ -99,7 +99,7 @@ test.each([
     const leases = await leaseAll({ sharing: 'shared', prefixes, portBlock, spiBlock });
     expect(leases).toHaveLength(count);
     const tuples = new Set<string>();
-    for (const { address, ports, spis } of leases) {
+    for (const { address, ports, spis, ikeSpis } of leases) {
       expect(ports?.count).toBe(portBlock);
       expect(ports!.first % portBlock).toBe(0);
       expect(ports!.first).toBeGreaterThanOrEqual(1024);
@@ -108,16 +108,23 @@ test.each([
       expect(spis!.first % spiBlock).toBe(0);
       expect(spis!.first).toBeGreaterThanOrEqual(256);
       expect(spis!.first + spiBlock).toBeLessThanOrEqual(2 ** 32);
+      expect(ikeSpis?.count).toBe(0x1_0000);
+      expect(ikeSpis!.first % 0x1_0000).toBe(0);
+      expect(ikeSpis!.first).toBeGreaterThan(0);
+      expect(ikeSpis!.first).toBeLessThan(2 ** 32);
       tuples.add(`${address} port ${ports!.first}`).add(`${address} spi ${spis!.first}`);
+      tuples.add(`${address} IKE ${ikeSpis!.first}`);
     }
-    expect(tuples.size).toBe(2 * count);
+    expect(tuples.size).toBe(3 * count);
   },
 );
 
-test('another anchor draws its SPIs in another order', async () => {
+test('another anchor draws its SPIs and IKE SPIs in another order', async () => {
   const layout = { sharing: 'shared' as const, prefixes: ['192.0.2.8/32'], portBlock: 8192 };
-  const spis = async () => (await leaseAll(layout)).map((lease) => lease.spis?.first);
-  expect(await spis()).not.toEqual(await spis());
+  const [one, other] = [await leaseAll(layout), await leaseAll(layout)];
+  for (const kind of ['spis', 'ikeSpis'] as const) {
+    expect(one.map((lease) => lease[kind]?.first)).not.toEqual(other.map((lease) => lease[kind]?.first));
+  }
 });
 
 test('a lease of ports alone carries no SPIs', async () => {
@@ -139,5 +146,64 @@ test('a lease of ports alone carries no SPIs', async () => {
     requestId: hex128(),
     quota: 1,
   });
-  expect(lease).toMatchObject({ ports: { count: 64 }, spis: null });
+  expect(lease).toMatchObject({ ports: { count: 64 }, spis: null, ikeSpis: null, remote: null });
+});
+
+describe('a lease for one remote', () => {
+  const grant = async (pool: string, remote: Remote | null) => {
+    const { lease } = await registry.grant({
+      pool,
+      device: { tenant: 't', id: 'd' },
+      thumbprint: 'k'.repeat(43),
+      kind: 'rsipsec',
+      leaseMs: 60_000,
+      requestId: hex128(),
+      quota: 4,
+      remote,
+    });
+    return lease;
+  };
+
+  beforeAll(async () => {
+    await registry.declareAnchor({
+      id: 'remote',
+      pool: 'remote',
+      sharing: 'shared',
+      prefixes: ['192.0.2.8/32'],
+      endpoints: ['198.51.100.1'],
+      home: 'r',
+    });
+    await registry.claim('remote', 'r', '00'.repeat(8), 60_000);
+  });
+
+  test.each([
+    { address: '198.51.100.9', port: null },
+    { address: '198.51.100.9', port: 53 },
+  ])('R28: names it in every record of it (%o)', async (remote) => {
+    const lease = await grant('remote', remote);
+    expect(lease.remote).toEqual(remote);
+    const { leases } = await registry.snapshot('remote');
+    expect(leases.find(({ id }) => id === lease.id)?.remote).toEqual(remote);
+    const page = await registry.events('remote', '0-0', 512);
+    if (page.reload) throw new Error('the stream begins at its beginning');
+    const granted = page.events.find((event) => event.type === 'granted' && event.lease.id === lease.id);
+    expect(granted).toMatchObject({ lease: { remote } });
+  });
+
+  test('R28: is refused for a remote of another family, as the address that is free cannot reach it', async () => {
+    await expect(grant('remote', { address: '2001:db8::9', port: null })).rejects.toMatchObject({
+      code: 'ERR_MOORING_REMOTE_FAMILY',
+      rsip: 314,
+    });
+  });
+
+  test('R49: comes with ports, SPIs and IKE SPIs of one address in one answer', async () => {
+    const { address, ports, spis, ikeSpis } = await grant('remote', null);
+    expect({ address, ports: ports?.count, spis: spis?.count, ikeSpis: ikeSpis?.count }).toEqual({
+      address: '192.0.2.8',
+      ports: 64,
+      spis: 64,
+      ikeSpis: 65_536,
+    });
+  });
 });

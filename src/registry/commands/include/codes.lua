@@ -14,3 +14,4 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15

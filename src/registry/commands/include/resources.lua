@@ -1,5 +1,10 @@
 --- @include "permutation"
--- Slot -> address, port block, SPI block, by the anchor's plan (plan.ts).
+-- Slot -> address, port block, SPI block, IKE SPI block, by the anchor's plan (plan.ts).
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+-- Another tweak than those of SPIs (0) and of prefixes (1 and up).
+local IKE_TWEAK = 65536
+
 local function textV6(bytes)
   local groups = {}
   for at = 1, 16, 2 do
@@ -43,6 +48,10 @@ local function addressText(prefix, host)
   return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
 end
 
+local function isV6(address)
+  return string.find(address, ':', 1, true) ~= nil
+end
+
 local function addressOf(plan, ordinal)
   for at, prefix in ipairs(plan.prefixes) do
     if ordinal < prefix.addresses then
@@ -61,15 +70,25 @@ local function spisOf(plan, slot)
   return { first = block * plan.spiBlock, count = plan.spiBlock }
 end
 
+-- By their first 32 bits. Block 0 stays unused: an IKE SPI is never 0 (RFC 7296 section 2.6).
+local function ikeSpisOf(plan, slot)
+  local block = slot + 1
+  repeat
+    block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
+  until block > 0
+  return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+
 local function resourcesOf(plan, slot, kind)
   slot = tonumber(slot)
   if plan.sharing == 'whole' then
-    return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null }
+    return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
   end
   local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
   return {
     address = addressOf(plan, slot % plan.addresses),
     ports = { first = block * plan.portBlock, count = plan.portBlock },
     spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
+    ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
   }
 end
