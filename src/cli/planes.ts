@@ -3,7 +3,7 @@ import { MooringError } from '../protocol/errors.ts';
 import type { RelayPlane } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
-import { connectPlane, type PlaneClient } from '../relay/plane-client.ts';
+import type { PlaneClient } from '../relay/plane-client.ts';
 import type { Log } from '../telemetry/log.ts';
 
 /** The relay planes that this process can reach, by relay id. */
@@ -46,7 +46,8 @@ export function createPlanes(
       }
       let client = clients.get(found.planeUrl);
       if (client === undefined) {
-        client = connectPlane({ url: found.planeUrl, tls, log, onEnded });
+        const { connectPlane } = await import('../relay/plane-client.ts');
+        client = clients.get(found.planeUrl) ?? connectPlane({ url: found.planeUrl, tls, log, onEnded });
         clients.set(found.planeUrl, client);
       }
       return client;

@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { RelaySettings, Settings } from '../config/schema.ts';
-import { type EngineClient, startUserspaceEngine } from '../datapath/userspace/client.ts';
+import type { EngineClient } from '../datapath/userspace/client.ts';
 import { hostAddresses } from '../linux/host-addresses.ts';
 import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership, type Ownership } from '../ownership/ownership.ts';
@@ -10,12 +9,11 @@ import type { Registry } from '../registry/registry.ts';
 import { createAnnouncer } from '../relay/announcer.ts';
 import { createRelayNode, type RelayNode } from '../relay/node.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
-import { servePlane } from '../relay/plane-server.ts';
 import { loadSiteKey } from '../relay/site-key.ts';
-import { trafficRules } from '../relay/traffic-rules.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Planes } from './planes.ts';
+import type { RelayEngine } from './relay-engine.ts';
 import type { Undo } from './serve.ts';
 import type { Supervised } from './supervised.ts';
 import type { Duty } from './supervision.ts';
@@ -32,6 +30,7 @@ export interface RunningRelay {
 }
 
 export interface RelayParts {
+  readonly engine: RelayEngine;
   readonly registry: Registry;
   readonly planes: Planes;
   readonly metrics: Metrics;
@@ -41,14 +40,14 @@ export interface RelayParts {
   readonly supervised: Supervised;
 }
 
-/** Starts the relay of this process: packet engine, relay plane, ownership of its anchors. */
+/** Starts the relay of this process over its packet engine: ownership of its anchors, then its relay plane. */
 export async function startRelay(
   relay: RelaySettings,
   settings: Settings,
   parts: RelayParts,
 ): Promise<RunningRelay> {
   const { registry, planes, metrics, log, undo, supervised } = parts;
-  const boot = randomBytes(8).toString('hex');
+  const { boot, client: engine } = parts.engine;
   const siteKey = loadSiteKey({ file: relay.masterKeyFile, dataDir: settings.dataDir, log });
   const announcer = createAnnouncer({
     interface: relay.interface,
@@ -56,17 +55,6 @@ export async function startRelay(
     announce: relay.announce,
     log,
   });
-  const engine = await startUserspaceEngine({
-    ...trafficRules(relay),
-    tun: relay.tun,
-    port: relay.port,
-    relayBoot: BigInt(`0x${boot}`),
-    inherited: supervised.briefing.kept,
-    // A datagram that waited for this process finds its anchor served.
-    waits: true,
-  });
-  undo.push(() => engine.close());
-  supervised.give({ ...engine.descriptors });
   supervised.probe(() => engine.command({ op: 'counters' }));
   supervised.duty(dutyOf(relay, settings));
   engine.onExit((error) => {
@@ -101,19 +89,6 @@ export async function startRelay(
     if (event.type === 'path') metrics.rebinds.inc({ anchor: event.anchor, old_path: event.oldPath });
     node.engineEvent(event);
   });
-  if (relay.plane !== undefined) {
-    const plane = await servePlane({
-      listen: relay.plane.listen,
-      tls: relay.plane.tls,
-      plane: node.plane,
-      log,
-    });
-    undo.push(() => plane.close());
-    announceEnded = (event) => {
-      parts.ended(event);
-      plane.announceEnded(event);
-    };
-  }
 
   const announcement = { id: relay.id, boot, planeUrl: relay.plane?.url ?? '', site: hostname() };
   await registry.announceRelay(announcement, RELAY_TTL_MS);
@@ -179,6 +154,21 @@ export async function startRelay(
     }
   }, relay.ownershipMs / 4);
   undo.push(() => clearInterval(reminder));
+  if (relay.plane !== undefined) {
+    // Loaded when packets flow again: after a restart those who call wait, and packets do not.
+    const { servePlane } = await import('../relay/plane-server.ts');
+    const plane = await servePlane({
+      listen: relay.plane.listen,
+      tls: relay.plane.tls,
+      plane: node.plane,
+      log,
+    });
+    undo.push(() => plane.close());
+    announceEnded = (event) => {
+      parts.ended(event);
+      plane.announceEnded(event);
+    };
+  }
   return { node, engine };
 }
 

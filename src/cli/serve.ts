@@ -1,17 +1,13 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { serveControl } from '../admin/control-socket.ts';
-import { createTokenVerifier } from '../auth/verifier.ts';
 import type { Settings, SignallingSettings } from '../config/schema.ts';
-import { openRegistry } from '../registry/open.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
-import { createSignalling, type Signalling } from '../signalling/signalling.ts';
+import type { Signalling } from '../signalling/signalling.ts';
 import type { Log } from '../telemetry/log.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
-import { createControl } from './control.ts';
-import { createPlanes, type Planes } from './planes.ts';
-import { type RunningRelay, startRelay } from './relay-role.ts';
+import type { Planes } from './planes.ts';
+import { type RelayEngine, startRelayEngine } from './relay-engine.ts';
+import type { RunningRelay } from './relay-role.ts';
 import type { Supervised } from './supervised.ts';
 
 export interface Server {
@@ -24,7 +20,12 @@ const DRAIN_MS = 1_000;
 /** What is undone, in reverse order, when the program stops or fails to start. */
 export type Undo = () => Promise<void> | void;
 
-/** Starts the roles that `settings` configures. Rejects, having undone everything, when one of them cannot start. */
+/**
+ * Starts the roles that `settings` configures. Rejects, having undone everything, when one of them cannot start.
+ *
+ * A relay's packets come first, after a restart above all: each step loads what it needs when its turn has come, and the
+ * packet thread loads beside this one.
+ */
 export async function serve(settings: Settings, log: Log, supervised: Supervised): Promise<Server> {
   const undo: Undo[] = [];
   const close = async () => {
@@ -32,23 +33,36 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
   };
   try {
     mkdirSync(settings.dataDir, { recursive: true, mode: 0o700 });
-    const metrics = createMetrics();
-    const registry = await openRegistry({
-      ...urlOf(settings),
-      dataDir: settings.dataDir,
-      log,
-    });
+    const engine = settings.relay === undefined ? null : startRelayEngine(settings.relay, supervised);
+    const closeEngine = async () => (await engine)?.client.close();
+    // Waited for below; until then its failure is nobody's.
+    engine?.catch(() => undefined);
+    const { openRegistry } = await import('../registry/open.ts');
+    const registry = await openRegistry({ ...urlOf(settings), dataDir: settings.dataDir, log }).catch(
+      async (error: unknown) => {
+        await closeEngine().catch(() => undefined);
+        throw error;
+      },
+    );
     undo.push(() => registry.close());
+    undo.push(() => closeEngine().catch(() => undefined));
     await declarePools(settings, registry);
 
     let signalling: Signalling | null = null;
     const ended = ({ lease, reason }: LeaseEnded) => signalling?.pushEnded(lease.device, lease.id, reason);
+    const [{ createPlanes }, { createMetrics }] = await Promise.all([
+      import('./planes.ts'),
+      import('../telemetry/metrics.ts'),
+    ]);
+    const metrics = createMetrics();
     const planes = createPlanes(settings, registry, log, ended);
     undo.push(() => planes.close());
 
     let relay: RunningRelay | null = null;
     if (settings.relay !== undefined) {
+      const { startRelay } = await import('./relay-role.ts');
       relay = await startRelay(settings.relay, settings, {
+        engine: (await engine) as RelayEngine,
         registry,
         planes,
         metrics,
@@ -60,11 +74,15 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
       planes.useLocal(settings.relay.id, relay.node.plane);
     }
     if (settings.signalling !== undefined) {
-      signalling = startSignalling(settings.signalling, settings, { registry, planes, log, undo });
+      signalling = await startSignalling(settings.signalling, settings, { registry, planes, log, undo });
       const started = signalling;
       undo.push(() => started.close(DRAIN_MS));
       await started.listen();
     }
+    const [{ serveControl }, { createControl }] = await Promise.all([
+      import('../admin/control-socket.ts'),
+      import('./control.ts'),
+    ]);
     const control = await serveControl(
       join(settings.dataDir, 'control.sock'),
       createControl({ settings, relay, signalling: () => signalling, metrics, supervised }),
@@ -98,11 +116,15 @@ async function declarePools(settings: Settings, registry: Registry): Promise<voi
   }
 }
 
-function startSignalling(
+async function startSignalling(
   signalling: SignallingSettings,
   settings: Settings,
   { registry, planes, log, undo }: { registry: Registry; planes: Planes; log: Log; undo: Undo[] },
-): Signalling {
+): Promise<Signalling> {
+  const [{ createTokenVerifier }, { createSignalling }] = await Promise.all([
+    import('../auth/verifier.ts'),
+    import('../signalling/signalling.ts'),
+  ]);
   const verifier = createTokenVerifier({
     issuers: signalling.issuers.map(({ caFile, ...issuer }) => ({
       ...issuer,

@@ -1,7 +1,7 @@
 import { hkdf } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js';
-import { base64url } from 'jose';
+import * as base64url from 'jose/base64url';
 import type { Session } from '../protocol/lease.ts';
 import type { Direction } from './wire.ts';
 
