@@ -1,7 +1,7 @@
 import type { RelaySettings } from '../config/schema.ts';
-import type { TunnelMarking } from '../datapath/decision/dscp-ecn.ts';
 import { policing } from '../datapath/decision/policing.ts';
 import type { SessionPolicing } from '../datapath/userspace/session.ts';
+import type { TunnelMarking } from '../tunnel/dscp-ecn.ts';
 
 /** What a relay's settings say of the packets of every session. */
 export interface TrafficRules {

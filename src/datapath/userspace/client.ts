@@ -1,7 +1,7 @@
 import { startPacketWorker, workerModule } from '../../linux/packet-worker.ts';
 import { MooringError } from '../../protocol/errors.ts';
+import { DEFAULT_MARKING, type TunnelMarking } from '../../tunnel/dscp-ecn.ts';
 import { INNER_MTU, TUNNEL_PORT } from '../../tunnel/wire.ts';
-import { DEFAULT_MARKING, type TunnelMarking } from '../decision/dscp-ecn.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
 import { ENGINE_BEGIN, type EngineDescriptors, type EngineSettings, type FromEngine } from './messages.ts';
 import type { SessionPolicing } from './session.ts';

@@ -1,8 +1,6 @@
 import { parseAddress, type SocketAddress } from '../../protocol/address.ts';
 import { createTokenBucket } from '../../rebinding/token-bucket.ts';
 import { peekIndex, peekType } from '../../tunnel/control.ts';
-import { DATA, REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
-import { type DownlinkVerdict, decideDownlink } from '../decision/downlink.ts';
 import {
   CONGESTION_UNHEARD,
   DEFAULT_MARKING,
@@ -10,7 +8,9 @@ import {
   setTrafficClass,
   type TunnelMarking,
   trafficClass,
-} from '../decision/dscp-ecn.ts';
+} from '../../tunnel/dscp-ecn.ts';
+import { DATA, REKEY_AFTER_PACKETS, TYPE } from '../../tunnel/wire.ts';
+import { type DownlinkVerdict, decideDownlink } from '../decision/downlink.ts';
 import { answerEcho } from '../decision/echo.ts';
 import { packetHeaders, readPacket } from '../decision/packet.ts';
 import { type AddressEntry, needsWholeDatagram } from '../decision/tables.ts';

@@ -1,5 +1,5 @@
 import type { ErrorDetail } from '../../protocol/errors.ts';
-import type { TunnelMarking } from '../decision/dscp-ecn.ts';
+import type { TunnelMarking } from '../../tunnel/dscp-ecn.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
 import type { SessionPolicing } from './session.ts';
 

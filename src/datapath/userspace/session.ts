@@ -13,17 +13,17 @@ import {
   KEY_EXHAUSTED,
   type LaneWindows,
 } from '../../tunnel/data.ts';
-import { type DataKeyName, deriveControlTagKey, deriveDataKey } from '../../tunnel/keys.ts';
-import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
-import { sipKey } from '../../tunnel/siphash.ts';
-import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import {
   ingressInner,
   ingressOuter,
   setTrafficClass,
   type TunnelMarking,
   trafficClass,
-} from '../decision/dscp-ecn.ts';
+} from '../../tunnel/dscp-ecn.ts';
+import { type DataKeyName, deriveControlTagKey, deriveDataKey } from '../../tunnel/keys.ts';
+import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
+import { sipKey } from '../../tunnel/siphash.ts';
+import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import { admit, nanoseconds, type Policing, TOO_SOON } from '../decision/policing.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
 import type { FastFlow, FastKey, FastListener, FastPath, FastSession } from '../fast-path.ts';

@@ -1,4 +1,4 @@
-/* The octet of DSCP and ECN on the way into and out of the tunnel: the arithmetic of decision/dscp-ecn.ts. */
+/* The octet of DSCP and ECN on the way into and out of the tunnel: the arithmetic of tunnel/dscp-ecn.ts. */
 #ifndef MOORING_DSCP_ECN_H
 #define MOORING_DSCP_ECN_H
 

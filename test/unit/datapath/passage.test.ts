@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { admit, nanoseconds, policing, TOO_SOON } from '../../../src/datapath/decision/policing.ts';
 import {
   DEFAULT_MARKING,
   egressInner,
@@ -8,8 +9,7 @@ import {
   setTrafficClass,
   type TunnelMarking,
   trafficClass,
-} from '../../../src/datapath/decision/dscp-ecn.ts';
-import { admit, nanoseconds, policing, TOO_SOON } from '../../../src/datapath/decision/policing.ts';
+} from '../../../src/tunnel/dscp-ecn.ts';
 import { anchor, at, ENDPOINT, ENDPOINT6, EngineRig, install } from './engine-rig.ts';
 import type { HandDevice } from './hand-device.ts';
 import { esp, ip, lease, udp } from './packets.ts';

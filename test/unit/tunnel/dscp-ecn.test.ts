@@ -10,8 +10,8 @@ import {
   setTrafficClass,
   type TunnelMarking,
   trafficClass,
-} from '../../../src/datapath/decision/dscp-ecn.ts';
-import { internetChecksum, ip, udp } from './packets.ts';
+} from '../../../src/tunnel/dscp-ecn.ts';
+import { internetChecksum, ip, udp } from '../datapath/packets.ts';
 
 const EF = 46;
 const AF11 = 10;
