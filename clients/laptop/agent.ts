@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import WebSocket from 'ws';
+import { markingOf } from '../../src/config/marking.ts';
 import { readSysctl } from '../../src/linux/sysctl.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import type { EndReason } from '../../src/protocol/lease.ts';
@@ -147,7 +148,13 @@ class RunningAgent implements Agent {
       this.#held = held;
       this.#mtu = Math.min(this.#config.mtu ?? tunnel.mtu, tunnel.mtu);
       this.#log.info(
-        { lease: lease.id, address: lease.address, ports: lease.ports, spis: lease.spis },
+        {
+          lease: lease.id,
+          address: lease.address,
+          ports: lease.ports,
+          spis: lease.spis,
+          ikeSpis: lease.ikeSpis ?? null,
+        },
         'lease held',
       );
       const endpoints = tunnel.endpoints.map(({ address }) => address);
@@ -162,6 +169,7 @@ class RunningAgent implements Agent {
         held,
         tun: this.#config.tun,
         mtu: this.#mtu,
+        marking: markingOf(this.#config),
         interfaces: this.#config.interfaces,
         log: this.#log,
         onChange: () => this.#changed(),

@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox';
+import { DscpSettings, ecnSettings } from '../../src/config/marking.ts';
 import {
   parseSettingsText,
   readSettingsFile,
@@ -76,6 +77,11 @@ export const LaptopConfig = Type.Object(
     }),
     mtu: Type.Optional(
       Type.Integer({ minimum: 1280, maximum: 65535, description: 'octets; at most what the lease allows' }),
+    ),
+    dscp: DscpSettings,
+    ecn: ecnSettings(
+      'normal',
+      'of the outer header towards the relay, which obeys the table of RFC 6040 §4.2; compatible: not ECN-capable',
     ),
     table: Type.Integer({
       minimum: 1,

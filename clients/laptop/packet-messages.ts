@@ -1,4 +1,5 @@
 import type { SocketAddress } from '../../src/protocol/address.ts';
+import type { TunnelMarking } from '../../src/tunnel/dscp-ecn.ts';
 import type { OldPath } from '../../src/tunnel/wire.ts';
 import type { DeviceSessionEvent, DeviceSessionStatus } from '../sdk/session.ts';
 
@@ -10,6 +11,7 @@ export interface PacketSettings {
   readonly addresses: readonly string[];
   readonly tun: string;
   readonly mtu: number;
+  readonly marking: TunnelMarking;
 }
 
 /** A tunnel socket's place: one access interface, one address family. */

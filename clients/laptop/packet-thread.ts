@@ -29,10 +29,11 @@ const session = createDeviceSession({
   index: settings.index,
   boot: settings.boot,
   addresses: settings.addresses,
+  marking: settings.marking,
   sink: {
-    send(link, buffer, at, length) {
+    send(link, buffer, at, length, octet) {
       const socket = sockets.get(link);
-      socket?.udp.queue(socket.endpoint, buffer, at, length);
+      socket?.udp.queue(socket.endpoint, buffer, at, length, undefined, octet);
     },
     deliver(buffer, at, length) {
       tun.write(buffer, at, length);
@@ -58,7 +59,9 @@ function drainSocket(link: string, udp: UdpSocket): void {
   const count = udp.receive();
   const nowMs = monotonicMs();
   const { buffer } = udp;
-  for (let i = 0; i < count; i += 1) session.datagram(link, buffer, udp.at(i), udp.length(i), nowMs);
+  for (let i = 0; i < count; i += 1) {
+    session.datagram(link, buffer, udp.at(i), udp.length(i), nowMs, udp.trafficClass(i));
+  }
 }
 
 function openLink(link: TunnelLink, loop: PacketLoop): void {

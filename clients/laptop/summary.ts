@@ -23,8 +23,18 @@ export function summary(status: AgentStatus): string {
   return lines.join('\n');
 }
 
-function leaseText({ address, ports, spis, kind, id }: NonNullable<AgentStatus['lease']>): string {
+function leaseText(lease: NonNullable<AgentStatus['lease']>): string {
+  const { address, ports, spis, ikeSpis, remote, kind, id } = lease;
   const block = (name: string, of: { readonly first: number; readonly count: number } | null): string =>
     of === null ? '' : `, ${name} ${of.first}–${of.first + of.count - 1}`;
-  return `${address}${block('ports', ports)}${block('SPIs', spis)} (${kind}, ${id})`;
+  // IKE SPIs are written as daemons' settings take them: the leading octets of eight.
+  const ike =
+    ikeSpis == null ? '' : `, IKE SPIs ${hex32(ikeSpis.first)}…–${hex32(ikeSpis.first + ikeSpis.count - 1)}…`;
+  const only =
+    remote == null ? '' : `, to ${remote.address}${remote.port === null ? '' : ` port ${remote.port}`}`;
+  return `${address}${block('ports', ports)}${block('SPIs', spis)}${ike}${only} (${kind}, ${id})`;
+}
+
+function hex32(value: number): string {
+  return value.toString(16).padStart(8, '0');
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { type PacketWorker, startPacketWorker, workerModule } from '../../src/linux/packet-worker.ts';
 import { socketAddress } from '../../src/protocol/address.ts';
 import type { Log } from '../../src/telemetry/log.ts';
+import type { TunnelMarking } from '../../src/tunnel/dscp-ecn.ts';
 import { newBoot } from '../../src/tunnel/keys.ts';
 import type { HeldLease } from '../sdk/device.ts';
 import { systemTimers } from '../sdk/timers.ts';
@@ -21,6 +22,7 @@ export interface TunnelRunOptions {
   readonly held: HeldLease;
   readonly tun: string;
   readonly mtu: number;
+  readonly marking: TunnelMarking;
   /** Globs in order of preference. */
   readonly interfaces: readonly string[];
   readonly log: Log;
@@ -61,6 +63,7 @@ export function runTunnel(options: TunnelRunOptions): TunnelRun {
       addresses: [held.lease.address],
       tun: options.tun,
       mtu: options.mtu,
+      marking: options.marking,
     };
     worker = startPacketWorker({
       url: workerModule('./packet-thread', import.meta.url),

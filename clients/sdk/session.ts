@@ -3,6 +3,16 @@ import { createDeviceRebinding } from '../../src/rebinding/device.ts';
 import type { DeviceInput, DeviceOutput, DeviceRebinding, LinkId } from '../../src/rebinding/device-io.ts';
 import { ControlChannel, type ControlRefusal, peekType } from '../../src/tunnel/control.ts';
 import { DataReceiver, DataSender, dataRefusalName, KEY_EXHAUSTED } from '../../src/tunnel/data.ts';
+import {
+  CONGESTION_UNHEARD,
+  DEFAULT_MARKING,
+  egressInner,
+  ingressInner,
+  ingressOuter,
+  setTrafficClass,
+  type TunnelMarking,
+  trafficClass,
+} from '../../src/tunnel/dscp-ecn.ts';
 import { deriveDataKey } from '../../src/tunnel/keys.ts';
 import type { ControlDraft } from '../../src/tunnel/message.ts';
 import { sipKey } from '../../src/tunnel/siphash.ts';
@@ -17,13 +27,18 @@ export interface DeviceSessionOptions {
   readonly boot: bigint;
   /** Leased addresses: nothing else is delivered upwards. */
   readonly addresses: readonly string[];
+  /** DSCP and ECN at the device's end of the tunnel (default: DEVICE_MARKING). */
+  readonly marking?: TunnelMarking;
   readonly sink: DeviceSessionSink;
 }
 
+/** As a relay's default, but that congestion may be marked on the way to the relay: it obeys the table of RFC 6040 §4.2. */
+export const DEVICE_MARKING: TunnelMarking = { ...DEFAULT_MARKING, ecn: 'normal' };
+
 /** Where a session's output goes. Buffers are lent for the duration of the call. */
 export interface DeviceSessionSink {
-  /** Send a datagram to the relay over `link`. */
-  send(link: LinkId, buffer: Uint8Array, at: number, length: number): void;
+  /** Send a datagram to the relay over `link`; `octet` is its outer DSCP and ECN, 0 where that cannot be set. */
+  send(link: LinkId, buffer: Uint8Array, at: number, length: number, octet: number): void;
   /** An inner packet for the leased address. */
   deliver(buffer: Uint8Array, at: number, length: number): void;
   /** Offer a sealed BIND over signalling too, with the address of `link`. */
@@ -55,8 +70,11 @@ export interface DeviceSessionStatus {
 /** One session's tunnel at the device: sans I/O. Times are milliseconds on one monotonic clock. */
 export interface DeviceSession {
   link(input: LinkInput, nowMs: number): void;
-  /** A datagram that came in on `link`. Never throws, whatever the octets. */
-  datagram(link: LinkId, buffer: Uint8Array, at: number, length: number, nowMs: number): void;
+  /**
+   * A datagram that came in on `link`; `octet` held its outer DSCP and ECN (default 0: unknown, for a relay that sends Not-ECT).
+   * Never throws, whatever the octets.
+   */
+  datagram(link: LinkId, buffer: Uint8Array, at: number, length: number, nowMs: number, octet?: number): void;
   /** An inner packet to send, with 16 octets of room in front of `at`. */
   packet(buffer: Uint8Array, at: number, length: number, nowMs: number): void;
   /** To be called at `nextDueMs`. */
@@ -79,6 +97,7 @@ class Session implements DeviceSession {
   readonly #boot: bigint;
   readonly #index: number;
   readonly #sink: DeviceSessionSink;
+  readonly #marking: TunnelMarking;
   readonly #channel: ControlChannel;
   readonly #rebinding: DeviceRebinding;
   readonly #receiver = new DataReceiver();
@@ -108,6 +127,7 @@ class Session implements DeviceSession {
     this.#boot = options.boot;
     this.#index = options.index;
     this.#sink = options.sink;
+    this.#marking = options.marking ?? DEVICE_MARKING;
     this.#addresses = options.addresses.map((address) => parseAddress(address));
     this.#channel = new ControlChannel({
       root: options.root,
@@ -130,7 +150,7 @@ class Session implements DeviceSession {
     this.#flush(nowMs);
   }
 
-  datagram(link: LinkId, buffer: Uint8Array, at: number, length: number, nowMs: number): void {
+  datagram(link: LinkId, buffer: Uint8Array, at: number, length: number, nowMs: number, octet = 0): void {
     if (peekType(buffer, at, length) === TYPE.control) {
       const message = this.#channel.open(buffer, at, length);
       if (typeof message === 'string') this.#count(`control-${message satisfies ControlRefusal}`);
@@ -151,6 +171,13 @@ class Session implements DeviceSession {
       this.#count('not-leased');
       return;
     }
+    const inner = trafficClass(buffer, innerAt);
+    const marked = egressInner(this.#marking, inner, octet);
+    if (marked === CONGESTION_UNHEARD) {
+      this.#count('congestion-unheard');
+      return;
+    }
+    if (marked !== inner) setTrafficClass(buffer, innerAt, marked);
     this.#counters.received! += 1;
     this.#counters.receivedOctets! += innerLength;
     this.#sink.deliver(buffer, innerAt, innerLength);
@@ -250,7 +277,7 @@ class Session implements DeviceSession {
   #control(link: LinkId, draft: ControlDraft): void {
     const datagram = this.#channel.seal(draft);
     this.#count('control-sent');
-    this.#sink.send(link, datagram, 0, datagram.length);
+    this.#sink.send(link, datagram, 0, datagram.length, 0);
     if (draft.kind === 'proof') this.#unproven = false;
   }
 
@@ -269,6 +296,9 @@ class Session implements DeviceSession {
   }
 
   #transmit(link: LinkId, sender: DataSender, buffer: Uint8Array, at: number, length: number): void {
+    const inner = trafficClass(buffer, at);
+    const marked = ingressInner(this.#marking, inner);
+    if (marked !== inner) setTrafficClass(buffer, at, marked);
     const start = sender.seal(buffer, at, length);
     if (start === KEY_EXHAUSTED) {
       this.#count('key-exhausted');
@@ -276,7 +306,7 @@ class Session implements DeviceSession {
     }
     this.#counters.sent! += 1;
     this.#counters.sentOctets! += length;
-    this.#sink.send(link, buffer, start, length + DATA.inner);
+    this.#sink.send(link, buffer, start, length + DATA.inner, ingressOuter(this.#marking, inner));
   }
 
   #isForUs(buffer: Uint8Array, at: number): boolean {

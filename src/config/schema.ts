@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox';
+import { DscpSettings, ecnSettings } from './marking.ts';
 
 const Name = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
 const Path = Type.String({ minLength: 1 });
@@ -87,23 +88,6 @@ const Pool = Type.Object(
 );
 export type PoolSettings = Static<typeof Pool>;
 
-const DscpPoint = (mode: 'copy' | 'keep', description: string) =>
-  Type.Object(
-    {
-      mode: Type.Union([Type.Literal('copy'), Type.Literal('keep'), Type.Literal('rewrite')], {
-        default: mode,
-        description,
-      }),
-      value: Type.Integer({
-        minimum: 0,
-        maximum: 63,
-        default: 0,
-        description: 'the code point that `rewrite`, and into the tunnel `keep`, gives',
-      }),
-    },
-    { additionalProperties: false, default: {} },
-  );
-
 const Relay = Type.Object(
   {
     id: Name,
@@ -126,24 +110,11 @@ const Relay = Type.Object(
       description:
         'octets of the largest packet inside the tunnel, the same wherever a device goes; the outer one has up to 64 more and must fit every access network, or is fragmented there',
     }),
-    dscp: Type.Object(
-      {
-        intoTunnel: DscpPoint(
-          'copy',
-          'copy: the outer header shows the inner code point; keep: it shows `value`; rewrite: the inner one becomes `value` too',
-        ),
-        outOfTunnel: DscpPoint(
-          'keep',
-          'keep: the inner code point leaves as the device set it; copy: as the access network last had it; rewrite: as `value`',
-        ),
-      },
-      { additionalProperties: false, default: {} },
+    dscp: DscpSettings,
+    ecn: ecnSettings(
+      'compatible',
+      'of the outer header towards devices: compatible: not ECN-capable; normal: as the inner one, only where every device obeys the table of RFC 6040 §4.2. The relay itself always does',
     ),
-    ecn: Type.Union([Type.Literal('compatible'), Type.Literal('normal')], {
-      default: 'compatible',
-      description:
-        'of the outer header towards devices: compatible: not ECN-capable; normal: as the inner one, only where every device obeys the table of RFC 6040 §4.2. The relay itself always does',
-    }),
     perSessionBitsPerSecond: Type.Optional(
       Type.Integer({
         minimum: 128_000,

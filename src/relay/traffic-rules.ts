@@ -1,3 +1,4 @@
+import { markingOf } from '../config/marking.ts';
 import type { RelaySettings } from '../config/schema.ts';
 import { policing } from '../datapath/decision/policing.ts';
 import type { SessionPolicing } from '../datapath/userspace/session.ts';
@@ -11,12 +12,12 @@ export interface TrafficRules {
 }
 
 export function trafficRules(settings: RelaySettings): TrafficRules {
-  const { innerMtu: mtu, dscp, ecn, perSessionBitsPerSecond, perSessionBurstMs } = settings;
+  const { innerMtu: mtu, perSessionBitsPerSecond, perSessionBurstMs } = settings;
   const rate =
     perSessionBitsPerSecond === undefined ? null : policing(perSessionBitsPerSecond, mtu, perSessionBurstMs);
   return {
     mtu,
-    marking: { ingress: dscp.intoTunnel, egress: dscp.outOfTunnel, ecn },
+    marking: markingOf(settings),
     policing: { uplink: rate, downlink: rate },
   };
 }

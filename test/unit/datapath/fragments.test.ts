@@ -144,7 +144,8 @@ describe.each([
   });
 
   it('R40: of two devices with one identification never reach the same peer while it may mix them', () => {
-    const from = (port: number, to: string = peer) => fragment(shared, to, 17, udp(port, 53, big(900)), [496]);
+    const from = (port: number, to: string = peer) =>
+      fragment(shared, to, 17, udp(port, 53, big(900)), [496]);
     const send = (path: typeof WIFI, device: HandDevice, pieces: readonly Uint8Array[]) => {
       for (const one of pieces) rig.datagram(path, device.data(one));
       return rig.takeToNetwork();
