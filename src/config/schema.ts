@@ -77,11 +77,12 @@ const Pool = Type.Object(
       description: 'milliseconds before a freed share goes to another device (RFC 3102 §6.1)',
     }),
     maxLeasesPerDevice: Type.Integer({ minimum: 1, default: 4 }),
-    remotePolicy: Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')], {
-      default: 'none',
-      description:
-        'none: a lease is for any remote; macro: for the one address that its device declares; micro: for one port of it (RFC 3103 §7.2)',
-    }),
+    remotePolicy: Type.Optional(
+      Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')], {
+        description:
+          'none (when nothing is said): a lease is for any remote; macro: for the one address that its device declares; micro: for one port of it (RFC 3103 §7.2)',
+      }),
+    ),
     anchors: Type.Array(Anchor, { minItems: 1 }),
   },
   { additionalProperties: false },

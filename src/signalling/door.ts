@@ -18,8 +18,7 @@ export type SignallingRegistry = Pick<
 export type PlaneFor = (relayId: string) => Promise<RelayPlane>;
 
 /** What an operator's pools say that signalling applies. */
-export type PoolPolicy = Pick<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice'> &
-  Partial<Pick<PoolSettings, 'remotePolicy'>>;
+export type PoolPolicy = Pick<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice' | 'remotePolicy'>;
 
 /** What every request handler may use. */
 export interface Door {
