@@ -14,6 +14,10 @@ const RIVALS = {
     'util-linux': pinning,
     coturn: { shows: 'turnserver', why: 'the TURN relay that the packet path is compared with' },
   },
+  registry: {
+    'kea-dhcp4-server': { shows: 'kea-dhcp4', why: 'the DHCP server that grants are compared with' },
+    'kea-admin': { shows: 'perfdhcp', why: 'its load generator' },
+  },
   handover: {
     'wireguard-go': { shows: 'wireguard-go', why: 'a rival whose peers roam' },
     'wireguard-tools': { shows: 'wg', why: 'configuring wireguard-go' },
