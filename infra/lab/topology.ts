@@ -118,6 +118,10 @@ export async function createPublicNetwork(
       `link add ${port} type veth peer name ${name} netns ${host}`,
       `link set ${port} master ${PUBLIC_BRIDGE} up`,
     ]);
+    // What XDP sends or redirects into a veth arrives only where its other end polls (NAPI), which GRO switches on; and XDP
+    // sees packets before anybody completes a checksum, so none may be left to the "hardware".
+    await lab.run(namespace, ['ethtool', '-K', port, 'gro', 'on']);
+    await lab.run(host, ['ethtool', '-K', name, 'tx', 'off']);
     await lab.ip(host, [
       `address add ${address}/24 dev ${name}`,
       ...(ipv6 ? [`address add ${publicAddress6(address)}/64 dev ${name}`] : []),
