@@ -61,3 +61,9 @@ export const REQUIREMENTS: readonly (readonly [asks: string, source: string])[] 
   ['An unproven address gets little, a proven one all', '9000 §8'],
   ['A move sent twice is one move', '8016 §3.2.2'],
 ];
+
+/**
+ * Requirements that the XDP engine decides itself, at least for its hot cases; fragments, ICMP, IKE and leases for one
+ * remote it leaves to the userspace engine.
+ */
+export const ON_FAST_PATH: ReadonlySet<number> = new Set([19, 35, 37, 38, 41, 45, 47, 48, 51, 53]);

@@ -26,3 +26,26 @@ test('a test that is renamed changes the page', () => {
 test('a requirement that does not exist is refused by name', () => {
   expect(() => conformancePage([['a.test.ts', named('R61', 'x')]])).toThrow(/a\.test\.ts.*R1 to R60/);
 });
+
+test('a test says by its end which engine it runs on', () => {
+  const page = conformancePage([
+    [
+      'a.test.ts',
+      named('R48', 'slow') +
+        named('R48', 'fast [xdp]') +
+        named('R48', 'same [%s]') +
+        named('R48', 'far (%s, ${engine})'),
+    ],
+    ['b.test.ts', named('R42', 'left to the slow path [both]')],
+  ]);
+  expect(row(page, 48)?.split('|').slice(4, 6)).toEqual([
+    ' `a.test.ts`: slow · same · far (%s, ${engine}) ',
+    ' `a.test.ts`: fast · same · far (%s, ${engine}) ',
+  ]);
+  expect(row(page, 42)?.split('|').slice(4, 6)).toEqual([' `b.test.ts`: left to the slow path ', '  ']);
+});
+
+test('what the fast path decides is not claimed for it without a test on it', () => {
+  const page = conformancePage([['a.test.ts', named('R48', 'slow')]]);
+  expect(row(page, 48)?.split('|')[5]).toBe(' **no test named by it** ');
+});
