@@ -82,6 +82,19 @@ export interface EngineCounters {
   readonly control: Readonly<Record<string, number>>;
 }
 
+/** What forwards, and what an operator should know about it. */
+export interface EngineStatus {
+  readonly engine: 'xdp' | 'userspace';
+  /** Interfaces that the XDP program is on. `generic`: in the kernel, not in the driver; `reason` says why. */
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly mode: 'native' | 'generic';
+    readonly reason?: string;
+  }[];
+  /** Why there is no XDP, what was taken over from a former process, what it cannot do here. */
+  readonly notes: readonly string[];
+}
+
 /** What the engine tells the relay node. */
 export type EngineEvent =
   /** A path was proven and is active; the registry keeps it as a hint. */

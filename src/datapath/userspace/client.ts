@@ -1,9 +1,18 @@
+import { afterGracePeriod } from '../../linux/grace-period.ts';
 import { startPacketWorker, workerModule } from '../../linux/packet-worker.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { DEFAULT_MARKING, type TunnelMarking } from '../../tunnel/dscp-ecn.ts';
 import { INNER_MTU, TUNNEL_PORT } from '../../tunnel/wire.ts';
-import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
-import { ENGINE_BEGIN, type EngineDescriptors, type EngineSettings, type FromEngine } from './messages.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent, EngineStatus } from '../engine-api.ts';
+import type { XdpWish } from '../xdp/fast-engine.ts';
+import {
+  ENGINE_BEGIN,
+  type EngineDescriptors,
+  type EngineSettings,
+  type FromEngine,
+  type GraceOver,
+  type PlainError,
+} from './messages.ts';
 import type { SessionPolicing } from './session.ts';
 
 export interface UserspaceEngineOptions {
@@ -25,6 +34,8 @@ export interface UserspaceEngineOptions {
   readonly inherited?: EngineDescriptors;
   /** Leave what arrives in the sockets and the TUN device until `begin`, so that nothing is judged before it can be. */
   readonly waits?: boolean;
+  /** XDP in front of this engine (default: none). */
+  readonly xdp?: XdpWish;
 }
 
 /** The main thread's handle of the userspace engine. */
@@ -40,6 +51,8 @@ export interface EngineClient {
   onExit(listener: (error: Error | null) => void): void;
   /** What the engine has opened: a process that keeps these keeps what arrives meanwhile. */
   readonly descriptors: EngineDescriptors;
+  /** What forwards. */
+  readonly status: EngineStatus;
   /** Takes packets from now on; only after `waits`, and a second time does nothing. */
   begin(): void;
   /** Ends the thread; the sockets are closed when it resolves. Safe to call twice. */
@@ -63,15 +76,17 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
     persist: options.persist ?? true,
     inherited: options.inherited ?? {},
     waits: options.waits ?? false,
+    xdp: options.xdp ?? null,
   };
   const waiting = new Map<number, Waiting>();
   const onEvent: ((event: EngineEvent) => void)[] = [];
   const onExit: ((error: Error | null) => void)[] = [];
   let lastId = 0;
   let ended: { readonly error: Error | null } | null = null;
-  let opened = (_descriptors: EngineDescriptors): void => {};
+  type Ready = Extract<FromEngine, { type: 'ready' }>;
+  let opened = (_ready: Ready): void => {};
   let failed = (_error: Error): void => {};
-  const ready = new Promise<EngineDescriptors>((resolve, reject) => {
+  const ready = new Promise<Ready>((resolve, reject) => {
     opened = resolve;
     failed = reject;
   });
@@ -79,7 +94,13 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
   const take = (message: FromEngine): void => {
     switch (message.type) {
       case 'ready':
-        opened(message.descriptors);
+        opened(message);
+        return;
+      case 'not-started':
+        failed(refusal(message.error));
+        return;
+      case 'grace':
+        graceOver(() => worker.post({ graceOver: message.id } satisfies GraceOver));
         return;
       case 'event':
         for (const listener of onEvent) listener(message.event);
@@ -88,8 +109,7 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
         settle(message.id)?.resolve(message.answer);
         return;
       case 'refused': {
-        const { code, message: text, detail } = message.error;
-        settle(message.id)?.reject(new MooringError(code, text, detail));
+        settle(message.id)?.reject(refusal(message.error));
         return;
       }
       default:
@@ -117,7 +137,7 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
     onMessage: (message) => take(message as FromEngine),
     onExit: end,
   });
-  const descriptors = await ready;
+  const { descriptors, status } = await ready;
 
   return {
     command<C extends EngineCommand>(command: C): Promise<EngineAnswer<C>> {
@@ -135,9 +155,24 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
       else listener(ended.error);
     },
     descriptors,
+    status,
     begin: () => worker.post(ENGINE_BEGIN),
     close: () => worker.stop(),
   };
+}
+
+/** Where the kernel knows no membarrier, a packet is taken to be through after this time. */
+const GRACE_INSTEAD_MS = 100;
+
+function graceOver(then: () => void): void {
+  afterGracePeriod((error) => {
+    if (error === null) then();
+    else setTimeout(then, GRACE_INSTEAD_MS);
+  });
+}
+
+function refusal({ code, message, detail }: PlainError): MooringError {
+  return new MooringError(code, message, detail);
 }
 
 function gone(cause: Error | null): MooringError {

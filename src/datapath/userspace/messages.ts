@@ -1,6 +1,7 @@
 import type { ErrorDetail } from '../../protocol/errors.ts';
 import type { TunnelMarking } from '../../tunnel/dscp-ecn.ts';
-import type { EngineAnswer, EngineCommand, EngineEvent } from '../engine-api.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent, EngineStatus } from '../engine-api.ts';
+import type { XdpWish } from '../xdp/fast-engine.ts';
 import type { SessionPolicing } from './session.ts';
 
 /** What passes between the engine's handle and its thread. All of it survives structured cloning. */
@@ -18,6 +19,8 @@ export interface EngineSettings {
   /** The TUN device outlives the process. */
   readonly persist: boolean;
   readonly inherited: EngineDescriptors;
+  /** Null: no XDP, and nothing is known of any. */
+  readonly xdp: XdpWish | null;
   /** Takes no packet before ENGINE_BEGIN. */
   readonly waits: boolean;
 }
@@ -31,13 +34,22 @@ export interface EngineDescriptors {
 /** The message after which an engine that waits takes packets. */
 export const ENGINE_BEGIN = 'mooring:begin';
 
+/** No packet is under way any more that was when the thread asked by `grace`. */
+export interface GraceOver {
+  readonly graceOver: number;
+}
+
 export interface EngineRequest {
   readonly id: number;
   readonly command: EngineCommand;
 }
 
 export type FromEngine =
-  | { readonly type: 'ready'; readonly descriptors: EngineDescriptors }
+  | { readonly type: 'ready'; readonly descriptors: EngineDescriptors; readonly status: EngineStatus }
+  /** It could not start, and ends. */
+  | { readonly type: 'not-started'; readonly error: PlainError }
+  /** To be answered by `GraceOver` after a grace period: the thread itself never comes back to its event loop. */
+  | { readonly type: 'grace'; readonly id: number }
   | { readonly type: 'answer'; readonly id: number; readonly answer: EngineAnswer }
   | { readonly type: 'refused'; readonly id: number; readonly error: PlainError }
   | { readonly type: 'event'; readonly event: EngineEvent };

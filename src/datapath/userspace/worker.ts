@@ -6,13 +6,15 @@ import { openUdp, type UdpOptions, type UdpSocket } from '../../linux/udp.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
 import { DATA } from '../../tunnel/wire.ts';
-import type { EngineCommand, EngineCounters } from '../engine-api.ts';
+import type { EngineCounters } from '../engine-api.ts';
+import { openFastEngine } from '../xdp/fast-engine.ts';
 import { createEngine, type Engine } from './engine.ts';
 import {
   ENGINE_BEGIN,
   type EngineRequest,
   type EngineSettings,
   type FromEngine,
+  type GraceOver,
   type PlainError,
 } from './messages.ts';
 
@@ -20,15 +22,23 @@ import {
 
 /** A burst of a few milliseconds must fit while the loop serves the other side. */
 const TUN_QUEUE_PACKETS = 4096;
+const SETTLE_PACKETS = 256;
 
 const { port, wakeupFd, settings } = packetWorkerData<EngineSettings>();
 const tell = (message: FromEngine): void => port.postMessage(message);
 
-const { tun, v4, v6 } = open(settings);
+const graces = new Map<number, () => void>();
+let lastGrace = 0;
+
+const { tun, v4, v6, fast } = start();
 const packet = new Uint8Array(new ArrayBuffer(DATA.inner + settings.mtu));
 let lostToNetwork = 0;
+/** Taken while XDP waits for what was queued before. */
+let settlingPackets = 0;
+let begun = !settings.waits;
 
 const engine: Engine = createEngine({
+  fast: fast.mirror,
   relayBoot: settings.relayBoot,
   marking: settings.marking,
   policing: settings.policing,
@@ -43,6 +53,16 @@ const engine: Engine = createEngine({
     event: (event) => tell({ type: 'event', event }),
   },
 });
+
+/** Whoever started the thread is told why it cannot, in a form that he can tell from a fault. */
+function start() {
+  try {
+    return open(settings);
+  } catch (error) {
+    if (error instanceof MooringError) tell({ type: 'not-started', error: plain(error) });
+    throw error;
+  }
+}
 
 /** A host without IPv6 serves IPv4 alone; every other failure ends the thread with what it says. */
 function open({ tun: name, mtu, port, persist, inherited }: EngineSettings) {
@@ -59,9 +79,18 @@ function open({ tun: name, mtu, port, persist, inherited }: EngineSettings) {
     opened.push(socket4);
     const socket6 = openIpv6({ ...common, ...socketFrom(inherited.udp6) });
     if (socket6 !== null) opened.push(socket6);
+    const { marking, policing } = settings;
+    const fast = openFastEngine(settings.xdp, {
+      tunnelPort: port,
+      innerMtu: mtu,
+      marking,
+      rates: policing,
+      askGrace,
+    });
+    opened.push({ close: () => fast.close(!persist) });
     // Last, because a persistent device stays behind when something else is refused.
     const device = openTun({ name, mtu, persist, queuePackets: TUN_QUEUE_PACKETS });
-    return { tun: device, v4: socket4, v6: socket6 };
+    return { tun: device, v4: socket4, v6: socket6, fast };
   } catch (error) {
     for (const item of opened) item.close();
     throw error;
@@ -81,13 +110,40 @@ function openIpv6(common: Omit<UdpOptions, 'family'>): UdpSocket | null {
   }
 }
 
-function drainTun(budget: number): void {
+function askGrace(done: () => void): void {
+  lastGrace += 1;
+  graces.set(lastGrace, done);
+  tell({ type: 'grace', id: lastGrace });
+}
+
+function graceIsOver({ graceOver }: GraceOver): void {
+  const done = graces.get(graceOver);
+  graces.delete(graceOver);
+  done?.();
+}
+
+/** Returns how many packets it took: less than `budget` when no more were there. */
+function drainTun(budget: number): number {
   const nowMs = monotonicMs();
   for (let taken = 0; taken < budget; taken += 1) {
     const length = tun.read(packet, DATA.inner, settings.mtu);
-    if (length === 0) return;
+    if (length === 0) return taken;
     engine.packet(packet, DATA.inner, length, nowMs);
   }
+  return budget;
+}
+
+/**
+ * Sends what the public side has queued, and then lets XDP go on. Behind as many packets as the queue holds none can be
+ * that was in it before: those that keep coming are to be XDP's.
+ */
+function settle(): void {
+  const taken = drainTun(SETTLE_PACKETS);
+  flush();
+  settlingPackets += taken;
+  if (taken === SETTLE_PACKETS && settlingPackets < TUN_QUEUE_PACKETS) return;
+  settlingPackets = 0;
+  engine.settle(monotonicMs());
 }
 
 function drainSocket(udp: UdpSocket): void {
@@ -111,14 +167,14 @@ function answer({ id, command }: EngineRequest): void {
   } catch (error) {
     // Anything but a refusal is a fault of the engine: it ends the thread, and the process that owns it knows.
     if (!(error instanceof MooringError)) throw error;
-    tell({ type: 'refused', id, error: plain(error, command) });
+    tell({ type: 'refused', id, error: plain(error, { op: command.op }) });
   }
   // What the command sent is not to wait for the next packet.
   flush();
 }
 
-function plain({ code, message, rsip, temporary, data }: MooringError, command: EngineCommand): PlainError {
-  const detail = { ...(rsip === undefined ? {} : { rsip }), temporary, data: { ...data, op: command.op } };
+function plain({ code, message, rsip, temporary, data }: MooringError, more: object = {}): PlainError {
+  const detail = { ...(rsip === undefined ? {} : { rsip }), temporary, data: { ...data, ...more } };
   return { code, message, detail };
 }
 
@@ -143,27 +199,44 @@ function flush(): void {
 }
 
 const sources: readonly (readonly [fd: number, drain: (budget: number) => void])[] = [
-  [tun.fd, drainTun],
+  [tun.fd, (budget) => void drainTun(budget)],
   [v4.fd, () => drainSocket(v4)],
   ...(v6 === null ? [] : [[v6.fd, () => drainSocket(v6)] as const]),
 ];
 
-tell({ type: 'ready', descriptors: { udp4: v4.fd, ...(v6 === null ? {} : { udp6: v6.fd }) } });
+const reports: typeof sources =
+  fast.mirror === null ? [] : [[fast.mirror.events.fd, () => fast.mirror?.takeEvents(monotonicMs())]];
+
+tell({
+  type: 'ready',
+  descriptors: { udp4: v4.fd, ...(v6 === null ? {} : { udp6: v6.fd }) },
+  status: fast.status,
+});
 try {
   runPacketLoop({
     wakeupFd,
     port,
     onMessage(message, loop) {
-      if (message === ENGINE_BEGIN) for (const [fd, drain] of sources) loop.add(fd, drain);
+      if (message === ENGINE_BEGIN) {
+        begun = true;
+        for (const [fd, drain] of sources) loop.add(fd, drain);
+      } else if ((message as GraceOver).graceOver !== undefined) graceIsOver(message as GraceOver);
       else answer(message as EngineRequest);
     },
-    sources: settings.waits ? [] : sources,
-    nextDueMs: () => engine.nextDueMs(),
-    onTick: (nowMs) => engine.tick(nowMs),
-    afterBatch: flush,
+    sources: settings.waits ? reports : [...sources, ...reports],
+    nextDueMs: () => Math.min(engine.nextDueMs(), fast.nextDueMs()),
+    onTick(nowMs) {
+      fast.tick(nowMs);
+      engine.tick(nowMs);
+    },
+    afterBatch() {
+      flush();
+      if (begun && engine.settling) settle();
+    },
   });
 } finally {
   v4.close();
   v6?.close();
   tun.close();
+  fast.close(!settings.persist);
 }
