@@ -11,7 +11,6 @@ export const ANCHORS = [
 
 export const SHARED = ['203.0.113.7', '2001:db8::7'] as const;
 export const WHOLE = ['203.0.113.8', '2001:db8::8'] as const;
-/** Leased by nobody at first. */
 export const SPARE = ['203.0.113.9', '2001:db8::9'] as const;
 export const PEERS = ['198.51.100.9', '2001:db8:ffff::9'] as const;
 /** The relay's own host. */
@@ -30,57 +29,64 @@ export const PATHS: readonly SocketAddress[] = [
 export const INNER_MTU = 1280;
 export const TUNNEL_PORT = 4556;
 
+type Terms = Pick<Lease, 'kind' | 'address' | 'ports' | 'spis' | 'ikeSpis' | 'remote'>;
+
 export interface Role {
   readonly name: string;
   readonly anchor: (typeof ANCHORS)[number]['id'];
   readonly index: number;
-  readonly leases: readonly Pick<Lease, 'kind' | 'address' | 'ports' | 'spis'>[];
+  readonly leases: readonly Terms[];
 }
 
-const share = (
-  address: string,
-  port: number,
-  spi: number | null,
-  ports = 64,
-  spis = 16,
-): Role['leases'][number] => ({
-  kind: spi === null ? 'rsap-ip' : 'rsipsec',
-  address,
-  ports: { first: port, count: ports },
-  spis: spi === null ? null : { first: spi, count: spis },
-});
-const whole = (address: string): Role['leases'][number] => ({
-  kind: 'rsa-ip',
-  address,
-  ports: null,
-  spis: null,
-});
+const ports = (first: number) => ({ first, count: 64 });
+const spis = (first: number) => ({ first, count: 16 });
+
+function ipsecShares(port: number, spi: number, ikeSpis: Lease['ikeSpis'] = null): Terms[] {
+  return SHARED.map((address) => ({
+    kind: 'rsipsec',
+    address,
+    ports: ports(port),
+    spis: spis(spi),
+    ikeSpis,
+    remote: null,
+  }));
+}
+
+function plainShare(address: string, port: number, remote: Lease['remote'] = null): Terms {
+  return { kind: 'rsap-ip', address, ports: ports(port), spis: null, remote };
+}
+
+function wholeAddress(address: string, remote: Lease['remote'] = null): Terms {
+  return { kind: 'rsa-ip', address, ports: null, spis: null, remote };
+}
 
 /**
- * Ann and Bob share addresses with IPsec, Cyd without; Dan has whole addresses, on another anchor under the index that
- * Ann has on hers; Eve leases nothing.
+ * Ann and Bob share addresses with IPsec, Bob with IKE SPIs of his own, Cyd without IPsec and over IPv6 for one remote
+ * only; Dan has whole addresses, on another anchor under the index that Ann has on hers; Eve leases nothing; Fay has
+ * whole addresses for one port of one remote.
  */
 export const ROLES: readonly Role[] = [
-  {
-    name: 'ann',
-    anchor: 'a1',
-    index: 1,
-    leases: [share(SHARED[0], 1024, 0x1000_0000), share(SHARED[1], 1024, 0x1000_0000)],
-  },
+  { name: 'ann', anchor: 'a1', index: 1, leases: ipsecShares(1024, 0x1000_0000) },
   {
     name: 'bob',
     anchor: 'a1',
     index: 2,
-    leases: [share(SHARED[0], 1088, 0x2000_0000), share(SHARED[1], 1088, 0x2000_0000)],
+    leases: ipsecShares(1088, 0x2000_0000, { first: 0xaaaa_0000, count: 2 }),
   },
   {
     name: 'cyd',
     anchor: 'a1',
     index: 3,
-    leases: [share(SHARED[0], 2048, null), share(SHARED[1], 2048, null)],
+    leases: [plainShare(SHARED[0], 2048), plainShare(SHARED[1], 2048, { address: PEERS[1], port: null })],
   },
-  { name: 'dan', anchor: 'a2', index: 1, leases: [whole(WHOLE[0]), whole(WHOLE[1])] },
+  { name: 'dan', anchor: 'a2', index: 1, leases: [wholeAddress(WHOLE[0]), wholeAddress(WHOLE[1])] },
   { name: 'eve', anchor: 'a1', index: 0xfffffe, leases: [] },
+  {
+    name: 'fay',
+    anchor: 'a1',
+    index: 4,
+    leases: SPARE.map((address, i) => wholeAddress(address, { address: PEERS[i]!, port: 53 })),
+  },
 ];
 
 /** Ports and SPIs worth trying: the edges of every block, one outside, and those with a meaning of their own. */
@@ -101,17 +107,13 @@ export function rootOf(role: number, life: number): Uint8Array {
 
 export function leaseOf(role: number, number: number, life: number): Lease {
   const { anchor, leases } = ROLES[role]!;
-  const { kind, address, ports, spis } = leases[number]!;
   return {
     id: `${anchor}.${`r${role}l${number}`.padStart(22, '0')}`,
     anchor,
     pool: 'p1',
     device: { tenant: 't', id: `d${role}` },
     bindId: number + 1,
-    kind,
-    address,
-    ports,
-    spis,
+    ...leases[number]!,
     session: sessionId(role, life),
     state: 'active',
     remainingMs: 60_000,

@@ -14,8 +14,8 @@ test(`the userspace engine does what the decision says, whatever happens (seed $
   let packets = 0;
   fc.assert(
     fc.property(stories({ minLength: 1, maxLength: 40 }), (story) => {
-      const model = new EngineSubject('the decision', makeModel, story.rekeyAfter);
-      const engine = new EngineSubject('userspace', createEngine, story.rekeyAfter);
+      const model = new EngineSubject('the decision', makeModel, story.settings);
+      const engine = new EngineSubject('userspace', createEngine, story.settings);
       packets += play(story, [model, engine]).packets;
     }),
     { numRuns, seed },

@@ -69,11 +69,11 @@ export function hop(packet: Uint8Array): boolean {
   return true;
 }
 
-/** RFC 1624: a checksum that was wrong stays as wrong as it was. */
+/** As the kernel does it: a checksum that was wrong stays as wrong as it was. */
 function addToWord(packet: Uint8Array, at: number, amount: number): void {
   let sum = ((packet[at]! << 8) | packet[at + 1]!) + amount;
-  sum = (sum & 0xffff) + (sum >>> 16);
-  packet[at] = sum >>> 8;
+  if (sum >= 0xffff) sum += 1;
+  packet[at] = (sum >>> 8) & 0xff;
   packet[at + 1] = sum & 0xff;
 }
 

@@ -1,4 +1,6 @@
+import { admit, nanoseconds, TOO_SOON } from '../../src/datapath/decision/policing.ts';
 import type { EngineSession } from '../../src/datapath/engine-api.ts';
+import type { SessionPolicing } from '../../src/datapath/userspace/session.ts';
 import type { SocketAddress } from '../../src/protocol/address.ts';
 import type { RsipErrorNumber } from '../../src/protocol/errors.ts';
 import type { SessionState } from '../../src/protocol/relay-plane.ts';
@@ -7,6 +9,13 @@ import type { RelayInput, RelayOutput, RelayRebinding } from '../../src/rebindin
 import { createTokenBucket } from '../../src/rebinding/token-bucket.ts';
 import { ControlChannel } from '../../src/tunnel/control.ts';
 import { DATA_REFUSED, dataRefusalName, openData, sealData, sequenceOf } from '../../src/tunnel/data.ts';
+import {
+  ingressInner,
+  ingressOuter,
+  setTrafficClass,
+  type TunnelMarking,
+  trafficClass,
+} from '../../src/tunnel/dscp-ecn.ts';
 import { type DataKeyName, deriveDataKey } from '../../src/tunnel/keys.ts';
 import type { ControlDraft } from '../../src/tunnel/message.ts';
 import { type SipKey, sipKey } from '../../src/tunnel/siphash.ts';
@@ -27,7 +36,9 @@ export interface ModelHost {
   readonly random: (octets: number) => Uint8Array;
   readonly rekeyAfterPackets: number;
   readonly used: { counter: bigint; keyNumber: number };
-  toDevice(endpoint: string, path: SocketAddress, octets: Uint8Array): void;
+  readonly marking: TunnelMarking;
+  readonly policing: SessionPolicing;
+  toDevice(endpoint: string, path: SocketAddress, octets: Uint8Array, outerClass: number): void;
   count(direction: 'uplink' | 'downlink', name: string, packets?: number): void;
 }
 
@@ -107,6 +118,7 @@ export class ModelSession {
   #queue: Uint8Array[] = [];
   #rekeyed = -1;
   readonly #notices = createTokenBucket(5, 2);
+  readonly #arrivalsNs = { uplink: 0, downlink: 0 };
 
   constructor(host: ModelHost, anchor: ModelAnchor, { id, index, root }: EngineSession, nowMs: number) {
     this.#host = host;
@@ -231,6 +243,15 @@ export class ModelSession {
     }
   }
 
+  /** True when the session's rate lets the packet through. */
+  pays(direction: 'uplink' | 'downlink', octets: number, nowMs: number): boolean {
+    const rate = this.#host.policing[direction];
+    if (rate === null) return true;
+    const next = admit(rate, this.#arrivalsNs[direction], octets, nanoseconds(nowMs));
+    if (next !== TOO_SOON) this.#arrivalsNs[direction] = next;
+    return next !== TOO_SOON;
+  }
+
   notify(code: RsipErrorNumber, nowMs: number): void {
     if (this.#path === null || !this.#notices.take(nowMs)) return;
     const { deviceBoot: echoBoot, generation, keyNumber } = this.#rebinding;
@@ -347,18 +368,21 @@ export class ModelSession {
     else {
       this.#sending.sequence += 1;
       const { key, name, sequence } = this.#sending;
+      const { marking } = this.#host;
+      const inner = trafficClass(packet, 0);
       const datagram = new Uint8Array(DATA.inner + packet.length);
       datagram.set(packet, DATA.inner);
+      setTrafficClass(datagram, DATA.inner, ingressInner(marking, inner));
       const header = { index: this.index, keyNumber: name.keyNumber, lane: 0, sequence } as const;
       sealData(key, header, datagram, 0, packet.length);
       count('downlink', 'forwarded');
-      toDevice(endpoint, this.#path, datagram);
+      toDevice(endpoint, this.#path, datagram, ingressOuter(marking, inner));
     }
   }
 
   #control(to: SocketAddress, draft: ControlDraft): void {
     const endpoint = this.#endpointFor(to);
-    if (endpoint !== undefined) this.#host.toDevice(endpoint, to, this.#channel.seal(draft));
+    if (endpoint !== undefined) this.#host.toDevice(endpoint, to, this.#channel.seal(draft), 0);
   }
 
   #endpointFor({ address }: SocketAddress): string | undefined {

@@ -2,7 +2,7 @@ import { decideDownlink } from '../../src/datapath/decision/downlink.ts';
 import { answerEcho } from '../../src/datapath/decision/echo.ts';
 import { FragmentStore } from '../../src/datapath/decision/fragments.ts';
 import { type PacketHeaders, packetHeaders, readPacket } from '../../src/datapath/decision/packet.ts';
-import { type AddressEntry, LeaseTables } from '../../src/datapath/decision/tables.ts';
+import { type AddressEntry, LeaseTables, needsWholeDatagram } from '../../src/datapath/decision/tables.ts';
 import { decideUplink } from '../../src/datapath/decision/uplink.ts';
 import { ECHO, UPLINK_DROPS, type UplinkDrop } from '../../src/datapath/decision/verdict.ts';
 import type {
@@ -15,6 +15,7 @@ import type { Engine } from '../../src/datapath/userspace/engine.ts';
 import { parseAddress } from '../../src/protocol/address.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import { createTokenBucket } from '../../src/rebinding/token-bucket.ts';
+import { CONGESTION_UNHEARD, egressInner, setTrafficClass, trafficClass } from '../../src/tunnel/dscp-ecn.ts';
 import { DATA, TYPE } from '../../src/tunnel/wire.ts';
 import { type ModelAnchor, type ModelHost, ModelSession } from './model-session.ts';
 import type { MakeEngine } from './subject.ts';
@@ -23,7 +24,8 @@ import type { MakeEngine } from './subject.ts';
  * The reference: `decision/` itself, with the plainest tables around it that say what a relay is. No queue, cache or
  * limit that does not show on the wire.
  */
-export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets }): Engine => {
+export const makeModel: MakeEngine = (options): Engine => {
+  const { relayBoot, random, io, rekeyAfterPackets, marking, policing } = options;
   const tables = new LeaseTables<ModelSession>();
   const anchors: ModelAnchor[] = [];
   const counts = { uplink: new Map<string, number>(), downlink: new Map<string, number>() };
@@ -38,7 +40,9 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
     random,
     rekeyAfterPackets,
     used: { counter: 0n, keyNumber: 0 },
-    toDevice: (endpoint, path, octets) => io.toDevice(endpoint, path, octets, 0, octets.length),
+    marking,
+    policing,
+    toDevice: (endpoint, path, octets, outer) => io.toDevice(endpoint, path, octets, 0, octets.length, outer),
     count,
   };
 
@@ -52,7 +56,7 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
       return;
     }
     const address = tables.at(packet, headers.destinationAt, headers.addressLength);
-    if (headers.fragment === 'whole' || address === undefined || address.whole !== null) {
+    if (headers.fragment === 'whole' || address === undefined || !needsWholeDatagram(address)) {
       downlink(decideDownlink(tables, packet, headers, nowMs), packet, nowMs);
       return;
     }
@@ -76,6 +80,7 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
     if (verdict === ECHO) echo(packet, nowMs);
     else if (typeof verdict === 'string') count('downlink', verdict);
     else if (nowMs >= verdict.session.anchor.untilMs) count('downlink', 'anchor-deadline');
+    else if (!verdict.session.pays('downlink', packet.length, nowMs)) count('downlink', 'policed');
     else verdict.session.deliver(packet, nowMs);
   }
 
@@ -91,10 +96,23 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
     }
   }
 
-  function fromDevice(session: ModelSession, packet: Uint8Array, nowMs: number): void {
+  function fromDevice(session: ModelSession, packet: Uint8Array, outerClass: number, nowMs: number): void {
     const drop = decideFrom(session, packet, nowMs);
-    if (drop !== null && drop !== 'fragment') refuse(session, drop, nowMs);
-    else if (headers.fragment === 'whole' || !isShared(packet, headers)) out([packet]);
+    if (drop !== null && drop !== 'fragment') {
+      refuse(session, drop, nowMs);
+      return;
+    }
+    const marked = egressInner(marking, trafficClass(packet, 0), outerClass);
+    if (marked === CONGESTION_UNHEARD) count('uplink', 'congestion-unheard');
+    else if (!session.pays('uplink', packet.length, nowMs)) count('uplink', 'policed');
+    else {
+      setTrafficClass(packet, 0, marked);
+      goesOut(session, packet, nowMs);
+    }
+  }
+
+  function goesOut(session: ModelSession, packet: Uint8Array, nowMs: number): void {
+    if (headers.fragment === 'whole' || !mustBeWhole(packet, headers)) out([packet]);
     else {
       const pieces = fragments.uplink.add(session, packet, headers, nowMs);
       countEvicted('uplink');
@@ -123,8 +141,9 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
     if (code !== 0) session.notify(code, nowMs);
   }
 
-  function isShared(packet: Uint8Array, { sourceAt, addressLength }: PacketHeaders): boolean {
-    return tables.at(packet, sourceAt, addressLength)?.whole === null;
+  function mustBeWhole(packet: Uint8Array, { sourceAt, addressLength }: PacketHeaders): boolean {
+    const address = tables.at(packet, sourceAt, addressLength);
+    return address !== undefined && needsWholeDatagram(address);
   }
 
   function countEvicted(direction: 'uplink' | 'downlink'): void {
@@ -244,7 +263,7 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
   }
 
   return {
-    datagram(destination, source, buffer, at, length, nowMs) {
+    datagram(destination, source, buffer, at, length, nowMs, octet = 0) {
       const octets = buffer.slice(at, at + length);
       const type = (octets[0] ?? 0) >> 4;
       const isData = type === TYPE.data || type === TYPE.dataFull;
@@ -261,10 +280,13 @@ export const makeModel: MakeEngine = ({ relayBoot, random, io, rekeyAfterPackets
               : 'anchor-deadline';
         if (isData) count('uplink', why);
       } else if (!isData) session.control(source, octets, nowMs);
-      else if (session.data(source, octets, nowMs)) fromDevice(session, octets.slice(DATA.inner), nowMs);
+      else if (session.data(source, octets, nowMs))
+        fromDevice(session, octets.slice(DATA.inner), octet, nowMs);
     },
     packet: (buffer, at, length, nowMs) => fromNetwork(buffer.slice(at, at + length), nowMs),
     command: (command, nowMs) => execute(command, nowMs) as EngineAnswer<typeof command>,
+    settling: false,
+    settle: () => {},
     nextDueMs: () =>
       Math.min(
         fragments.uplink.nextMs,

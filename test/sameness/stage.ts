@@ -1,7 +1,7 @@
 import type { EngineCommand } from '../../src/datapath/engine-api.ts';
 import type { SessionState } from '../../src/protocol/relay-plane.ts';
 import { peekIndex } from '../../src/tunnel/control.ts';
-import { fragment } from '../unit/datapath/fragment.ts';
+import { fragment, piece } from '../unit/datapath/fragment.ts';
 import { udp } from '../unit/datapath/packets.ts';
 import {
   ANCHORS,
@@ -31,13 +31,20 @@ export interface Played {
 }
 
 /** Every step takes this long: limits on rates are then the same for whoever counts them. */
-const STEP_MS = 10;
-const START_MS = 1_000;
+const STEP_MS = 20;
+/** From the end of one story to the beginning of the next: whatever remembers anything has forgotten it by then. */
+const BETWEEN_MS = 120_000;
+/** What ends after every story. */
 const FAR_MS = 1e8;
 /** Of the session that was handed over to this relay. */
 const FORMER = { epoch: 1n, relayBoot: 0xf0f0_0000_0000_0001n, keyNumber: 1 } as const;
 const FIRST_EPOCH = 2n;
 const PROBES = 6;
+
+export interface PlayOptions {
+  /** Why a packet was dropped is told to devices seldom, and not by every subject equally seldom. */
+  readonly ignoreNotices?: boolean;
+}
 
 /** One subject and its own copy of every device: what they say to each other is sealed for the two. */
 interface Party {
@@ -49,36 +56,54 @@ interface Party {
  * Plays a story to several subjects at once. The first leads: its devices send. The others must do the same, step by
  * step, in words that do not depend on lanes, sequence numbers and counters. Throws a {@link Difference}.
  */
-export function play(story: Story, subjects: readonly [Subject, ...Subject[]]): Played {
-  return new Stage(story, subjects).play();
+export function play(
+  story: Story,
+  subjects: readonly [Subject, ...Subject[]],
+  options: PlayOptions = {},
+): Played {
+  const stage = new Stage(story, subjects, options);
+  try {
+    return stage.play();
+  } finally {
+    nextStartMs = stage.clear() + BETWEEN_MS;
+  }
 }
+
+/** Stories follow one another on one clock: what is kept between them, in XDP's maps, would not like to go back. */
+let nextStartMs = 1_000;
 
 class Stage {
   readonly #story: Story;
+  readonly #ignoreNotices: boolean;
   readonly #parties: readonly Party[];
   readonly #leader: Party;
   readonly #lives = ROLES.map(() => 0);
   readonly #where: number[];
   readonly #epochs = ANCHORS.map(() => FIRST_EPOCH);
   #late: { readonly role: number; readonly frame: Uint8Array }[] = [];
-  #nowMs = START_MS;
+  /** What devices said. */
+  readonly #sent: PacketPlan[] = [];
+  #nowMs = nextStartMs;
+  readonly #farMs = nextStartMs + FAR_MS;
   #packets = 0;
   #step = 'the beginning';
 
-  constructor(story: Story, subjects: readonly Subject[]) {
+  constructor(story: Story, subjects: readonly Subject[], { ignoreNotices = false }: PlayOptions) {
+    this.#ignoreNotices = ignoreNotices;
     this.#story = story;
     this.#parties = subjects.map((subject) => ({ subject, devices: ROLES.map(() => null) }));
     this.#leader = this.#parties[0]!;
-    this.#where = story.paths.map((path) => path ?? 0);
+    this.#where = story.paths.map((place) => (typeof place === 'number' ? place : 0));
   }
 
   play(): Played {
     this.#command({ op: 'host-addresses', addresses: [...HOST] });
     ANCHORS.forEach((_, anchor) => {
-      this.#command(anchorCommand(anchor, FIRST_EPOCH, FAR_MS));
+      this.#command(anchorCommand(anchor, FIRST_EPOCH, this.#farMs));
     });
     ROLES.forEach((_, role) => {
-      this.#begin(role, this.#story.paths[role] ?? null);
+      const place = this.#story.paths[role]!;
+      if (place !== 'absent') this.#begin(role, place === 'nowhere' ? null : place);
     });
     this.#compare();
     this.#story.steps.forEach((step, number) => {
@@ -91,14 +116,28 @@ class Stage {
     return { packets: this.#packets };
   }
 
+  /** Nothing stays installed; the time it is. */
+  clear(): number {
+    for (const { subject } of this.#parties) {
+      for (const { id } of ANCHORS) subject.command({ op: 'drop-anchor', anchor: id }, this.#nowMs);
+    }
+    return this.#nowMs;
+  }
+
   #take(step: Step): void {
     switch (step.do) {
       case 'down':
         this.#frame(joined(frameOf(build(step.packet, 'down')), new Uint8Array(step.padding)));
         break;
       case 'up':
+        this.#sent.push(step.packet);
         this.#up(step);
         break;
+      case 'reply': {
+        const about = this.#sent.at(-1 - step.ago);
+        if (about !== undefined) this.#frame(frameOf(build(replyTo(about, step.as), 'down')));
+        break;
+      }
       case 'raw':
         this.#datagram(step.octets, step.from, ANCHORS[step.octets.length % 2]!.endpoints);
         break;
@@ -184,7 +223,7 @@ class Stage {
     const session = { id: sessionId(role, life), index, root: rootOf(role, life), hint: null };
     this.#command({ op: 'session', anchor, session });
     leases.forEach((_, number) => {
-      this.#command({ op: 'lease', anchor, lease: leaseOf(role, number, life), untilMs: FAR_MS });
+      this.#command({ op: 'lease', anchor, lease: leaseOf(role, number, life), untilMs: this.#farMs });
     });
   }
 
@@ -205,9 +244,9 @@ class Stage {
     } else if (change === 'give') {
       const heir = (role + 1) % ROLES.length;
       const session = sessionId(heir, this.#lives[heir]!);
-      this.#command({ op: 'lease', anchor, lease: { ...lease, session }, untilMs: FAR_MS });
+      this.#command({ op: 'lease', anchor, lease: { ...lease, session }, untilMs: this.#farMs });
     } else {
-      const untilMs = change === 'renew' ? FAR_MS : this.#nowMs + 45;
+      const untilMs = change === 'renew' ? this.#farMs : this.#nowMs + 45;
       this.#command({ op: 'lease', anchor, lease, untilMs });
     }
   }
@@ -219,7 +258,7 @@ class Stage {
         this.#command({ op: 'deadline', anchor, untilMs: this.#nowMs + 45 });
         break;
       case 'lengthen':
-        this.#command({ op: 'deadline', anchor, untilMs: FAR_MS });
+        this.#command({ op: 'deadline', anchor, untilMs: this.#farMs });
         break;
       case 'drop':
         this.#command({ op: 'drop-anchor', anchor });
@@ -238,7 +277,7 @@ class Stage {
     this.#epochs[number]! += 1n;
     const states = this.#command({ op: 'export', anchor });
     this.#command({ op: 'drop-anchor', anchor });
-    const { op, anchor: fields } = anchorCommand(number, this.#epochs[number]!, FAR_MS);
+    const { op, anchor: fields } = anchorCommand(number, this.#epochs[number]!, this.#farMs);
     this.#command({ op, anchor: { ...fields, resumes: true } });
     ROLES.forEach((role, i) => {
       if (role.anchor === anchor) this.#install(i);
@@ -274,7 +313,10 @@ class Stage {
     if (tamper?.kind === 'twice') this.#frame(frame);
     const late = this.#late.filter((one) => one.role === role);
     this.#late = this.#late.filter((one) => one.role !== role);
-    for (const one of late) this.#frame(one.frame);
+    for (const one of late) {
+      this.#pass(STEP_MS);
+      this.#frame(one.frame);
+    }
   }
 
   #pieces({ role, packet, order, id }: Extract<Step, { do: 'pieces' }>): void {
@@ -284,12 +326,15 @@ class Stage {
       role === null
         ? udp(53, 1024 + id * 64, new Uint8Array(64))
         : udp(1024 + id * 64, 53, new Uint8Array(64));
-    const pieces = fragment(source, destination, 17, payload, [24, 48], 0x4200 + id);
+    const name = 0x4200 + id;
+    const overlap = (start: number) =>
+      piece(source, destination, 17, payload.subarray(start, start + 16), { start, more: true, id: name });
+    const pieces = [...fragment(source, destination, 17, payload, [24, 48], name), overlap(16), overlap(40)];
     for (const number of order) {
-      const piece = pieces[number]!;
-      if (role === null) this.#frame(frameOf(piece));
+      const octets = pieces[number]!;
+      if (role === null) this.#frame(frameOf(octets));
       else {
-        const sealed = this.#leader.devices[role]?.data(piece) ?? null;
+        const sealed = this.#leader.devices[role]?.data(octets) ?? null;
         const { endpoints } = ANCHORS.find(({ id: name }) => name === ROLES[role]!.anchor)!;
         if (sealed !== null) this.#datagram(sealed, this.#where[role]!, endpoints);
       }
@@ -378,6 +423,7 @@ class Stage {
         const left = new Map<string, string[]>();
         for (const output of party.subject.take()) {
           const [to, words] = this.#words(party, output);
+          if (this.#ignoreNotices && words.includes(': notice ')) continue;
           left.set(to, [...(left.get(to) ?? []), words]);
         }
         return [...left].sort(([a], [b]) => (a < b ? -1 : 1));
@@ -387,20 +433,21 @@ class Stage {
 
   #words({ devices }: Party, output: Output): readonly [to: string, words: string] {
     if (output.to === 'network') return ['network', hex(output.octets)];
-    const { endpoint, path, octets } = output;
+    const { endpoint, path, octets, outerClass } = output;
     const anchor = ANCHORS.find(({ endpoints }) => (endpoints as readonly string[]).includes(endpoint))?.id;
     const index = peekIndex(octets, 0, octets.length);
     const role = ROLES.findIndex((one) => one.anchor === anchor && one.index === index);
     const read = devices[role]?.read(octets, path, endpoint, this.#nowMs) ?? 'nobody';
-    return [ROLES[role]?.name ?? '?', `${endpoint} → ${path}: ${read}`];
+    return [ROLES[role]?.name ?? '?', `${endpoint} → ${path} class ${outerClass}: ${read}`];
   }
 
   /** Learned state shows in what becomes of replies and errors; windows and paths in what a hand-over carries. */
   #end(): void {
     this.#step = 'the probes behind the story';
-    const sent = this.#story.steps.filter((step) => step.do === 'up').slice(-PROBES);
-    for (const { packet } of sent) {
-      for (const probe of probesOf(packet)) this.#frame(frameOf(build(probe, 'down')));
+    for (const packet of this.#sent.slice(-PROBES)) {
+      for (const as of ['answer', 'error'] as const) {
+        this.#frame(frameOf(build(replyTo(packet, as), 'down')));
+      }
       this.#compare();
     }
     this.#step = 'the end';
@@ -461,13 +508,10 @@ function tampered(sealed: Uint8Array, tamper: Tamper | null): Uint8Array {
   }
 }
 
-function probesOf(packet: PacketPlan): PacketPlan[] {
-  const plain = { ...packet, flaw: null, ttl: 64, far: 0 };
-  return [
-    { ...plain, shape: 'echo-reply' },
-    { ...plain, shape: 'error', size: 31 },
-    { ...plain, shape: packet.shape },
-  ];
+function replyTo(packet: PacketPlan, as: 'answer' | 'error'): PacketPlan {
+  const plain = { ...packet, flaw: null, ttl: 64 };
+  if (as === 'error') return { ...plain, shape: as, size: 31 };
+  return packet.shape === 'echo' ? { ...plain, shape: 'echo-reply' } : plain;
 }
 
 /** A session's state as it must be in every subject: lanes are numbered by whoever sends. */

@@ -1,5 +1,8 @@
 import fc from 'fast-check';
-import { ANCHORS, PATHS, ROLES } from './cast.ts';
+import { policing } from '../../src/datapath/decision/policing.ts';
+import { DEFAULT_MARKING, type DscpMode, type DscpRule, type EcnMode } from '../../src/tunnel/dscp-ecn.ts';
+import { ANCHORS, INNER_MTU, PATHS, ROLES } from './cast.ts';
+import type { Settings } from './subject.ts';
 import { fitting, type PacketPlan, packetPlans } from './traffic.ts';
 
 /** What happens to a relay, step by step. Everything in it is a small number, so that a failing story shrinks. */
@@ -27,12 +30,15 @@ export type Step =
       readonly tamper: Tamper | null;
       readonly outerClass: number;
     }
+  /** What a peer says to, or a router about, one of the last packets that a device sent. */
+  | { readonly do: 'reply'; readonly ago: number; readonly as: 'answer' | 'error' }
   | { readonly do: 'raw'; readonly octets: Uint8Array; readonly from: number }
   | { readonly do: 'noise'; readonly octets: Uint8Array }
   | {
       readonly do: 'pieces';
       readonly role: number | null;
       readonly packet: PacketPlan;
+      /** Which of the three pieces come, in this order; 3 and 4 overlap two of them. */
       readonly order: readonly number[];
       readonly id: number;
     }
@@ -60,15 +66,23 @@ export type Step =
   | { readonly do: 'host-addresses'; readonly known: boolean };
 
 export interface Story {
-  /** Which roles are there at first, and where each one is. */
-  readonly paths: readonly (number | null)[];
-  /** Packets under one DATA key. */
-  readonly rekeyAfter: number;
+  /** Where each role is at first: a place in `PATHS`, nowhere yet, or not there at all. */
+  readonly paths: readonly (number | 'nowhere' | 'absent')[];
+  readonly settings: Settings;
   readonly steps: readonly Step[];
 }
 
+const REKEY_AFTER = 2 ** 31 - 2 ** 20;
+/** A sequence at which a key is nearly used up. */
+const WORN_OUT = 0x7fff_0000;
+
 const role = fc.nat(ROLES.length - 1);
 const path = fc.nat(PATHS.length - 1);
+const places = fc.oneof(
+  { weight: 4, arbitrary: path },
+  { weight: 3, arbitrary: fc.constant('absent' as const) },
+  { weight: 1, arbitrary: fc.constant('nowhere' as const) },
+);
 
 const tampers: fc.Arbitrary<Tamper> = fc.oneof(
   fc.record({ kind: fc.constant('flip' as const), at: fc.nat(80), bits: fc.integer({ min: 1, max: 255 }) }),
@@ -78,7 +92,7 @@ const tampers: fc.Arbitrary<Tamper> = fc.oneof(
   fc.constant({ kind: 'fast-lane' as const }),
   fc.record({
     kind: fc.constant('skip' as const),
-    by: fc.constantFrom(1, 63, 64, 4094, 4095, 4096, 8190, 70_000, 0x7fff_0000),
+    by: fc.constantFrom(1, 63, 64, 4094, 4095, 4096, 8190, 70_000, WORN_OUT),
   }),
   fc.constant({ kind: 'old-key' as const }),
   fc.constant({ kind: 'later' as const }),
@@ -105,12 +119,23 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 40, arbitrary: up },
   { weight: 40, arbitrary: down },
   {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant('reply' as const),
+      ago: fc.nat(3),
+      as: fc.constantFrom('answer' as const, 'answer' as const, 'error' as const),
+    }),
+  },
+  {
     weight: 3,
     arbitrary: fc.record({
       do: fc.constant('pieces' as const),
       role: fc.option(role),
       packet: fitting,
-      order: fc.constantFrom([0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 0, 1, 2], [0, 2], [2, 0, 1, 1]),
+      order: fc.oneof(
+        fc.constantFrom([0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 0, 1, 2], [0, 2], [2, 0, 1, 1]),
+        fc.constantFrom([0, 3, 1, 2], [0, 1, 3, 2], [2, 4, 1, 0], [3, 0, 2, 1], [4, 0, 1]),
+      ),
       id: fc.nat(3),
     }),
   },
@@ -144,7 +169,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       do: fc.constant('pass' as const),
-      ms: fc.constantFrom(1, 20, 60, 300, 1_100, 2_100, 11_000, 31_000),
+      ms: fc.constantFrom(1, 60, 300, 1_100, 2_100, 11_000, 31_000),
     }),
   },
   {
@@ -175,16 +200,59 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('host-addresses' as const), known: fc.boolean() }) },
 );
 
+const rules: fc.Arbitrary<DscpRule> = fc.record({
+  mode: fc.constantFrom<DscpMode>('copy', 'keep', 'rewrite'),
+  value: fc.constantFrom(0, 46, 63),
+});
+const rates = fc.oneof(
+  { weight: 7, arbitrary: fc.constant(null) },
+  { weight: 1, arbitrary: fc.constantFrom(policing(128_000, INNER_MTU), policing(1_000_000, INNER_MTU, 5)) },
+);
+
+const settings: fc.Arbitrary<Settings> = fc.record({
+  rekeyAfterPackets: fc.oneof(
+    { weight: 5, arbitrary: fc.constant(REKEY_AFTER) },
+    { weight: 1, arbitrary: fc.constantFrom(3, 8) },
+  ),
+  marking: fc.oneof(
+    { weight: 2, arbitrary: fc.constant(DEFAULT_MARKING) },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        ingress: rules,
+        egress: rules,
+        ecn: fc.constantFrom<EcnMode>('compatible', 'normal'),
+      }),
+    },
+  ),
+  policing: fc.record({ uplink: rates, downlink: rates }),
+});
+
 export function stories(length: {
   readonly minLength: number;
   readonly maxLength: number;
 }): fc.Arbitrary<Story> {
   return fc.record({
-    paths: fc.tuple(...ROLES.map(() => fc.option(path, { freq: 3 }))),
-    rekeyAfter: fc.oneof(
-      { weight: 5, arbitrary: fc.constant(2 ** 31 - 2 ** 20) },
-      { weight: 1, arbitrary: fc.constantFrom(3, 8) },
-    ),
+    paths: fc.tuple(...ROLES.map(() => places)),
+    settings,
     steps: fc.array(steps, { ...length, size: 'max' }),
   });
+}
+
+/**
+ * The same story without what each engine counts by itself, because no two could do it for one another packet by
+ * packet: how far a key is worn in its own lane, and the rate of what it forwards.
+ */
+export function withoutSharedCounts({ settings, ...story }: Story): Story {
+  return {
+    ...story,
+    settings: {
+      ...settings,
+      rekeyAfterPackets: REKEY_AFTER,
+      policing: { uplink: null, downlink: null },
+    },
+    steps: story.steps.filter(
+      (step) => step.do !== 'up' || step.tamper?.kind !== 'skip' || step.tamper.by !== WORN_OUT,
+    ),
+  };
 }

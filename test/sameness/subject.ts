@@ -1,14 +1,23 @@
 import type { EngineCommand, EngineCounters } from '../../src/datapath/engine-api.ts';
 import type { Engine, EngineIo } from '../../src/datapath/userspace/engine.ts';
+import type { SessionPolicing } from '../../src/datapath/userspace/session.ts';
 import type { SocketAddress } from '../../src/protocol/address.ts';
 import type { SessionState } from '../../src/protocol/relay-plane.ts';
+import type { TunnelMarking } from '../../src/tunnel/dscp-ecn.ts';
 import { DATA } from '../../src/tunnel/wire.ts';
 import { INNER_MTU, TUNNEL_PORT } from './cast.ts';
 import { datagramOf, destinationOf, hop, packetOf, textOf } from './host.ts';
 
 /** What left a relay: a datagram to a device, or an inner packet to the public side. */
 export type Output =
-  | { readonly to: 'device'; readonly endpoint: string; readonly path: string; readonly octets: Uint8Array }
+  | {
+      readonly to: 'device';
+      readonly endpoint: string;
+      readonly path: string;
+      readonly octets: Uint8Array;
+      /** DSCP and ECN of the outer header. */
+      readonly outerClass: number;
+    }
   | { readonly to: 'network'; readonly octets: Uint8Array };
 
 /** A relay as the wire and its owner see it. Subjects that get the same must do the same. */
@@ -31,7 +40,16 @@ export type MakeEngine = (options: {
   readonly random: (octets: number) => Uint8Array;
   readonly io: EngineIo;
   readonly rekeyAfterPackets: number;
+  readonly marking: TunnelMarking;
+  readonly policing: SessionPolicing;
 }) => Engine;
+
+/** How a relay is set up, as far as packets can tell. */
+export interface Settings {
+  readonly rekeyAfterPackets: number;
+  readonly marking: TunnelMarking;
+  readonly policing: SessionPolicing;
+}
 
 /** This process's incarnation, the same in every subject. */
 export const RELAY_BOOT = 0xbeef_0000_0000_0001n;
@@ -50,15 +68,15 @@ export class EngineSubject implements Subject {
   #nowMs = 0;
   #depth = 0;
 
-  constructor(name: string, makeEngine: MakeEngine, rekeyAfterPackets: number) {
+  constructor(name: string, makeEngine: MakeEngine, settings: Settings) {
     this.name = name;
     this.engine = makeEngine({
       relayBoot: RELAY_BOOT,
       random: countingOctets(),
-      rekeyAfterPackets,
+      ...settings,
       io: {
-        toDevice: (endpoint, { key }, buffer, at, length) =>
-          void this.emit({ to: 'device', endpoint, path: key, octets: buffer.slice(at, at + length) }),
+        toDevice: (endpoint, { key: path }, buffer, at, length, outerClass) =>
+          void this.emit({ to: 'device', endpoint, path, octets: buffer.slice(at, at + length), outerClass }),
         toNetwork: (buffer, at, length) => this.#forward(buffer.slice(at, at + length)),
         event: () => {},
       },
@@ -98,7 +116,7 @@ export class EngineSubject implements Subject {
     const source: SocketAddress = { address, port, key: `${address}|${port}` };
     const arena = new Uint8Array(32 + outer.payload.length + 5).fill(0xee);
     arena.set(outer.payload, 32);
-    this.engine.datagram(destination, source, arena, 32, outer.payload.length, nowMs);
+    this.engine.datagram(destination, source, arena, 32, outer.payload.length, nowMs, outer.trafficClass);
   }
 
   nextDueMs(): number {

@@ -134,7 +134,7 @@ export const packetPlans: fc.Arbitrary<PacketPlan> = fc.record({
 
 /** Plans that a leased share or address admits, for stories that should flow. */
 export const fitting: fc.Arbitrary<PacketPlan> = fc.record({
-  shape: fc.constantFrom<Shape>('esp', 'udp', 'natt-esp', 'ah', 'tcp'),
+  shape: fc.constantFrom<Shape>('esp', 'udp', 'natt-esp', 'ah', 'tcp', 'echo'),
   family: fc.nat(1),
   near: fc.nat(1),
   far: fc.constant(0),
@@ -286,8 +286,8 @@ function ike(plan: PacketPlan, direction: Direction): Uint8Array {
   const view = new DataView(message.buffer);
   const began = plan.spi % 2 === 0;
   const [device, peer] = [0xaaaa_0000 + (plan.port % 3), plan.spi === 7 ? 0 : 0xbbbb_0000 + (plan.spi % 3)];
-  view.setUint32(4, began ? device : peer);
-  view.setUint32(12, began ? peer : device);
+  view.setUint32(0, began ? device : peer);
+  view.setUint32(8, began ? peer : device);
   message[17] = plan.port % 5 === 4 ? 0x10 : 0x20;
   message[19] = began === (direction === 'up') ? 0x08 : 0;
   return message;

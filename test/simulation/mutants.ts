@@ -10,6 +10,9 @@ const SOURCES = [
   'src/rebinding/device',
   'src/tunnel',
   'src/protocol',
+  'src/datapath',
+  'src/datapath/decision',
+  'src/datapath/userspace',
 ];
 
 /** One deliberate fault: every `find` occurs exactly once in its `file` and is replaced. */

@@ -9,106 +9,103 @@
 #include "police.h"
 #include "way.h"
 
-/* Whom a packet belongs to. */
-struct owner {
-	struct session *session;
+/* A plain packet to an address that the index knows as leased. */
+struct delivery {
+	struct packet packet;
+	const struct config *settings;
+	struct session *session; /* whose it is */
 	struct lease *lease;
+	__u64 now;
+	struct index_value at; /* what the index says of the destination */
 	__u32 slot;
 };
 
-#define OWNED -1 /* else a verdict of XDP */
-
-/* Looks a block up and verifies that it is the one: of INDEX_PORTS or INDEX_SPIS, `number` a port or an SPI. */
-static __always_inline int block_owner(const struct packet *packet, int version, enum index_kind kind, __u32 number,
-				       __u8 shift, int complete, struct owner *owner)
+/* Takes the lease that the index names, if it is what the index was asked for. */
+static __always_inline int take_lease(struct delivery *of, struct index_value at, __u8 kind, __u32 number)
 {
-	union found found;
-	__u32 missing = kind == INDEX_PORTS ? DOWNLINK_UNLEASED_PORT : DOWNLINK_UNLEASED_SPI;
+	__u32 place = at.lease & (SESSION_LEASES - 1);
+	struct session *session = live_session(at.slot);
+	__u8 version = of->packet.version;
 
-	if (shift == NO_BLOCKS || !look_up(&packet->destination, kind, number >> (shift & 31), &found))
-		return complete ? drop(GROUP_DOWNLINK, version, missing) : pass(version, PASSED_MISS);
-	__u32 place = found.value.lease & (SESSION_LEASES - 1);
-
-	owner->slot = found.value.slot;
-	owner->session = live_session(owner->slot);
-	if (!owner->session)
+	if (!session)
 		return pass(version, PASSED_RACE);
-	owner->lease = &owner->session->leases[place];
-	__u8 flags = *(volatile __u8 *)&owner->session->lease_flags[place];
-	int holds = kind == INDEX_PORTS ? (flags & LEASE_PORTS) && holds_port(owner->lease, number) :
-					  (flags & LEASE_SPIS) && holds_spi(owner->lease, number);
+	struct lease *lease = &session->leases[place];
+	__u8 flags = *(volatile __u8 *)&session->lease_flags[place];
 
-	if (!(flags & LEASE_HELD) || !holds || !leases_address(owner->lease, &packet->destination))
+	if ((flags & (LEASE_HELD | kind)) != (LEASE_HELD | kind) || !leases_address(lease, &of->packet.destination))
 		return pass(version, PASSED_RACE);
-	return flags & LEASE_SLOW ? pass(version, PASSED_POLICY) : OWNED;
+	if (kind == LEASE_PORTS && !holds_port(lease, number))
+		return pass(version, PASSED_RACE);
+	if (kind == LEASE_SPIS && !holds_spi(lease, number))
+		return pass(version, PASSED_RACE);
+	if (flags & LEASE_SLOW)
+		return pass(version, PASSED_POLICY);
+	of->slot = at.slot;
+	of->session = session;
+	of->lease = lease;
+	return UNDECIDED;
 }
 
-/* On an address that is leased in blocks. */
-static __always_inline int share_owner(const struct packet *packet, int version, void *payload, void *end,
-				       struct index_value at, struct owner *owner)
+/* On an address that is leased in blocks: by port or by SPI, never by anything encrypted. */
+static __always_inline int take_share(struct delivery *of, void *payload, void *end)
 {
-	int complete = at.flags & INDEX_COMPLETE;
-	__u32 left = packet->length - HEADER_OF(version);
+	const struct packet *packet = &of->packet;
+	__u8 version = packet->version;
+	int complete = of->at.flags & INDEX_COMPLETE;
+	__u32 left = packet->length - packet->header;
+	enum index_kind kind = INDEX_SPIS;
+	__u32 number = 0;
+	union found found;
 
 	if (left < 8 || payload + 8 > end)
 		return pass(version, PASSED_FORM);
 	switch (packet->protocol) {
 	case IPPROTO_ESP:
-		return block_owner(packet, version, INDEX_SPIS, bpf_ntohl(LOAD32(payload)), at.spi_shift, complete, owner);
+		number = bpf_ntohl(LOAD32(payload));
+		break;
 	case IPPROTO_AH:
-		return block_owner(packet, version, INDEX_SPIS, bpf_ntohl(LOAD32(payload + 4)), at.spi_shift, complete,
-				   owner);
+		number = bpf_ntohl(LOAD32(payload + 4));
+		break;
 	case IPPROTO_TCP:
-		return block_owner(packet, version, INDEX_PORTS, bpf_ntohs(LOAD16(payload + 2)), at.port_shift, complete,
-				   owner);
-	case IPPROTO_UDP: {
-		__u16 port = bpf_ntohs(LOAD16(payload + 2));
-		union found found;
-
-		if (port != 500 && port != 4500)
-			return block_owner(packet, version, INDEX_PORTS, port, at.port_shift, complete, owner);
-		/* nobody's port: then IKE and NAT traversal are told apart */
-		if (at.port_shift != NO_BLOCKS &&
-		    look_up(&packet->destination, INDEX_PORTS, port >> (at.port_shift & 31), &found))
-			return block_owner(packet, version, INDEX_PORTS, port, at.port_shift, complete, owner);
-		if (!complete || port == 500 || left < UDP_HEADER + 8 || payload + UDP_HEADER + 8 > end)
-			return pass(version, PASSED_PROTOCOL);
-		__u32 spi = bpf_ntohl(LOAD32(payload + UDP_HEADER));
-
-		if (spi == 0)
-			return pass(version, PASSED_PROTOCOL);
-		return block_owner(packet, version, INDEX_SPIS, spi, at.spi_shift, complete, owner);
-	}
+	case IPPROTO_UDP:
+		kind = INDEX_PORTS;
+		number = bpf_ntohs(LOAD16(payload + 2));
+		break;
 	default:
 		return pass(version, PASSED_PROTOCOL);
 	}
-}
+	if (kind == INDEX_PORTS) {
+		__u8 shift = of->at.port_shift;
 
-static __always_inline int whole_owner(const struct packet *packet, int version, struct index_value at,
-				       struct owner *owner)
-{
-	__u32 place = at.lease & (SESSION_LEASES - 1);
+		if (shift != NO_BLOCKS && look_up(&packet->destination, INDEX_PORTS, number >> (shift & 31), &found))
+			return take_lease(of, found.value, LEASE_PORTS, number);
+		if (!complete)
+			return pass(version, PASSED_MISS);
+		if (packet->protocol == IPPROTO_TCP || (number != 500 && number != 4500))
+			return drop(GROUP_DOWNLINK, version, DOWNLINK_UNLEASED_PORT);
+		/* nobody's port: ESP in UDP goes by its SPI, IKE is the slow path's */
+		if (number == 500 || left < UDP_HEADER + 8 || payload + UDP_HEADER + 8 > end)
+			return pass(version, PASSED_PROTOCOL);
+		number = bpf_ntohl(LOAD32(payload + UDP_HEADER));
+		if (number == 0)
+			return pass(version, PASSED_PROTOCOL);
+	}
+	__u8 shift = of->at.spi_shift;
 
-	owner->slot = at.slot;
-	owner->session = live_session(at.slot);
-	if (!owner->session)
-		return pass(version, PASSED_RACE);
-	owner->lease = &owner->session->leases[place];
-	__u8 flags = *(volatile __u8 *)&owner->session->lease_flags[place];
-
-	if ((flags & (LEASE_HELD | LEASE_WHOLE)) != (LEASE_HELD | LEASE_WHOLE) ||
-	    !leases_address(owner->lease, &packet->destination))
-		return pass(version, PASSED_RACE);
-	return flags & LEASE_SLOW ? pass(version, PASSED_POLICY) : OWNED;
+	if (shift != NO_BLOCKS && look_up(&packet->destination, INDEX_SPIS, number >> (shift & 31), &found))
+		return take_lease(of, found.value, LEASE_SPIS, number);
+	return complete ? drop(GROUP_DOWNLINK, version, DOWNLINK_UNLEASED_SPI) : pass(version, PASSED_MISS);
 }
 
 /* Everything is decided: nothing was changed before, and nothing is passed on once a header was written. */
-static __always_inline int into_tunnel(struct xdp_md *context, const struct config *settings,
-				       const struct packet *inner, int version, int outer, const struct path *path,
-				       const struct anchor *anchor, struct way *way, struct owner *owner, __u64 now)
+static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *of, const struct path *path,
+				       const struct anchor *anchor, struct way *way)
 {
 	struct bpf_fib_lookup hop = {};
 	struct tagging work;
+	const struct config *settings = of->settings;
+	const struct packet *inner = &of->packet;
+	int outer = path->family == IPV4 ? IPV4 : IPV6;
 	const __u64 *endpoint = (const __u64 *)(outer == IPV4 ? anchor->endpoint_v4 : anchor->endpoint_v6);
 	const __u64 *device = (const __u64 *)path->address;
 	struct address from = { endpoint[0], endpoint[1] };
@@ -116,114 +113,110 @@ static __always_inline int into_tunnel(struct xdp_md *context, const struct conf
 	__u8 class = ingress_outer(settings, inner->class);
 	__u32 datagram = UDP_HEADER + TUNNEL_HEADER + inner->length;
 	__u16 length = HEADER_OF(outer) + datagram;
-	int is_data = is_short(inner, version);
-	struct meter *meter = bpf_map_lookup_elem(&meters, &owner->slot);
+	struct meter *meter = bpf_map_lookup_elem(&meters, &of->slot);
 
 	if (!meter || (from.high == 0 && from.low == 0))
-		return pass(version, PASSED_RACE);
+		return pass(inner->version, PASSED_RACE);
 	if (!find_hop(context, settings, outer, &from, &to, class, IPPROTO_UDP, length, &hop))
-		return pass(version, PASSED_ROUTE);
-	if (!within_rate(&meter->downlink, inner->length, now))
-		return drop(GROUP_DOWNLINK, version, DOWNLINK_POLICED);
+		return pass(inner->version, PASSED_ROUTE);
+	if (!within_rate(&meter->downlink, inner->length, of->now))
+		return drop(GROUP_DOWNLINK, inner->version, DOWNLINK_POLICED);
 	__u32 sequence = next_sequence(way, path->key_number);
 
 	if (sequence == 0)
-		return drop(GROUP_DOWNLINK, version, DOWNLINK_KEY_EXHAUSTED);
+		return drop(GROUP_DOWNLINK, inner->version, DOWNLINK_KEY_EXHAUSTED);
 
 	/* Ethernet's padding behind a short packet is no part of the datagram. */
 	int padding = frame_length(context) - ETHERNET_HEADER - inner->length;
 
 	if (padding > 0 && bpf_xdp_adjust_tail(context, -padding))
-		return pass(version, PASSED_HEADROOM);
-	if (bpf_xdp_adjust_head(context, -OUTER(outer)))
-		return pass(version, PASSED_HEADROOM);
-	void *at = (void *)(long)context->data;
-	void *end = (void *)(long)context->data_end;
-	void *tunnel = at + ETHERNET_HEADER + HEADER_OF(outer) + UDP_HEADER;
-	void *packet = tunnel + TUNNEL_HEADER;
+		return pass(inner->version, PASSED_HEADROOM);
+	if (bpf_xdp_adjust_head(context, outer == IPV4 ? -OUTER(IPV4) : -OUTER(IPV6)))
+		return pass(inner->version, PASSED_HEADROOM);
 
-	if (packet + HEADER_OF(version) > end)
-		return XDP_DROP;
-	forward_header(packet, version, inner, ingress_inner(settings, inner->class));
-	work.head = tunnel_head(is_data ? TYPE_DATA : TYPE_DATA_FULL, path->key_number, owner->session->index, sequence);
+	work.head = tunnel_head(is_short(inner) ? TYPE_DATA : TYPE_DATA_FULL, path->key_number, of->session->index,
+				sequence);
 	work.key[0] = path->key[0];
 	work.key[1] = path->key[1];
-	if (is_data) {
-		if (packet + HEADER_OF(version) + TAGGED_BEHIND > end)
+	__u32 offset = ETHERNET_HEADER + (outer == IPV4 ? OUTER(IPV4) : OUTER(IPV6));
+	void *end = (void *)(long)context->data_end;
+	void *packet = (void *)(long)context->data + offset;
+
+	if (packet + (inner->version == IPV4 ? IPV4_HEADER : IPV6_HEADER) > end)
+		return XDP_DROP;
+	forward_header(packet, inner, ingress_inner(settings, inner->class));
+	if (!is_short(inner)) {
+		if (full_tag(context, &work, offset, inner->length))
 			return XDP_DROP;
-		work.tag = short_tag(work.key, work.head, packet, version);
+	} else if (inner->version == IPV4) {
+		if (packet + IPV4_HEADER + TAGGED_BEHIND > end)
+			return XDP_DROP;
+		work.tag = short_tag(work.key, work.head, packet, IPV4);
 	} else {
-		if (full_tag(context, &work, ETHERNET_HEADER + OUTER(outer), inner->length))
+		if (packet + IPV6_HEADER + TAGGED_BEHIND > end)
 			return XDP_DROP;
+		work.tag = short_tag(work.key, work.head, packet, IPV6);
+	}
+	void *at = (void *)(long)context->data;
+
+	end = (void *)(long)context->data_end;
+	if (outer == IPV4) {
+		if (at + ETHERNET_HEADER + OUTER(IPV4) > end)
+			return XDP_DROP;
+		write_outer(at + ETHERNET_HEADER, IPV4, &from, &to, class, length, sequence);
+		write_tunnel(at + ETHERNET_HEADER + IPV4_HEADER, settings->tunnel_port, path->port, datagram, &work);
+	} else {
+		if (at + ETHERNET_HEADER + OUTER(IPV6) > end)
+			return XDP_DROP;
+		write_outer(at + ETHERNET_HEADER, IPV6, &from, &to, class, length, sequence);
+		write_tunnel(at + ETHERNET_HEADER + IPV6_HEADER, settings->tunnel_port, path->port, datagram, &work);
+		/* with the pseudo-header, whose addresses are summed where they are, in front of the datagram */
+		int sum = checksum(context, ETHERNET_HEADER + 8, 32 + datagram, bpf_htonl(datagram + IPPROTO_UDP));
+
 		at = (void *)(long)context->data;
 		end = (void *)(long)context->data_end;
-		tunnel = at + ETHERNET_HEADER + HEADER_OF(outer) + UDP_HEADER;
-		if (tunnel + TUNNEL_HEADER > end)
+		if (sum < 0 || at + ETHERNET_HEADER + OUTER(IPV6) > end)
 			return XDP_DROP;
+		LOAD16(at + ETHERNET_HEADER + IPV6_HEADER + 6) = sum ? sum : 0xffff;
 	}
-	LOAD64(tunnel) = work.head;
-	LOAD64(tunnel + 8) = work.tag;
-	void *udp = tunnel - UDP_HEADER;
-
-	LOAD16(udp) = bpf_htons(settings->tunnel_port);
-	LOAD16(udp + 2) = bpf_htons(path->port);
-	LOAD16(udp + 4) = bpf_htons(datagram);
-	LOAD16(udp + 6) = 0;
 	write_ethernet(at, &hop, outer);
-	write_outer(at + ETHERNET_HEADER, outer, &from, &to, class, length, sequence);
-	if (outer == IPV6) {
-		/* pseudo-header: both addresses are summed where they are, in front of the datagram */
-		__u32 offset = ETHERNET_HEADER + 8;
-		int sum = checksum(context, offset, 32 + datagram, bpf_htonl(datagram + IPPROTO_UDP));
-
-		if (sum < 0)
-			return XDP_DROP;
-		at = (void *)(long)context->data;
-		end = (void *)(long)context->data_end;
-		udp = at + ETHERNET_HEADER + IPV6_HEADER;
-		if (udp + UDP_HEADER > end)
-			return XDP_DROP;
-		LOAD16(udp + 6) = sum ? sum : 0xffff;
-	}
 	meter_downlink(meter, inner->length);
-	count(GROUP_DOWNLINK, version, DOWNLINK_FORWARDED);
-	if (sequence >= settings->rekey_after) {
-		tell_of(EVENT_REKEY, LIMIT_REKEY, owner->slot, owner->session, inner, 0, path->key_number, 0, 0, now);
-	}
+	count(GROUP_DOWNLINK, inner->version, DOWNLINK_FORWARDED);
+	if (sequence >= settings->rekey_after)
+		tell_of(EVENT_REKEY, LIMIT_REKEY, of->slot, of->session, inner, 0, path->key_number, 0, 0, of->now);
 	return send_by(context, &hop);
 }
 
-/* A plain packet to an address that the index knows as leased. */
-static __always_inline int downlink(struct xdp_md *context, const struct config *settings, const struct packet *packet,
-				    int version, void *payload, void *end, struct index_value at, __u64 now)
+/* `of`: packet, settings, now and at are filled in. */
+static __noinline int downlink(struct xdp_md *context, struct delivery *of)
 {
-	struct owner owner;
+	void *payload = (void *)(long)context->data + ETHERNET_HEADER + of->packet.header;
+	void *end = (void *)(long)context->data_end;
+	__u8 version = of->packet.version;
 	struct path path;
-	int verdict = at.flags & INDEX_WHOLE ? whole_owner(packet, version, at, &owner) :
-					       share_owner(packet, version, payload, end, at, &owner);
+	int verdict = of->at.flags & INDEX_WHOLE ? take_lease(of, of->at, LEASE_WHOLE, 0) :
+						   take_share(of, payload, end);
 
-	if (verdict != OWNED)
+	if (verdict != UNDECIDED)
 		return verdict;
-	if (now >= deadline_of(&owner.lease->until_ns))
+	if (of->now >= deadline_of(&of->lease->until_ns))
 		return drop(GROUP_DOWNLINK, version, DOWNLINK_EXPIRED);
-	struct anchor *anchor = anchor_of(owner.session);
-	struct way *way = bpf_map_lookup_elem(&ways, &owner.slot);
+	struct anchor *anchor = anchor_of(of->session);
+	struct way *way = bpf_map_lookup_elem(&ways, &of->slot);
 
 	if (!anchor || !way)
 		return pass(version, PASSED_RACE);
-	if (now >= deadline_of(&anchor->deadline_ns))
+	if (of->now >= deadline_of(&anchor->deadline_ns))
 		return drop(GROUP_DOWNLINK, version, DOWNLINK_ANCHOR_DEADLINE);
-	if (!is_open(way, now))
+	if (!is_open(way, of->now))
 		return pass(version, PASSED_HELD);
-	if (packet->ttl <= 1)
+	if (of->packet.ttl <= 1)
 		return pass(version, PASSED_TTL);
-	if (packet->length > settings->inner_mtu || packet->length > MOST_COVERED)
+	if (of->packet.length > of->settings->inner_mtu || of->packet.length > MOST_COVERED)
 		return pass(version, PASSED_SIZE);
 	if (!copy_path(way, &path))
 		return pass(version, PASSED_RACE);
-	if (path.family == IPV4)
-		return into_tunnel(context, settings, packet, version, IPV4, &path, anchor, way, &owner, now);
-	return into_tunnel(context, settings, packet, version, IPV6, &path, anchor, way, &owner, now);
+	return into_tunnel(context, of, &path, anchor, way);
 }
 
 #endif

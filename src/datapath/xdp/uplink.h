@@ -16,11 +16,14 @@
 
 /* A datagram to a tunnel endpoint, of a session that the index knows. */
 struct datagram {
-	const struct packet *outer;
+	struct packet outer;
+	const struct config *settings;
 	struct session *session;
+	__u64 now;
 	__u32 slot;
 	__u16 port; /* it came from */
 	__u16 length; /* behind the UDP header */
+	__u32 offset; /* of the tunnel header in the frame */
 };
 
 /* What is left to the slow path goes to a socket: while nobody reads it the kernel would refuse devices. */
@@ -31,11 +34,15 @@ static __always_inline int pass_up(const struct config *settings, int version, e
 	return pass(version, reason);
 }
 
-static __always_inline void tell(enum event_kind kind, enum event_limit limit, const struct datagram *datagram,
-				 __u32 key_number, __u8 reason, __u64 now)
+static __always_inline int pass_datagram(const struct datagram *of, int version, enum passed_count reason)
 {
-	tell_of(kind, limit, datagram->slot, datagram->session, datagram->outer, datagram->port, key_number,
-		datagram->length, reason, now);
+	return pass_up(of->settings, version, reason, of->now);
+}
+
+static __always_inline void tell(enum event_kind kind, enum event_limit limit, const struct datagram *of,
+				 __u32 key_number, __u8 reason)
+{
+	tell_of(kind, limit, of->slot, of->session, &of->outer, of->port, key_number, of->length, reason, of->now);
 }
 
 /* Copies the key that a phase says DATA is under. 0: none in force. */
@@ -60,36 +67,42 @@ static __always_inline int copy_key(const struct session *session, __u32 phase, 
 }
 
 /* A CONTROL datagram: tagged for the session, or nobody's. */
-static __always_inline int control(struct xdp_md *context, const struct config *settings, void *at, void *end,
-				   const struct datagram *datagram, int version, __u64 now)
+static __always_inline int control(const struct datagram *of, void *at, void *end)
 {
+	int version = of->outer.version;
 	struct sip s;
 
-	if (datagram->length != CONTROL_LENGTH || at + CONTROL_LENGTH > end)
+	if (of->length != CONTROL_LENGTH || at + CONTROL_LENGTH > end)
 		return drop(GROUP_CONTROL, version, CONTROL_BAD_LENGTH);
 	if (LOAD8(at) != TYPE_CONTROL << 4)
 		return drop(GROUP_CONTROL, version, CONTROL_BAD_TYPE);
-	(void)context;
 	/* 20 octets of header in front of the tag, 88 octets behind it: 108 = 13 words and 4 octets */
-	sip_start(&s, datagram->session->control_key);
+	sip_start(&s, of->session->control_key);
 	sip_word(&s, LOAD64(at));
 	sip_word(&s, LOAD64(at + 8));
 	sip_word(&s, LOAD32(at + 16) | (__u64)LOAD32(at + CONTROL_SEALED) << 32);
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = CONTROL_SEALED + 4; i + 8 <= CONTROL_LENGTH; i += 8)
 		sip_word(&s, LOAD64(at + i));
 	if (sip_end(&s, LOAD32(at + CONTROL_LENGTH - 4) | 108ULL << 56) != LOAD64(at + CONTROL_TAG))
 		return drop(GROUP_CONTROL, version, CONTROL_BAD_TAG);
-	return pass_up(settings, version, PASSED_CONTROL, now);
+	return pass_datagram(of, version, PASSED_CONTROL);
 }
 
-/* Which of the session's inline leases lets a packet out; below 0 when none does, or not without doubt. */
-static __always_inline int lease_for(const struct session *session, const struct packet *inner, int version,
-				     void *payload, void *end, __u64 now, __u32 *spi, __u8 *protocol)
-{
-	__u32 left = inner->length - HEADER_OF(version);
+/* What an inner packet from a shared address teaches: a peer's SPI. */
+struct flow {
+	__u32 spi;
+	__u8 protocol; /* 0: nothing */
+};
 
-	*protocol = 0;
+/* Which of the session's inline leases lets a packet out; below 0 when none does, or not without doubt. */
+static __always_inline int lease_for(const struct datagram *of, const struct packet *inner, void *payload, void *end,
+				     struct flow *flow)
+{
+	const struct session *session = of->session;
+	__u32 left = inner->length - inner->header;
+
+	flow->protocol = 0;
 #pragma unroll
 	for (int i = 0; i < SESSION_LEASES; i++) {
 		const struct lease *lease = &session->leases[i];
@@ -97,7 +110,7 @@ static __always_inline int lease_for(const struct session *session, const struct
 
 		if (!(flags & LEASE_HELD) || (flags & LEASE_SLOW) || !leases_address(lease, &inner->source))
 			continue;
-		if (now >= deadline_of(&lease->until_ns))
+		if (of->now >= deadline_of(&lease->until_ns))
 			continue;
 		if (flags & LEASE_WHOLE)
 			return i;
@@ -107,18 +120,16 @@ static __always_inline int lease_for(const struct session *session, const struct
 		case IPPROTO_TCP:
 		case IPPROTO_UDP: {
 			__u16 port = bpf_ntohs(LOAD16(payload));
+			union found found;
 
 			if ((flags & LEASE_PORTS) && holds_port(lease, port))
 				return i;
+			/* ESP in UDP, if nobody leases the port itself */
 			if (!(flags & LEASE_SPIS) || inner->protocol != IPPROTO_UDP || port != 4500)
 				break;
-			if (left < UDP_HEADER + 8 || payload + UDP_HEADER + 4 > end)
+			if (left < UDP_HEADER + 8 || payload + UDP_HEADER + 4 > end ||
+			    LOAD32(payload + UDP_HEADER) == 0)
 				break;
-			if (LOAD32(payload + UDP_HEADER) == 0)
-				break;
-			/* ESP in UDP, if nobody leases the port itself */
-			union found found;
-
 			if (!look_up(&inner->source, INDEX_ADDRESS, 0, &found) ||
 			    !(found.value.flags & INDEX_COMPLETE))
 				break;
@@ -126,75 +137,73 @@ static __always_inline int lease_for(const struct session *session, const struct
 
 			if (shift != NO_BLOCKS && look_up(&inner->source, INDEX_PORTS, 4500 >> (shift & 31), &found))
 				break;
-			*spi = bpf_ntohl(LOAD32(payload + UDP_HEADER));
-			*protocol = IPPROTO_UDP;
+			flow->spi = bpf_ntohl(LOAD32(payload + UDP_HEADER));
+			flow->protocol = IPPROTO_UDP;
 			return i;
 		}
 		case IPPROTO_ESP:
 		case IPPROTO_AH:
 			if (!(flags & LEASE_SPIS))
 				break;
-			*spi = bpf_ntohl(LOAD32(payload + (inner->protocol == IPPROTO_AH ? 4 : 0)));
-			*protocol = inner->protocol;
+			flow->spi = bpf_ntohl(inner->protocol == IPPROTO_AH ? LOAD32(payload + 4) : LOAD32(payload));
+			flow->protocol = inner->protocol;
 			return i;
 		}
 	}
 	return -1;
 }
 
-/* An inner packet whose datagram was admitted. */
-static __always_inline int out_of_tunnel(struct xdp_md *context, const struct config *settings,
-					 const struct datagram *datagram, int outer, const struct packet *inner,
-					 int version, enum form form, void *at, void *end, __u64 now)
+/* An inner packet, at `at`, whose datagram was admitted. */
+static __always_inline int out_of_tunnel(struct xdp_md *context, const struct datagram *of,
+					 const struct packet *inner, int version, enum form form, void *at, void *end)
 {
 	struct bpf_fib_lookup hop = {};
+	struct flow flow;
 	union found found;
-	__u32 spi = 0;
-	__u8 protocol;
 
 	if (form != FORM_PLAIN)
-		return pass_up(settings, version, PASSED_FORM, now);
+		return pass_datagram(of, version, PASSED_FORM);
 	if (inner->ttl <= 1)
-		return pass_up(settings, version, PASSED_TTL, now);
-	int lease = lease_for(datagram->session, inner, version, at + HEADER_OF(version), end, now, &spi, &protocol);
+		return pass_datagram(of, version, PASSED_TTL);
+	int lease = lease_for(of, inner, at + HEADER_OF(version), end, &flow);
 
 	if (lease < 0)
-		return pass_up(settings, version, PASSED_SOURCE, now);
+		return pass_datagram(of, version, PASSED_SOURCE);
 	if (look_up(&inner->destination, INDEX_ADDRESS, 0, &found)) {
 		if (!(found.value.flags & (INDEX_ENDPOINT | INDEX_HOST)))
-			return pass_up(settings, version, PASSED_HAIRPIN, now);
+			return pass_datagram(of, version, PASSED_HAIRPIN);
 		__u32 reason = found.value.flags & INDEX_ENDPOINT ? UPLINK_OWN_ENDPOINT : UPLINK_RELAY_HOST;
 
-		tell(EVENT_NOTICE, LIMIT_NOTICE, datagram, 0, reason, now);
+		tell(EVENT_NOTICE, LIMIT_NOTICE, of, 0, reason);
 		return drop(GROUP_UPLINK, version, reason);
 	}
 	if (!is_routable(&inner->destination, version)) {
-		tell(EVENT_NOTICE, LIMIT_NOTICE, datagram, 0, UPLINK_UNROUTABLE_DESTINATION, now);
+		tell(EVENT_NOTICE, LIMIT_NOTICE, of, 0, UPLINK_UNROUTABLE_DESTINATION);
 		return drop(GROUP_UPLINK, version, UPLINK_UNROUTABLE_DESTINATION);
 	}
-	if (is_unheard(inner->class, datagram->outer->class))
-		return pass_up(settings, version, PASSED_CONGESTION, now);
-	__u32 slot = datagram->slot;
+	if (is_unheard(inner->class, of->outer.class))
+		return pass_datagram(of, version, PASSED_CONGESTION);
+	__u32 slot = of->slot;
 	struct meter *meter = bpf_map_lookup_elem(&meters, &slot);
+	__u8 class = egress_inner(of->settings, inner->class, of->outer.class);
 
 	if (!meter)
-		return pass_up(settings, version, PASSED_RACE, now);
-	__u8 class = egress_inner(settings, inner->class, datagram->outer->class);
-
-	if (!find_hop(context, settings, version, &inner->source, &inner->destination, class, inner->protocol,
+		return pass_datagram(of, version, PASSED_RACE);
+	if (!find_hop(context, of->settings, version, &inner->source, &inner->destination, class, inner->protocol,
 		      inner->length, &hop))
-		return pass_up(settings, version, PASSED_ROUTE, now);
-	if (!within_rate(&meter->uplink, inner->length, now))
+		return pass_datagram(of, version, PASSED_ROUTE);
+	if (!within_rate(&meter->uplink, inner->length, of->now))
 		return drop(GROUP_UPLINK, version, UPLINK_POLICED);
-	if (protocol != 0)
-		tell_flow(slot, datagram->session, lease, inner, protocol, spi, now);
+	if (flow.protocol != 0)
+		tell_flow(slot, of->session, lease, inner, flow.protocol, flow.spi, of->now);
 
-	forward_header(at, version, inner, class);
-	int padding = frame_length(context) - ETHERNET_HEADER - OUTER(outer) - inner->length;
+	forward_header(at, inner, class);
+	int removed = of->offset + TUNNEL_HEADER - ETHERNET_HEADER;
+	int padding = frame_length(context) - ETHERNET_HEADER - removed - inner->length;
 
 	if (padding > 0 && bpf_xdp_adjust_tail(context, -padding))
 		return XDP_DROP;
-	if (bpf_xdp_adjust_head(context, OUTER(outer)))
+	if (bpf_xdp_adjust_head(context, removed))
 		return XDP_DROP;
 	at = (void *)(long)context->data;
 	end = (void *)(long)context->data_end;
@@ -206,21 +215,21 @@ static __always_inline int out_of_tunnel(struct xdp_md *context, const struct co
 	return send_by(context, &hop);
 }
 
-/* DATA or DATA-FULL whose inner packet says that it is of `version`. `at` is the tunnel header. */
-static __always_inline int data(struct xdp_md *context, const struct config *settings, void *at, void *end,
-				const struct datagram *datagram, int outer, int version, struct receive_key *key,
-				struct window *window, __u64 now)
+/* DATA or DATA-FULL, at `at`, whose inner packet says that it is of `version`. */
+static __always_inline int data(struct xdp_md *context, const struct datagram *of, void *at, void *end, int version,
+				const struct receive_key *key, struct window *window)
 {
 	struct packet inner;
 	struct tagging work;
+	int outer = of->outer.version;
 	__u8 type = LOAD8(at) >> 4;
 	__u32 sequence = bpf_ntohl(LOAD32(at + 4));
 	void *packet = at + TUNNEL_HEADER;
 	enum form form = read_packet(packet, end, version, &inner);
 
-	if (form == FORM_BAD || inner.length != datagram->length - TUNNEL_HEADER)
+	if (form == FORM_BAD || inner.length != of->length - TUNNEL_HEADER)
 		return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
-	int is_data = form == FORM_PLAIN && is_short(&inner, version);
+	int is_data = form == FORM_PLAIN && is_short(&inner);
 
 	if (is_data != (type == TYPE_DATA))
 		return drop(GROUP_UPLINK, outer, UPLINK_CLASS_MISMATCH);
@@ -233,71 +242,69 @@ static __always_inline int data(struct xdp_md *context, const struct config *set
 		work.tag = short_tag(work.key, work.head, packet, version);
 	} else {
 		if (inner.length > MOST_COVERED)
-			return pass_up(settings, version, PASSED_SIZE, now);
-		if (full_tag(context, &work, ETHERNET_HEADER + OUTER(outer), inner.length))
-			return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
-		end = (void *)(long)context->data_end;
-		at = (void *)(long)context->data + ETHERNET_HEADER + HEADER_OF(outer) + UDP_HEADER;
-		packet = at + TUNNEL_HEADER;
-		if (packet + HEADER_OF(version) > end)
+			return pass_datagram(of, version, PASSED_SIZE);
+		if (full_tag(context, &work, of->offset + TUNNEL_HEADER, inner.length))
 			return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
 	}
 	if (work.tag != LOAD64(at + 8)) {
-		tell(EVENT_REFUSED, LIMIT_REFUSED, datagram, key->key_number, UPLINK_BAD_TAG, now);
+		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key->key_number, UPLINK_BAD_TAG);
 		return drop(GROUP_UPLINK, outer, UPLINK_BAD_TAG);
 	}
 	enum admission admission = window_commit(window, sequence);
 
 	if (admission == ADMITTED_NOT) {
-		tell(EVENT_REFUSED, LIMIT_REFUSED, datagram, key->key_number, UPLINK_REPLAYED, now);
+		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key->key_number, UPLINK_REPLAYED);
 		return drop(GROUP_UPLINK, outer, UPLINK_REPLAYED);
 	}
-	__u32 slot = datagram->slot;
+	__u32 slot = of->slot;
 	struct way *way = bpf_map_lookup_elem(&ways, &slot);
 
-	if (way && admission == ADMITTED_FRESH &&
-	    !is_way(way, &datagram->outer->source, datagram->port, key->key_number))
-		tell(EVENT_STRAY, LIMIT_STRAY, datagram, key->key_number, 0, now);
-	if (sequence >= settings->rekey_after)
-		tell(EVENT_REKEY, LIMIT_REKEY, datagram, key->key_number, 0, now);
-	return out_of_tunnel(context, settings, datagram, outer, &inner, version, form, packet, end, now);
+	if (way && admission == ADMITTED_FRESH && !is_way(way, &of->outer.source, of->port, key->key_number))
+		tell(EVENT_STRAY, LIMIT_STRAY, of, key->key_number, 0);
+	if (sequence >= of->settings->rekey_after)
+		tell(EVENT_REKEY, LIMIT_REKEY, of, key->key_number, 0);
+	return out_of_tunnel(context, of, &inner, version, form, packet, end);
 }
 
-/* A datagram to a tunnel endpoint; at least 4 octets of it are at `at`. */
-static __always_inline int uplink(struct xdp_md *context, const struct config *settings, void *at, void *end,
-				  const struct datagram *datagram, int outer, __u64 now)
+static __noinline int uplink(struct xdp_md *context, struct datagram *of)
 {
+	void *at = (void *)(long)context->data + of->offset;
+	void *end = (void *)(long)context->data_end;
+	int outer = of->outer.version;
+	struct receive_key key;
+
+	if (at + 4 > end)
+		return XDP_PASS;
 	__u8 first = LOAD8(at);
 	__u8 type = first >> 4;
 	int is_data = type == TYPE_DATA || type == TYPE_DATA_FULL;
-	struct anchor *anchor = anchor_of(datagram->session);
-	struct receive_key key;
 
 	if (!is_data && type != TYPE_CONTROL)
 		return drop(GROUP_CONTROL, outer, CONTROL_UNKNOWN_TYPE);
-	if (!anchor || !is_endpoint_of(anchor, &datagram->outer->destination, outer))
-		return pass_up(settings, outer, PASSED_RACE, now);
-	if (now >= deadline_of(&anchor->deadline_ns)) {
+	struct anchor *anchor = anchor_of(of->session);
+
+	if (!anchor || !is_endpoint_of(anchor, &of->outer.destination, outer))
+		return pass_datagram(of, outer, PASSED_RACE);
+	if (of->now >= deadline_of(&anchor->deadline_ns)) {
 		if (is_data)
 			return drop(GROUP_UPLINK, outer, UPLINK_ANCHOR_DEADLINE);
 		return drop(GROUP_CONTROL, outer, CONTROL_ANCHOR_DEADLINE);
 	}
 	if (!is_data)
-		return control(context, settings, at, end, datagram, outer, now);
-	if (datagram->length < TUNNEL_HEADER || at + TUNNEL_HEADER > end)
+		return control(of, at, end);
+	if (of->length < TUNNEL_HEADER || at + TUNNEL_HEADER > end)
 		return drop(GROUP_UPLINK, outer, UPLINK_TOO_SHORT);
 	/* The slow path may know keys that are not here, and keeps the windows of the other lane. */
-	if (!copy_key(datagram->session, first >> 2 & (PHASES - 1), now, &key))
-		return pass_up(settings, outer, PASSED_UNKNOWN_KEY, now);
+	if (!copy_key(of->session, first >> 2 & (PHASES - 1), of->now, &key))
+		return pass_datagram(of, outer, PASSED_UNKNOWN_KEY);
 	if (first & LANE_FAST)
-		return pass_up(settings, outer, PASSED_OTHER_LANE, now);
-	__u32 slot = key.window;
-	struct window *window = bpf_map_lookup_elem(&windows, &slot);
+		return pass_datagram(of, outer, PASSED_OTHER_LANE);
+	struct window *window = bpf_map_lookup_elem(&windows, &key.window);
 
 	if (!window)
-		return pass_up(settings, outer, PASSED_RACE, now);
+		return pass_datagram(of, outer, PASSED_RACE);
 	if (!window_admits(window, bpf_ntohl(LOAD32(at + 4)))) {
-		tell(EVENT_REFUSED, LIMIT_REFUSED, datagram, key.key_number, UPLINK_REPLAYED, now);
+		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key.key_number, UPLINK_REPLAYED);
 		return drop(GROUP_UPLINK, outer, UPLINK_REPLAYED);
 	}
 	if (first & RESERVED)
@@ -305,8 +312,8 @@ static __always_inline int uplink(struct xdp_md *context, const struct config *s
 	if (at + TUNNEL_HEADER + 1 > end)
 		return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
 	if (LOAD8(at + TUNNEL_HEADER) >> 4 == 4)
-		return data(context, settings, at, end, datagram, outer, IPV4, &key, window, now);
-	return data(context, settings, at, end, datagram, outer, IPV6, &key, window, now);
+		return data(context, of, at, end, IPV4, &key, window);
+	return data(context, of, at, end, IPV6, &key, window);
 }
 
 #endif

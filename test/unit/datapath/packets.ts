@@ -82,7 +82,7 @@ export function tcp(from: number, to: number): Uint8Array {
   return out;
 }
 
-export function esp(spi: number, sequence = 1, data = new Uint8Array(32)): Uint8Array {
+export function esp(spi: number, sequence = 1, data: Uint8Array = new Uint8Array(32)): Uint8Array {
   const out = new Uint8Array(8 + data.length);
   const view = new DataView(out.buffer);
   view.setUint32(0, spi);
@@ -91,7 +91,7 @@ export function esp(spi: number, sequence = 1, data = new Uint8Array(32)): Uint8
   return out;
 }
 
-export function ah(spi: number, sequence = 1, data = new Uint8Array(20)): Uint8Array {
+export function ah(spi: number, sequence = 1, data: Uint8Array = new Uint8Array(20)): Uint8Array {
   const out = new Uint8Array(24 + data.length);
   const view = new DataView(out.buffer);
   out[0] = 17;
