@@ -25,7 +25,10 @@ export function createControl({
     async status() {
       return {
         process: { pid: process.pid, supervisor, restarts, lastEnd },
-        relay: settings.relay === undefined ? null : { id: settings.relay.id, engine: 'userspace' },
+        relay:
+          settings.relay === undefined || relay === null
+            ? null
+            : { id: settings.relay.id, ...relay.engine.status },
         anchors: relay?.node.anchors() ?? [],
         signalling:
           settings.signalling === undefined

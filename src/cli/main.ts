@@ -5,7 +5,9 @@ import { MooringError } from '../protocol/errors.ts';
 
 const USAGE = `mooring: leases of a public IP presence that stay while devices wander
 
-  mooring serve --config FILE                 run the roles that FILE configures (relay, signalling)
+  mooring serve --config FILE [--engine auto|xdp|userspace]
+                                              run the roles that FILE configures (relay, signalling); --engine goes
+                                              before what FILE says of the relay's packet engine
   mooring check --config FILE                 say whether FILE is right, and what is wrong with it
   mooring status --config FILE [--json]       what the running program serves (or a device's agent does)
   mooring metrics --config FILE               its metrics in Prometheus' format
@@ -29,6 +31,7 @@ async function main(argv: readonly string[]): Promise<void> {
     options: {
       config: { type: 'string' },
       to: { type: 'string' },
+      engine: { type: 'string' },
       json: { type: 'boolean', default: false },
     },
   });
@@ -47,7 +50,7 @@ async function main(argv: readonly string[]): Promise<void> {
   switch (command) {
     case 'serve': {
       const { supervise } = await import('./supervisor.ts');
-      process.exit(await supervise(configFile()));
+      process.exit(await supervise(configFile(), engineOf(values.engine)));
       return;
     }
     case 'check':
@@ -89,6 +92,11 @@ async function namesDevice(args: readonly string[]): Promise<boolean> {
   if (typeof config !== 'string') return false;
   const { topLevelNames } = await import('../config/settings-file.ts');
   return topLevelNames(config).includes('issuer');
+}
+
+function engineOf(wish: string | undefined): string | undefined {
+  if (wish === undefined || ['auto', 'xdp', 'userspace'].includes(wish)) return wish;
+  throw usage(`--engine ${wish}: use auto, xdp or userspace`);
 }
 
 function usage(fault: string): MooringError {

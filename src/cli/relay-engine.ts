@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { RelaySettings } from '../config/schema.ts';
 import type { EngineClient } from '../datapath/userspace/client.ts';
+import type { XdpWish } from '../datapath/xdp/fast-engine.ts';
 import { trafficRules } from '../relay/traffic-rules.ts';
 import type { Supervised } from './supervised.ts';
 
@@ -24,9 +25,23 @@ export async function startRelayEngine(relay: RelaySettings, supervised: Supervi
     port: relay.port,
     relayBoot: BigInt(`0x${boot}`),
     inherited: supervised.briefing.kept,
+    xdp: xdpOf(relay),
     // A datagram that waited for this process is to find its anchor served.
     waits: true,
   });
   supervised.give({ ...client.descriptors });
   return { boot, client };
+}
+
+/** What the settings say about XDP. */
+function xdpOf(relay: RelaySettings): XdpWish {
+  const { id, engine, accessInterfaces, bpffs, xdpSessions } = relay;
+  return {
+    relay: id,
+    interfaces: [relay.interface, ...accessInterfaces.filter((name) => name !== relay.interface)],
+    bpffs,
+    sessions: xdpSessions,
+    anyDevice: engine === 'xdp',
+    wish: ({ auto: 'auto', xdp: 'required', userspace: 'off' } as const)[engine],
+  };
 }

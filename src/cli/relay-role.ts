@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import type { RelaySettings, Settings } from '../config/schema.ts';
 import type { EngineClient } from '../datapath/userspace/client.ts';
+import { relayPins } from '../datapath/xdp/pins.ts';
 import { hostAddresses } from '../linux/host-addresses.ts';
 import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership, type Ownership } from '../ownership/ownership.ts';
@@ -56,7 +57,8 @@ export async function startRelay(
     log,
   });
   supervised.probe(() => engine.command({ op: 'counters' }));
-  supervised.duty(dutyOf(relay, settings));
+  supervised.duty(dutyOf(relay, settings, engine));
+  tellEngine(engine, log);
   engine.onExit((error) => {
     if (error === null) return;
     log.fatal({ error: error.message }, 'the packet engine has ended');
@@ -73,6 +75,7 @@ export async function startRelay(
   undo.push(() => hostWatch.close());
 
   let announceEnded: (event: LeaseEnded) => void = parts.ended;
+  const { anchors: leftBehind } = await engine.command({ op: 'left-behind' });
   const node: RelayNode = createRelayNode({
     settings: relay,
     boot,
@@ -80,6 +83,7 @@ export async function startRelay(
     registry,
     engine,
     announcer,
+    leftBehind,
     planeFor: (other) => planes.for(other),
     onEnded: (lease, reason) => announceEnded({ type: 'ended', lease, reason }),
     log,
@@ -173,14 +177,23 @@ export async function startRelay(
 }
 
 /** What the supervisor needs to stand in for this relay. */
-function dutyOf(
-  { id, interface: device, tun, announce, ownershipMs }: RelaySettings,
-  settings: Settings,
-): Duty {
+function dutyOf(relay: RelaySettings, settings: Settings, engine: EngineClient): Duty {
+  const { id, interface: device, tun, announce, ownershipMs } = relay;
   return {
     relay: { id, interface: device, tun, announce, ownershipMs },
     registryUrl: process.env.REDIS_URL || (settings.redisUrl ?? privateSocket(settings.dataDir)),
     logLevel: settings.logLevel,
-    pins: null,
+    pins: pinsOf(relay, engine),
   };
+}
+
+/** Where forwarding goes on while this process is away. */
+function pinsOf(relay: RelaySettings, engine: EngineClient): string | null {
+  return engine.status.engine === 'xdp' ? relayPins(relay.bpffs, relay.id) : null;
+}
+
+/** What forwards, once; `mooring status` says it again. */
+function tellEngine({ status }: EngineClient, log: Log): void {
+  const { engine, interfaces, notes } = status;
+  log.info({ engine, interfaces, notes }, 'packets are forwarded');
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import type { Settings } from '../config/schema.ts';
+import type { RelaySettings, Settings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { createLog } from '../telemetry/log.ts';
 import { serve } from './serve.ts';
@@ -11,8 +11,8 @@ import { joinSupervisor, type Supervised } from './supervised.ts';
 
 async function main(): Promise<void> {
   const supervised = joinSupervisor();
-  const { values } = parseArgs({ options: { config: { type: 'string' } } });
-  const settings = await settingsOf(values.config!, supervised);
+  const { values } = parseArgs({ options: { config: { type: 'string' }, engine: { type: 'string' } } });
+  const settings = withEngine(await settingsOf(values.config!, supervised), values.engine);
   const log = createLog(settings.logLevel, 'mooring');
   const server = await serve(settings, log, supervised);
   let stopping = false;
@@ -43,6 +43,15 @@ async function settingsOf(file: string, supervised: Supervised): Promise<Setting
   const digest = digestOf(file);
   if (digest !== null) supervised.keepSettings({ digest, json: JSON.stringify(settings) });
   return settings;
+}
+
+/** The command's word goes before the file's. */
+function withEngine(settings: Settings, engine: string | undefined): Settings {
+  if (engine === undefined) return settings;
+  if (settings.relay === undefined) {
+    throw new MooringError('ERR_MOORING_USAGE', '--engine is for relays, and the file configures none');
+  }
+  return { ...settings, relay: { ...settings.relay, engine: engine as RelaySettings['engine'] } };
 }
 
 function digestOf(file: string): string | null {

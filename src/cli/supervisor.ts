@@ -25,7 +25,7 @@ const CHANNEL_AT = 4;
  *
  * It imports little: what is small has little reason to fail, and it is there for the case that something fails.
  */
-export function supervise(configFile: string): Promise<number> {
+export function supervise(configFile: string, engine?: string): Promise<number> {
   const [near, far] = createDescriptorChannel();
   const kept = new Map<string, number>();
   const watch: Watch = createWatch({ endProcess: () => void child?.kill('SIGKILL') });
@@ -60,7 +60,8 @@ export function supervise(configFile: string): Promise<number> {
       };
       const startedMs = performance.now();
       let isUp = false;
-      const started = fork(serverProcess(), ['--config', configFile], {
+      const options = engine === undefined ? [] : ['--engine', engine];
+      const started = fork(serverProcess(), ['--config', configFile, ...options], {
         stdio: ['inherit', 'inherit', 'inherit', 'ipc', far, ...names.map((name) => kept.get(name)!)],
         env: { ...process.env, [BRIEFING]: JSON.stringify(briefing) },
       });

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Caretaker, Claim } from '../ownership/caretaker.ts';
 import type { Registry } from '../registry/registry.ts';
 import { monotonicMs } from '../telemetry/clock.ts';
+import type { Log } from '../telemetry/log.ts';
 import type { Duty, FromServer, HeldClaim } from './supervision.ts';
 
 /** How long a process may be away before its claims are let go, milliseconds. */
@@ -14,6 +15,9 @@ const GRACE_MS = {
 /** A claim that lasts less leaves no time to load what renews it. */
 const SHORT_CLAIM_MS = 5_000;
 const REGISTRY_RETRY_MS = 500;
+/** The data path believes for some two seconds that somebody holds the sockets. */
+const ALIVE_EVERY_MS = 500;
+const ALIVE_MS = 2_000;
 
 /** What the supervisor does for an absent process beside starting it again. */
 export interface Watch {
@@ -30,6 +34,15 @@ export interface Watch {
 interface Care {
   readonly registry: Registry;
   readonly caretaker: Caretaker;
+  readonly path: PinnedPath | null;
+}
+
+/** What forwards without the process. */
+interface PinnedPath {
+  /** −Infinity: not at all any more. */
+  forwardUntil(anchor: string, untilMs: number): void;
+  /** The sockets are open, though nobody reads them now. */
+  socketsAreOpen(): void;
 }
 
 /** `endProcess` ends a process that may hang, at once: what is let go must not be forwarded by it a moment later. */
@@ -49,6 +62,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       import('../ownership/caretaker.ts'),
     ]);
     const log = createLog(logLevel, 'mooring-supervisor');
+    const path = pins === null ? null : await pinnedPath(pins, log);
     const registry = await openRegistry({ url: registryUrl, name: `supervisor-${process.pid}`, log });
     const caretaker = createCaretaker({
       registry,
@@ -56,16 +70,17 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       ttlMs: relay.ownershipMs,
       graceMs: pins === null ? GRACE_MS.silent : GRACE_MS.forwarding,
       log,
-      onDeadline: () => undefined,
+      onDeadline: ({ anchor }, untilMs) => path?.forwardUntil(anchor, untilMs),
       async onLetGo({ anchor }) {
         endProcess();
+        path?.forwardUntil(anchor, Number.NEGATIVE_INFINITY);
         // Two relays must not answer for one address.
         const claim = held.get(anchor);
         const { createAnnouncer } = await import('../relay/announcer.ts');
         if (claim !== undefined) createAnnouncer({ ...relay, log }).withdraw(claim);
       },
     });
-    return { registry, caretaker };
+    return { registry, caretaker, path };
   }
 
   function prepared(what: Duty): Promise<Care> {
@@ -82,8 +97,12 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
   async function keepClaims(what: Duty, sinceMs: number): Promise<void> {
     while (awayMs === sinceMs) {
       try {
-        const { caretaker } = await prepared(what);
+        const { caretaker, path } = await prepared(what);
         if (awayMs === sinceMs) caretaker.begin([...held.values()].map(claimOf), sinceMs);
+        while (awayMs === sinceMs && path !== null) {
+          path.socketsAreOpen();
+          await delay(ALIVE_EVERY_MS);
+        }
         return;
       } catch {
         await delay(REGISTRY_RETRY_MS);
@@ -156,6 +175,26 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
 
 function isShort({ relay }: Duty): boolean {
   return relay.ownershipMs < SHORT_CLAIM_MS;
+}
+
+async function pinnedPath(pins: string, log: Log): Promise<PinnedPath> {
+  const [{ writeDeadline }, { writeAlive }, { boottimeOf }] = await Promise.all([
+    import('../datapath/xdp/deadline.ts'),
+    import('../datapath/xdp/alive.ts'),
+    import('../datapath/xdp/clock.ts'),
+  ]);
+  const write = (what: string, step: () => unknown) => {
+    try {
+      step();
+    } catch (error) {
+      log.error({ pins, error: String(error) }, `${what} is not written`);
+    }
+  };
+  return {
+    forwardUntil: (anchor, untilMs) =>
+      write('deadline', () => writeDeadline(pins, anchor, boottimeOf(untilMs))),
+    socketsAreOpen: () => write('sign of life', () => writeAlive(pins, boottimeOf(monotonicMs() + ALIVE_MS))),
+  };
 }
 
 function claimOf({ anchor, epoch, untilMs, successor }: HeldClaim): Claim {

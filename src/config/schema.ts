@@ -97,6 +97,28 @@ const Relay = Type.Object(
       maxLength: 15,
       description: 'public interface: tunnel and peers',
     }),
+    engine: Type.Union([Type.Literal('auto'), Type.Literal('xdp'), Type.Literal('userspace')], {
+      default: 'auto',
+      description:
+        'what forwards packets. auto: XDP where it is possible, and `mooring status` says why not; xdp: or no start; userspace: never XDP. On veth devices, where XDP reaches the other end only if that has GRO or XDP on, auto means userspace',
+    }),
+    accessInterfaces: Type.Array(Type.String({ minLength: 1, maxLength: 15 }), {
+      default: [],
+      maxItems: 7,
+      description: 'further interfaces that devices come by: XDP takes their packets there too',
+    }),
+    bpffs: Type.String({
+      minLength: 1,
+      default: '/sys/fs/bpf',
+      description:
+        'file system of type bpf, mounted where it is missing, that holds the XDP program and its maps while the process is away',
+    }),
+    xdpSessions: Type.Integer({
+      minimum: 16,
+      maximum: 1_048_576,
+      default: 16_384,
+      description: 'sessions that XDP has room for (some 2 KiB each); more are forwarded without it',
+    }),
     tun: Type.String({
       minLength: 1,
       maxLength: 15,

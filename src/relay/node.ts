@@ -1,5 +1,5 @@
 import type { RelaySettings } from '../config/schema.ts';
-import type { EngineAnswer, EngineCommand, EngineEvent } from '../datapath/engine-api.ts';
+import type { EngineAnswer, EngineCommand, EngineEvent, LeftBehind } from '../datapath/engine-api.ts';
 import type { Ownership } from '../ownership/ownership.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { EndReason, Lease } from '../protocol/lease.ts';
@@ -23,6 +23,8 @@ export interface RelayNodeOptions {
     command<C extends EngineCommand>(command: C): Promise<EngineAnswer<C>>;
   };
   readonly announcer: Announcer;
+  /** Sessions that this relay's former process left behind forwarding, by anchor (default: none). */
+  readonly leftBehind?: readonly LeftBehind[];
   /** Reaches another relay's plane. */
   readonly planeFor: (relay: string) => Promise<RelayPlane>;
   readonly onEnded: (lease: Lease, reason: EndReason) => void;
@@ -52,6 +54,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
+  const leftBehind = new Map(options.leftBehind?.map(({ anchor, sessions }) => [anchor, sessions]));
   /** Being handed over: no longer announced here. */
   const withdrawn = new Set<string>();
   let ownership: Ownership | null = null;
@@ -127,7 +130,9 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       }
     },
 
-    async serve(anchor, epoch, untilMs, resumed = adopting.get(anchor) ?? []) {
+    async serve(anchor, epoch, untilMs, resumed = adopting.get(anchor) ?? leftBehind.get(anchor) ?? []) {
+      // Whoever serves it once is ahead of what was left.
+      leftBehind.delete(anchor);
       await served.get(anchor)?.stop();
       const started = await serveAnchor(
         { anchor, epoch, untilMs, siteKey: options.siteKey, registry, engine, onEnded: options.onEnded, log },

@@ -163,6 +163,7 @@ export async function serveAnchor(
       }),
       load(snapshot),
       ...(resumed.length === 0 ? [] : [engine.command({ op: 'import', anchor, sessions: resumed })]),
+      engine.command({ op: 'installed', anchor }),
     ]);
     isLoaded = true;
   } catch (error) {

@@ -21,6 +21,8 @@ export interface XdpSettings {
   readonly bpffs: string;
   /** Sessions that the program has room for; further ones are the userspace engine's alone. */
   readonly sessions: number;
+  /** Also where frames may get lost for want of a receiver that XDP can send to. */
+  readonly anyDevice: boolean;
 }
 
 export interface XdpInterface {
@@ -66,7 +68,7 @@ const HOST_ENTRIES = 4096;
  */
 export function openXdp(options: OpenXdpOptions): OpenXdp {
   const { settings } = options;
-  const links = settings.interfaces.map(ethernetLink);
+  const links = settings.interfaces.map((name) => ethernetLink(name, settings.anyDevice));
   const notes: string[] = [];
   const octets = options.object ?? readXdpObject();
   const pins = openPins(settings, notes);
@@ -111,10 +113,16 @@ export function openXdp(options: OpenXdpOptions): OpenXdp {
   }
 }
 
-function ethernetLink(name: string): Link {
+function ethernetLink(name: string, anyDevice: boolean): Link {
   const link = findLink(name);
   if (link === undefined) throw unusable(name, 'there is no such interface; name one that is there');
   if (link.mac.length !== 6) throw unusable(name, 'it is no Ethernet interface; use the userspace engine');
+  if (link.kind === 'veth' && !anyDevice) {
+    throw unusable(
+      name,
+      'it is a veth device: frames reach its other end only where that has GRO on or an XDP program; see to it and ask for the engine `xdp`',
+    );
+  }
   return link;
 }
 
