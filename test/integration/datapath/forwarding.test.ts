@@ -2,15 +2,22 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { trafficClass } from '../../../src/tunnel/dscp-ecn.ts';
 import { INNER_MTU } from '../../../src/tunnel/wire.ts';
 import { withoutNamespaces } from './requirements.ts';
 
 if (withoutNamespaces)
   process.stderr.write(`skipped: the kernel's forwarding around the engine: ${withoutNamespaces}\n`);
 
+type Probes = Record<'IPv4' | 'IPv6', { readonly mtu: number; readonly got: readonly string[] }>;
+
 interface Observed {
   readonly hairpin: Record<string, { readonly sent: string; readonly got: readonly string[] }>;
-  readonly probes: Record<'IPv4' | 'IPv6', { readonly mtu: number; readonly got: readonly string[] }>;
+  readonly probes: Probes;
+  /** The same through a relay with an inner MTU of 1,400. */
+  readonly larger: Probes;
+  /** A packet of class EF, ECT(0), sent under an outer CE and rewritten to class 10. */
+  readonly marks: Record<'IPv4' | 'IPv6', { readonly inner: string; readonly outer: number }>;
   readonly tooBig: string;
   readonly smaller: readonly string[];
   readonly traced: readonly string[];
@@ -48,16 +55,25 @@ describe.skipIf(withoutNamespaces)('the engine and the forwarding of a real kern
     },
   );
 
-  it.each(['IPv4', 'IPv6'] as const)('R41: teach a peer the MTU of the tunnel (%s)', (family) => {
-    expect(seen.probes[family].mtu).toBe(INNER_MTU);
+  const mtus = [
+    ['IPv4', INNER_MTU],
+    ['IPv6', INNER_MTU],
+    ['IPv4', 1400],
+    ['IPv6', 1400],
+  ] as const;
+  const probed = (family: 'IPv4' | 'IPv6', mtu: number) =>
+    (mtu === INNER_MTU ? seen.probes : seen.larger)[family];
+
+  it.each(mtus)('R41: teach a peer the MTU of the tunnel (%s, %i)', (family, mtu) => {
+    expect(probed(family, mtu).mtu).toBe(mtu);
   });
 
-  it.each(['IPv4', 'IPv6'] as const)(
-    'R39, R41: deliver what is larger and may be cut as fragments that fit (%s)',
-    (family) => {
-      const packets = seen.probes[family].got.map(octets);
-      expect(packets.every(({ length }) => length <= INNER_MTU)).toBe(true);
-      expect(packets.some(({ length }) => length === INNER_MTU)).toBe(true);
+  it.each(mtus)(
+    'R39, R41: deliver what is larger and may be cut as fragments that fit (%s, %i)',
+    (family, mtu) => {
+      const packets = probed(family, mtu).got.map(octets);
+      expect(packets.every(({ length }) => length <= mtu)).toBe(true);
+      expect(packets.some(({ length }) => length === mtu)).toBe(true);
       const header = family === 'IPv4' ? 20 : 40;
       const pieces = packets.filter((one) =>
         family === 'IPv4' ? (one.readUInt16BE(6) & 0x3fff) !== 0 : one[6] === 44,
@@ -67,7 +83,17 @@ describe.skipIf(withoutNamespaces)('the engine and the forwarding of a real kern
         (sum, { length }) => sum + length - header - (family === 'IPv4' ? 0 : 8),
         0,
       );
-      expect(carried).toBe(8 + 1400);
+      expect(carried).toBe(8 + 1440);
+    },
+  );
+
+  it.each(['IPv4', 'IPv6'] as const)(
+    'R45: show class and congestion outside and inside, as the rules of the four points say (%s)',
+    (family) => {
+      const { inner, outer } = seen.marks[family];
+      // CE of the uplink reached the inner packet; both headers of the downlink are of class 10.
+      expect(trafficClass(octets(inner), 0)).toBe((10 << 2) | 3);
+      expect(outer).toBe((10 << 2) | 3);
     },
   );
 
