@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Caretaker, Claim } from '../ownership/caretaker.ts';
 import type { Registry } from '../registry/registry.ts';
 import { monotonicMs } from '../telemetry/clock.ts';
-import type { Log } from '../telemetry/log.ts';
 import type { Duty, FromServer, HeldClaim } from './supervision.ts';
 
 /** How long a process may be away before its claims are let go, milliseconds. */
@@ -34,7 +33,6 @@ export interface Watch {
 interface Care {
   readonly registry: Registry;
   readonly caretaker: Caretaker;
-  readonly path: PinnedPath | null;
 }
 
 /** What forwards without the process. */
@@ -62,7 +60,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       import('../ownership/caretaker.ts'),
     ]);
     const log = createLog(logLevel, 'mooring-supervisor');
-    const path = pins === null ? null : await pinnedPath(pins, log);
+    const path = pins === null ? null : await pinnedPath(pins);
     const registry = await openRegistry({ url: registryUrl, name: `supervisor-${process.pid}`, log });
     const caretaker = createCaretaker({
       registry,
@@ -80,7 +78,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
         if (claim !== undefined) createAnnouncer({ ...relay, log }).withdraw(claim);
       },
     });
-    return { registry, caretaker, path };
+    return { registry, caretaker };
   }
 
   function prepared(what: Duty): Promise<Care> {
@@ -97,16 +95,20 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
   async function keepClaims(what: Duty, sinceMs: number): Promise<void> {
     while (awayMs === sinceMs) {
       try {
-        const { caretaker, path } = await prepared(what);
+        const { caretaker } = await prepared(what);
         if (awayMs === sinceMs) caretaker.begin([...held.values()].map(claimOf), sinceMs);
-        while (awayMs === sinceMs && path !== null) {
-          path.socketsAreOpen();
-          await delay(ALIVE_EVERY_MS);
-        }
         return;
       } catch {
         await delay(REGISTRY_RETRY_MS);
       }
+    }
+  }
+
+  async function keepSockets(pins: string, sinceMs: number): Promise<void> {
+    const path = await pinnedPath(pins);
+    while (awayMs === sinceMs) {
+      path.socketsAreOpen();
+      await delay(ALIVE_EVERY_MS);
     }
   }
 
@@ -150,6 +152,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       if (awayMs !== null || duty === null || held.size === 0) return;
       awayMs = monotonicMs();
       void keepClaims(duty, awayMs);
+      if (duty.pins !== null) void keepSockets(duty.pins, awayMs);
     },
     back() {
       for (const anchor of unclaimed) held.delete(anchor);
@@ -177,23 +180,24 @@ function isShort({ relay }: Duty): boolean {
   return relay.ownershipMs < SHORT_CLAIM_MS;
 }
 
-async function pinnedPath(pins: string, log: Log): Promise<PinnedPath> {
+async function pinnedPath(pins: string): Promise<PinnedPath> {
   const [{ writeDeadline }, { writeAlive }, { boottimeOf }] = await Promise.all([
     import('../datapath/xdp/deadline.ts'),
     import('../datapath/xdp/alive.ts'),
     import('../datapath/xdp/clock.ts'),
   ]);
-  const write = (what: string, step: () => unknown) => {
+  const attempt = (what: string, step: () => unknown) => {
     try {
       step();
     } catch (error) {
-      log.error({ pins, error: String(error) }, `${what} is not written`);
+      write('error', { pins, error: String(error) }, `${what} is not written`);
     }
   };
   return {
     forwardUntil: (anchor, untilMs) =>
-      write('deadline', () => writeDeadline(pins, anchor, boottimeOf(untilMs))),
-    socketsAreOpen: () => write('sign of life', () => writeAlive(pins, boottimeOf(monotonicMs() + ALIVE_MS))),
+      attempt('deadline', () => writeDeadline(pins, anchor, boottimeOf(untilMs))),
+    socketsAreOpen: () =>
+      attempt('sign of life', () => writeAlive(pins, boottimeOf(monotonicMs() + ALIVE_MS))),
   };
 }
 

@@ -30,7 +30,8 @@ export function writeDeadline(folder: string, anchor: string, untilNs: bigint): 
   return written;
 }
 
-function layoutsIn(folder: string): string[] {
+/** Names of the folders of pinned maps, one a layout. */
+export function layoutsIn(folder: string): string[] {
   try {
     return readdirSync(folder).filter((name) => /^\d+$/.test(name));
   } catch {
