@@ -36,6 +36,8 @@ export interface Role {
   readonly anchor: (typeof ANCHORS)[number]['id'];
   readonly index: number;
   readonly leases: readonly Terms[];
+  /** What its device speaks from: a place in `NEAR` of the traffic, and one in `PORTS`. */
+  readonly speaks: { readonly near: number; readonly port?: number };
 }
 
 const ports = (first: number) => ({ first, count: 64 });
@@ -66,26 +68,41 @@ function wholeAddress(address: string, remote: Lease['remote'] = null): Terms {
  * whole addresses for one port of one remote.
  */
 export const ROLES: readonly Role[] = [
-  { name: 'ann', anchor: 'a1', index: 1, leases: ipsecShares(1024, 0x1000_0000) },
+  {
+    name: 'ann',
+    anchor: 'a1',
+    index: 1,
+    leases: ipsecShares(1024, 0x1000_0000),
+    speaks: { near: 0, port: 0 },
+  },
   {
     name: 'bob',
     anchor: 'a1',
     index: 2,
     leases: ipsecShares(1088, 0x2000_0000, { first: 0xaaaa_0000, count: 2 }),
+    speaks: { near: 0, port: 2 },
   },
   {
     name: 'cyd',
     anchor: 'a1',
     index: 3,
     leases: [plainShare(SHARED[0], 2048), plainShare(SHARED[1], 2048, { address: PEERS[1], port: null })],
+    speaks: { near: 0, port: 6 },
   },
-  { name: 'dan', anchor: 'a2', index: 1, leases: [wholeAddress(WHOLE[0]), wholeAddress(WHOLE[1])] },
-  { name: 'eve', anchor: 'a1', index: 0xfffffe, leases: [] },
+  {
+    name: 'dan',
+    anchor: 'a2',
+    index: 1,
+    leases: [wholeAddress(WHOLE[0]), wholeAddress(WHOLE[1])],
+    speaks: { near: 1 },
+  },
+  { name: 'eve', anchor: 'a1', index: 0xfffffe, leases: [], speaks: { near: 0 } },
   {
     name: 'fay',
     anchor: 'a1',
     index: 4,
     leases: SPARE.map((address, i) => wholeAddress(address, { address: PEERS[i]!, port: 53 })),
+    speaks: { near: 2 },
   },
 ];
 

@@ -86,7 +86,7 @@ class Stage {
   #nowMs = nextStartMs;
   readonly #farMs = nextStartMs + FAR_MS;
   #packets = 0;
-  #step = 'the beginning';
+  #step = () => 'the beginning';
 
   constructor(story: Story, subjects: readonly Subject[], { ignoreNotices = false }: PlayOptions) {
     this.#ignoreNotices = ignoreNotices;
@@ -106,8 +106,9 @@ class Stage {
       if (place !== 'absent') this.#begin(role, place === 'nowhere' ? null : place);
     });
     this.#compare();
-    this.#story.steps.forEach((step, number) => {
-      this.#step = `step ${number}: ${described(step)}`;
+    this.#story.steps.forEach((planned, number) => {
+      const step = this.#ofPresent(planned);
+      this.#step = () => `step ${number}: ${described(step)}`;
       this.#take(step);
       this.#compare();
       this.#pass(STEP_MS);
@@ -124,13 +125,19 @@ class Stage {
     return this.#nowMs;
   }
 
+  /** A role that is not there would do nothing: another one does it. */
+  #ofPresent(step: Step): Step {
+    if (!('role' in step) || step.role === null) return step;
+    const present = ROLES.map((_, role) => role).filter((role) => this.#story.paths[role] !== 'absent');
+    return { ...step, role: present[step.role % present.length] ?? step.role };
+  }
+
   #take(step: Step): void {
     switch (step.do) {
       case 'down':
         this.#frame(joined(frameOf(build(step.packet, 'down')), new Uint8Array(step.padding)));
         break;
       case 'up':
-        this.#sent.push(step.packet);
         this.#up(step);
         break;
       case 'reply': {
@@ -293,7 +300,9 @@ class Stage {
 
   // What arrives ------------------------------------------------------------------------------------------------
 
-  #up({ role, packet, from, tamper, outerClass }: Extract<Step, { do: 'up' }>): void {
+  #up({ role, packet: plan, own, from, tamper, outerClass }: Extract<Step, { do: 'up' }>): void {
+    const packet = own ? { ...plan, ...ROLES[role]!.speaks } : plan;
+    this.#sent.push(packet);
     const device = this.#leader.devices[role];
     const sealed = device?.data(build(packet, 'up'), headerChange(tamper, device)) ?? null;
     if (sealed === null) return;
@@ -443,14 +452,14 @@ class Stage {
 
   /** Learned state shows in what becomes of replies and errors; windows and paths in what a hand-over carries. */
   #end(): void {
-    this.#step = 'the probes behind the story';
+    this.#step = () => 'the probes behind the story';
     for (const packet of this.#sent.slice(-PROBES)) {
       for (const as of ['answer', 'error'] as const) {
         this.#frame(frameOf(build(replyTo(packet, as), 'down')));
       }
       this.#compare();
     }
-    this.#step = 'the end';
+    this.#step = () => 'the end';
     for (const { id } of ANCHORS) this.#command({ op: 'export', anchor: id });
     this.#compare();
     this.#same(
@@ -463,19 +472,19 @@ class Stage {
   }
 
   #same(what: string, found: readonly unknown[]): void {
-    const leading = JSON.stringify(found[0], undefined, 1);
+    const leading = JSON.stringify(found[0]);
     for (let party = 1; party < found.length; party += 1) {
-      const other = JSON.stringify(found[party], undefined, 1);
+      const other = JSON.stringify(found[party]);
       if (leading === other) continue;
       const names = this.#parties.map(({ subject }) => subject.name);
       throw new Difference(
-        `${what} differs at ${this.#step}\n${names[0]}: ${leading}\n${names[party]}: ${other}`,
+        `${what} differs at ${this.#step()}\n${names[0]}: ${leading}\n${names[party]}: ${other}`,
       );
     }
   }
 
   #different(what: string, one: Subject, other: Subject): Difference {
-    return new Difference(`${what} came from ${one.name} and not from ${other.name} at ${this.#step}`);
+    return new Difference(`${what} came from ${one.name} and not from ${other.name} at ${this.#step()}`);
   }
 }
 
@@ -497,6 +506,11 @@ function tampered(sealed: Uint8Array, tamper: Tamper | null): Uint8Array {
     case 'flip': {
       const copy = sealed.slice();
       copy[tamper.at % copy.length]! ^= tamper.bits;
+      return copy;
+    }
+    case 'first': {
+      const copy = sealed.slice();
+      copy[0]! ^= tamper.bits;
       return copy;
     }
     case 'cut':

@@ -9,6 +9,8 @@ import { fitting, type PacketPlan, packetPlans } from './traffic.ts';
 
 export type Tamper =
   | { readonly kind: 'flip'; readonly at: number; readonly bits: number }
+  /** Other bits in the octet of type, phase, lane and the reserved bit. */
+  | { readonly kind: 'first'; readonly bits: number }
   | { readonly kind: 'cut'; readonly octets: number }
   | { readonly kind: 'longer'; readonly octets: number }
   /** The same datagram again: what arrives twice is one too many. */
@@ -25,6 +27,8 @@ export type Step =
       readonly do: 'up';
       readonly role: number;
       readonly packet: PacketPlan;
+      /** From the device's own address and port, whatever the packet's plan says. */
+      readonly own: boolean;
       /** Place in `PATHS`; null: where the device is. */
       readonly from: number | null;
       readonly tamper: Tamper | null;
@@ -80,12 +84,13 @@ const role = fc.nat(ROLES.length - 1);
 const path = fc.nat(PATHS.length - 1);
 const places = fc.oneof(
   { weight: 4, arbitrary: path },
-  { weight: 3, arbitrary: fc.constant('absent' as const) },
+  { weight: 6, arbitrary: fc.constant('absent' as const) },
   { weight: 1, arbitrary: fc.constant('nowhere' as const) },
 );
 
 const tampers: fc.Arbitrary<Tamper> = fc.oneof(
   fc.record({ kind: fc.constant('flip' as const), at: fc.nat(80), bits: fc.integer({ min: 1, max: 255 }) }),
+  fc.record({ kind: fc.constant('first' as const), bits: fc.constantFrom(0x01, 0x30, 0x04, 0x02, 0x10) }),
   fc.record({ kind: fc.constant('cut' as const), octets: fc.integer({ min: 1, max: 120 }) }),
   fc.record({ kind: fc.constant('longer' as const), octets: fc.integer({ min: 1, max: 20 }) }),
   fc.constant({ kind: 'twice' as const }),
@@ -104,6 +109,7 @@ const up = fc.record({
   do: fc.constant('up' as const),
   role,
   packet: packets,
+  own: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
   from: fc.oneof({ weight: 9, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: path }),
   tamper: fc.oneof({ weight: 4, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: tampers }),
   outerClass: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(255) }),
