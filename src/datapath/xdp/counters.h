@@ -5,6 +5,8 @@
 #include "maps.h"
 #include "packet.h"
 
+#define UNDECIDED -1 /* else a verdict of XDP */
+
 static __always_inline void count(enum count_group group, int version, __u32 reason)
 {
 	__u32 at = (group * 2 + (version == IPV4 ? FAMILY_V4 : FAMILY_V6)) * COUNTS + reason;

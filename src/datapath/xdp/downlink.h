@@ -106,18 +106,16 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 	const struct config *settings = of->settings;
 	const struct packet *inner = &of->packet;
 	int outer = path->family == IPV4 ? IPV4 : IPV6;
-	const __u64 *endpoint = (const __u64 *)(outer == IPV4 ? anchor->endpoint_v4 : anchor->endpoint_v6);
-	const __u64 *device = (const __u64 *)path->address;
-	struct address from = { endpoint[0], endpoint[1] };
-	struct address to = { device[0], device[1] };
+	const struct address *from = (void *)(outer == IPV4 ? anchor->endpoint_v4 : anchor->endpoint_v6);
+	const struct address *to = (void *)path->address;
 	__u8 class = ingress_outer(settings, inner->class);
 	__u32 datagram = UDP_HEADER + TUNNEL_HEADER + inner->length;
 	__u16 length = HEADER_OF(outer) + datagram;
 	struct meter *meter = bpf_map_lookup_elem(&meters, &of->slot);
 
-	if (!meter || (from.high == 0 && from.low == 0))
+	if (!meter || (from->high == 0 && from->low == 0))
 		return pass(inner->version, PASSED_RACE);
-	if (!find_hop(context, settings, outer, &from, &to, class, IPPROTO_UDP, length, &hop))
+	if (!find_hop(context, settings, outer, from, to, class, IPPROTO_UDP, length, &hop))
 		return pass(inner->version, PASSED_ROUTE);
 	if (!within_rate(&meter->downlink, inner->length, of->now))
 		return drop(GROUP_DOWNLINK, inner->version, DOWNLINK_POLICED);
@@ -142,20 +140,19 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 	void *end = (void *)(long)context->data_end;
 	void *packet = (void *)(long)context->data + offset;
 
-	if (packet + (inner->version == IPV4 ? IPV4_HEADER : IPV6_HEADER) > end)
+	if (!forward_header(packet, end, inner, ingress_inner(settings, inner->class)))
 		return XDP_DROP;
-	forward_header(packet, inner, ingress_inner(settings, inner->class));
 	if (!is_short(inner)) {
 		if (full_tag(context, &work, offset, inner->length))
 			return XDP_DROP;
 	} else if (inner->version == IPV4) {
 		if (packet + IPV4_HEADER + TAGGED_BEHIND > end)
 			return XDP_DROP;
-		work.tag = short_tag(work.key, work.head, packet, IPV4);
+		work.tag = short_tag(&work, packet, IPV4);
 	} else {
 		if (packet + IPV6_HEADER + TAGGED_BEHIND > end)
 			return XDP_DROP;
-		work.tag = short_tag(work.key, work.head, packet, IPV6);
+		work.tag = short_tag(&work, packet, IPV6);
 	}
 	void *at = (void *)(long)context->data;
 
@@ -163,12 +160,12 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 	if (outer == IPV4) {
 		if (at + ETHERNET_HEADER + OUTER(IPV4) > end)
 			return XDP_DROP;
-		write_outer(at + ETHERNET_HEADER, IPV4, &from, &to, class, length, sequence);
+		write_outer(at + ETHERNET_HEADER, IPV4, from, to, class, length, sequence);
 		write_tunnel(at + ETHERNET_HEADER + IPV4_HEADER, settings->tunnel_port, path->port, datagram, &work);
 	} else {
 		if (at + ETHERNET_HEADER + OUTER(IPV6) > end)
 			return XDP_DROP;
-		write_outer(at + ETHERNET_HEADER, IPV6, &from, &to, class, length, sequence);
+		write_outer(at + ETHERNET_HEADER, IPV6, from, to, class, length, sequence);
 		write_tunnel(at + ETHERNET_HEADER + IPV6_HEADER, settings->tunnel_port, path->port, datagram, &work);
 		/* with the pseudo-header, whose addresses are summed where they are, in front of the datagram */
 		int sum = checksum(context, ETHERNET_HEADER + 8, 32 + datagram, bpf_htonl(datagram + IPPROTO_UDP));
@@ -187,18 +184,21 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 	return send_by(context, &hop);
 }
 
-/* `of`: packet, settings, now and at are filled in. */
-static __noinline int downlink(struct xdp_md *context, struct delivery *of)
+/* Finds whose packet it is; `of` has packet and at. UNDECIDED: session, lease and slot are filled in. */
+static __noinline int find_owner(struct xdp_md *context, struct delivery *of)
 {
 	void *payload = (void *)(long)context->data + ETHERNET_HEADER + of->packet.header;
 	void *end = (void *)(long)context->data_end;
+
+	return of->at.flags & INDEX_WHOLE ? take_lease(of, of->at, LEASE_WHOLE, 0) : take_share(of, payload, end);
+}
+
+/* A packet whose owner is found. */
+static __noinline int downlink(struct xdp_md *context, struct delivery *of)
+{
 	__u8 version = of->packet.version;
 	struct path path;
-	int verdict = of->at.flags & INDEX_WHOLE ? take_lease(of, of->at, LEASE_WHOLE, 0) :
-						   take_share(of, payload, end);
 
-	if (verdict != UNDECIDED)
-		return verdict;
 	if (of->now >= deadline_of(&of->lease->until_ns))
 		return drop(GROUP_DOWNLINK, version, DOWNLINK_EXPIRED);
 	struct anchor *anchor = anchor_of(of->session);

@@ -37,11 +37,13 @@ static __always_inline __u8 egress_inner(const struct config *settings, __u8 inn
 	return dscp << 2 | ecn;
 }
 
-/* One hop less and another class, in a header at `at` that the caller has checked to be there. The IPv4 checksum follows by
- * difference (RFC 1624), so a wrong one stays wrong. */
-static __always_inline void forward_header(void *at, int version, const struct packet *packet, __u8 class)
+/* One hop less and another class in the header at `at`; 0 when it is not there. The IPv4 checksum follows by difference
+ * (RFC 1624), so a wrong one stays wrong. */
+static __always_inline int forward_header(void *at, void *end, const struct packet *packet, __u8 class)
 {
-	if (version == IPV4) {
+	if (packet->version == IPV4) {
+		if (at + IPV4_HEADER > end)
+			return 0;
 		__u32 sum = (__u16)~LOAD16(at + 10);
 
 		/* each changed word: its complement, then what it became; words as they are in memory */
@@ -54,13 +56,16 @@ static __always_inline void forward_header(void *at, int version, const struct p
 		sum = (sum & 0xffff) + (sum >> 16);
 		sum = (sum & 0xffff) + (sum >> 16);
 		LOAD16(at + 10) = ~sum;
-		return;
+		return 1;
 	}
+	if (at + IPV6_HEADER > end)
+		return 0;
 	LOAD8(at + 7) = packet->ttl - 1;
-	if (class == packet->class)
-		return;
-	LOAD8(at) = 0x60 | class >> 4;
-	LOAD8(at + 1) = (class & 15) << 4 | (LOAD8(at + 1) & 15);
+	if (class != packet->class) {
+		LOAD8(at) = 0x60 | class >> 4;
+		LOAD8(at + 1) = (class & 15) << 4 | (LOAD8(at + 1) & 15);
+	}
+	return 1;
 }
 
 #endif

@@ -24,10 +24,10 @@ static __always_inline int is_type(__u8 type)
 #define OUTER(version) (HEADER_OF(version) + UDP_HEADER + TUNNEL_HEADER)
 
 /* Whether the short tag covers a plain packet: the association protects the rest (src/tunnel/classify.ts). */
-static __always_inline int is_short(const struct packet *inner, int version)
+static __always_inline int is_short(const struct packet *inner)
 {
 	return (inner->protocol == IPPROTO_ESP || inner->protocol == IPPROTO_AH) &&
-	       inner->length >= HEADER_OF(version) + TAGGED_BEHIND;
+	       inner->length >= inner->header + TAGGED_BEHIND;
 }
 
 /* The first 8 octets of a tunnel header as they are in memory. */
@@ -118,6 +118,15 @@ static __always_inline void write_outer(void *at, int version, const struct addr
 	LOAD64(at + 16) = from->low;
 	LOAD64(at + 24) = to->high;
 	LOAD64(at + 32) = to->low;
+}
+
+/* UDP and tunnel headers at `at`; the checksum zero. */
+static __always_inline void write_tunnel(void *at, __u16 from, __u16 to, __u16 datagram, const struct tagging *work)
+{
+	LOAD32(at) = bpf_htonl((__u32)from << 16 | to);
+	LOAD32(at + 4) = bpf_htonl((__u32)datagram << 16);
+	LOAD64(at + UDP_HEADER) = work->head;
+	LOAD64(at + UDP_HEADER + 8) = work->tag;
 }
 
 #endif

@@ -51,6 +51,8 @@ struct packet {
 	__u8 protocol;
 	__u8 ttl;
 	__u8 class; /* DSCP and ECN */
+	__u8 version;
+	__u8 header; /* octets of the IP header */
 };
 
 enum form {
@@ -84,6 +86,8 @@ static __always_inline int same_address(const struct address *a, const struct ad
  */
 static __always_inline enum form read_packet(void *at, void *end, int version, struct packet *into)
 {
+	into->version = version;
+	into->header = HEADER_OF(version);
 	if (at + HEADER_OF(version) > end)
 		return FORM_BAD;
 	if (version == IPV4) {
@@ -103,10 +107,9 @@ static __always_inline enum form read_packet(void *at, void *end, int version, s
 	}
 	if (LOAD8(at) >> 4 != 6)
 		return FORM_BAD;
-	into->length = bpf_ntohs(LOAD16(at + 4)) + IPV6_HEADER;
-	/* 16 bits hold it: the longest that is not taken for another length is dealt with here */
 	if (bpf_ntohs(LOAD16(at + 4)) > 0xffff - IPV6_HEADER)
-		return FORM_BAD;
+		return FORM_BAD; /* longer than a frame, and than `length` can say */
+	into->length = bpf_ntohs(LOAD16(at + 4)) + IPV6_HEADER;
 	into->class = bpf_ntohs(LOAD16(at)) >> 4;
 	into->protocol = LOAD8(at + 6);
 	into->ttl = LOAD8(at + 7);

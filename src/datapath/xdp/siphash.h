@@ -58,14 +58,23 @@ static __always_inline __u64 sip_end(struct sip *s, __u64 last)
 	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
 }
 
-/* The tag of a DATA datagram: 8 octets of tunnel header, the inner header, 16 octets behind it. The caller has checked
- * that they are there. */
-static __always_inline __u64 short_tag(const __u64 key[2], __u64 head, void *inner, int version)
+/* Octets of inner packet that the full tag can cover here. */
+#define MOST_COVERED 1536
+
+/* What a tag is made of beside the packet. */
+struct tagging {
+	__u64 key[2];
+	__u64 head; /* first 8 octets of the tunnel header */
+	__u64 tag; /* out */
+};
+
+/* The tag of a DATA datagram: tunnel header, inner header, 16 octets behind it, which the caller has checked to be there. */
+static __noinline __u64 short_tag(const struct tagging *work, void *inner, int version)
 {
 	struct sip s;
 
-	sip_start(&s, key);
-	sip_word(&s, head);
+	sip_start(&s, work->key);
+	sip_word(&s, work->head);
 	sip_word(&s, LOAD64(inner));
 	sip_word(&s, LOAD64(inner + 8));
 	sip_word(&s, LOAD64(inner + 16));
@@ -77,16 +86,6 @@ static __always_inline __u64 short_tag(const __u64 key[2], __u64 head, void *inn
 	sip_word(&s, LOAD64(inner + 48));
 	return sip_end(&s, 64ULL << 56);
 }
-
-/* Octets of inner packet that the full tag can cover here. */
-#define MOST_COVERED 1536
-
-/* What a tag is made of beside the packet. */
-struct tagging {
-	__u64 key[2];
-	__u64 head; /* first 8 octets of the tunnel header */
-	__u64 tag; /* out */
-};
 
 /*
  * The tag over `length` octets (at most MOST_COVERED) of the frame from `offset` (at most 255): of CONTROL and DATA-FULL.

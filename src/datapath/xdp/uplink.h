@@ -23,7 +23,9 @@ struct datagram {
 	__u32 slot;
 	__u16 port; /* it came from */
 	__u16 length; /* behind the UDP header */
-	__u32 offset; /* of the tunnel header in the frame */
+	__u8 offset; /* of the tunnel header in the frame */
+	enum form form; /* of the packet in it */
+	struct packet inner;
 };
 
 /* What is left to the slow path goes to a socket: while nobody reads it the kernel would refuse devices. */
@@ -87,6 +89,107 @@ static __always_inline int control(const struct datagram *of, void *at, void *en
 	if (sip_end(&s, LOAD32(at + CONTROL_LENGTH - 4) | 108ULL << 56) != LOAD64(at + CONTROL_TAG))
 		return drop(GROUP_CONTROL, version, CONTROL_BAD_TAG);
 	return pass_datagram(of, version, PASSED_CONTROL);
+}
+
+/* DATA or DATA-FULL, at `at`, whose inner packet says that it is of `version`. */
+static __always_inline int admit_data(struct xdp_md *context, struct datagram *of, void *at, void *end, int version,
+				      const struct receive_key *key, struct window *window)
+{
+	struct tagging work;
+	int outer = of->outer.version;
+	__u8 type = LOAD8(at) >> 4;
+	__u32 sequence = bpf_ntohl(LOAD32(at + 4));
+	void *packet = at + TUNNEL_HEADER;
+
+	of->form = read_packet(packet, end, version, &of->inner);
+	if (of->form == FORM_BAD || of->inner.length != of->length - TUNNEL_HEADER)
+		return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
+	int is_data = of->form == FORM_PLAIN && is_short(&of->inner);
+
+	if (is_data != (type == TYPE_DATA))
+		return drop(GROUP_UPLINK, outer, UPLINK_CLASS_MISMATCH);
+	work.head = LOAD64(at);
+	work.key[0] = key->key[0];
+	work.key[1] = key->key[1];
+	if (is_data) {
+		if (packet + HEADER_OF(version) + TAGGED_BEHIND > end)
+			return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
+		work.tag = short_tag(&work, packet, version);
+	} else {
+		if (of->inner.length > MOST_COVERED)
+			return pass_datagram(of, version, PASSED_SIZE);
+		if (full_tag(context, &work, of->offset + TUNNEL_HEADER, of->inner.length))
+			return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
+	}
+	if (work.tag != LOAD64(at + 8)) {
+		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key->key_number, UPLINK_BAD_TAG);
+		return drop(GROUP_UPLINK, outer, UPLINK_BAD_TAG);
+	}
+	enum admission admission = window_commit(window, sequence);
+
+	if (admission == ADMITTED_NOT) {
+		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key->key_number, UPLINK_REPLAYED);
+		return drop(GROUP_UPLINK, outer, UPLINK_REPLAYED);
+	}
+	__u32 slot = of->slot;
+	struct way *way = bpf_map_lookup_elem(&ways, &slot);
+
+	if (way && admission == ADMITTED_FRESH && !is_way(way, &of->outer.source, of->port, key->key_number))
+		tell(EVENT_STRAY, LIMIT_STRAY, of, key->key_number, 0);
+	if (sequence >= of->settings->rekey_after)
+		tell(EVENT_REKEY, LIMIT_REKEY, of, key->key_number, 0);
+	return UNDECIDED;
+}
+
+/* Whether a datagram is the session's own and new. UNDECIDED: it is, and inner and form are filled in. */
+static __noinline int admit(struct xdp_md *context, struct datagram *of)
+{
+	void *at = (void *)(long)context->data + of->offset;
+	void *end = (void *)(long)context->data_end;
+	int outer = of->outer.version;
+	struct receive_key key;
+
+	if (at + 4 > end)
+		return XDP_PASS;
+	__u8 first = LOAD8(at);
+	__u8 type = first >> 4;
+	int is_data = type == TYPE_DATA || type == TYPE_DATA_FULL;
+
+	if (!is_data && type != TYPE_CONTROL)
+		return drop(GROUP_CONTROL, outer, CONTROL_UNKNOWN_TYPE);
+	struct anchor *anchor = anchor_of(of->session);
+
+	if (!anchor || !is_endpoint_of(anchor, &of->outer.destination, outer))
+		return pass_datagram(of, outer, PASSED_RACE);
+	if (of->now >= deadline_of(&anchor->deadline_ns)) {
+		if (is_data)
+			return drop(GROUP_UPLINK, outer, UPLINK_ANCHOR_DEADLINE);
+		return drop(GROUP_CONTROL, outer, CONTROL_ANCHOR_DEADLINE);
+	}
+	if (!is_data)
+		return control(of, at, end);
+	if (of->length < TUNNEL_HEADER || at + TUNNEL_HEADER > end)
+		return drop(GROUP_UPLINK, outer, UPLINK_TOO_SHORT);
+	/* The slow path may know keys that are not here, and keeps the windows of the other lane. */
+	if (!copy_key(of->session, first >> 2 & (PHASES - 1), of->now, &key))
+		return pass_datagram(of, outer, PASSED_UNKNOWN_KEY);
+	if (first & LANE_FAST)
+		return pass_datagram(of, outer, PASSED_OTHER_LANE);
+	struct window *window = bpf_map_lookup_elem(&windows, &key.window);
+
+	if (!window)
+		return pass_datagram(of, outer, PASSED_RACE);
+	if (!window_admits(window, bpf_ntohl(LOAD32(at + 4)))) {
+		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key.key_number, UPLINK_REPLAYED);
+		return drop(GROUP_UPLINK, outer, UPLINK_REPLAYED);
+	}
+	if (first & RESERVED)
+		return drop(GROUP_UPLINK, outer, UPLINK_BAD_HEADER);
+	if (at + TUNNEL_HEADER + 1 > end)
+		return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
+	if (LOAD8(at + TUNNEL_HEADER) >> 4 == 4)
+		return admit_data(context, of, at, end, IPV4, &key, window);
+	return admit_data(context, of, at, end, IPV6, &key, window);
 }
 
 /* What an inner packet from a shared address teaches: a peer's SPI. */
@@ -153,19 +256,22 @@ static __always_inline int lease_for(const struct datagram *of, const struct pac
 	return -1;
 }
 
-/* An inner packet, at `at`, whose datagram was admitted. */
-static __always_inline int out_of_tunnel(struct xdp_md *context, const struct datagram *of,
-					 const struct packet *inner, int version, enum form form, void *at, void *end)
+/* The packet in a datagram that was admitted. */
+static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 {
+	void *at = (void *)(long)context->data + of->offset + TUNNEL_HEADER;
+	void *end = (void *)(long)context->data_end;
+	const struct packet *inner = &of->inner;
+	int version = inner->version;
 	struct bpf_fib_lookup hop = {};
 	struct flow flow;
 	union found found;
 
-	if (form != FORM_PLAIN)
+	if (of->form != FORM_PLAIN)
 		return pass_datagram(of, version, PASSED_FORM);
 	if (inner->ttl <= 1)
 		return pass_datagram(of, version, PASSED_TTL);
-	int lease = lease_for(of, inner, at + HEADER_OF(version), end, &flow);
+	int lease = lease_for(of, inner, at + inner->header, end, &flow);
 
 	if (lease < 0)
 		return pass_datagram(of, version, PASSED_SOURCE);
@@ -197,7 +303,8 @@ static __always_inline int out_of_tunnel(struct xdp_md *context, const struct da
 	if (flow.protocol != 0)
 		tell_flow(slot, of->session, lease, inner, flow.protocol, flow.spi, of->now);
 
-	forward_header(at, inner, class);
+	if (!forward_header(at, end, inner, class))
+		return XDP_DROP;
 	int removed = of->offset + TUNNEL_HEADER - ETHERNET_HEADER;
 	int padding = frame_length(context) - ETHERNET_HEADER - removed - inner->length;
 
@@ -213,107 +320,6 @@ static __always_inline int out_of_tunnel(struct xdp_md *context, const struct da
 	meter_uplink(meter, inner->length);
 	count(GROUP_UPLINK, version, UPLINK_FORWARDED);
 	return send_by(context, &hop);
-}
-
-/* DATA or DATA-FULL, at `at`, whose inner packet says that it is of `version`. */
-static __always_inline int data(struct xdp_md *context, const struct datagram *of, void *at, void *end, int version,
-				const struct receive_key *key, struct window *window)
-{
-	struct packet inner;
-	struct tagging work;
-	int outer = of->outer.version;
-	__u8 type = LOAD8(at) >> 4;
-	__u32 sequence = bpf_ntohl(LOAD32(at + 4));
-	void *packet = at + TUNNEL_HEADER;
-	enum form form = read_packet(packet, end, version, &inner);
-
-	if (form == FORM_BAD || inner.length != of->length - TUNNEL_HEADER)
-		return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
-	int is_data = form == FORM_PLAIN && is_short(&inner);
-
-	if (is_data != (type == TYPE_DATA))
-		return drop(GROUP_UPLINK, outer, UPLINK_CLASS_MISMATCH);
-	work.head = LOAD64(at);
-	work.key[0] = key->key[0];
-	work.key[1] = key->key[1];
-	if (is_data) {
-		if (packet + HEADER_OF(version) + TAGGED_BEHIND > end)
-			return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
-		work.tag = short_tag(work.key, work.head, packet, version);
-	} else {
-		if (inner.length > MOST_COVERED)
-			return pass_datagram(of, version, PASSED_SIZE);
-		if (full_tag(context, &work, of->offset + TUNNEL_HEADER, inner.length))
-			return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
-	}
-	if (work.tag != LOAD64(at + 8)) {
-		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key->key_number, UPLINK_BAD_TAG);
-		return drop(GROUP_UPLINK, outer, UPLINK_BAD_TAG);
-	}
-	enum admission admission = window_commit(window, sequence);
-
-	if (admission == ADMITTED_NOT) {
-		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key->key_number, UPLINK_REPLAYED);
-		return drop(GROUP_UPLINK, outer, UPLINK_REPLAYED);
-	}
-	__u32 slot = of->slot;
-	struct way *way = bpf_map_lookup_elem(&ways, &slot);
-
-	if (way && admission == ADMITTED_FRESH && !is_way(way, &of->outer.source, of->port, key->key_number))
-		tell(EVENT_STRAY, LIMIT_STRAY, of, key->key_number, 0);
-	if (sequence >= of->settings->rekey_after)
-		tell(EVENT_REKEY, LIMIT_REKEY, of, key->key_number, 0);
-	return out_of_tunnel(context, of, &inner, version, form, packet, end);
-}
-
-static __noinline int uplink(struct xdp_md *context, struct datagram *of)
-{
-	void *at = (void *)(long)context->data + of->offset;
-	void *end = (void *)(long)context->data_end;
-	int outer = of->outer.version;
-	struct receive_key key;
-
-	if (at + 4 > end)
-		return XDP_PASS;
-	__u8 first = LOAD8(at);
-	__u8 type = first >> 4;
-	int is_data = type == TYPE_DATA || type == TYPE_DATA_FULL;
-
-	if (!is_data && type != TYPE_CONTROL)
-		return drop(GROUP_CONTROL, outer, CONTROL_UNKNOWN_TYPE);
-	struct anchor *anchor = anchor_of(of->session);
-
-	if (!anchor || !is_endpoint_of(anchor, &of->outer.destination, outer))
-		return pass_datagram(of, outer, PASSED_RACE);
-	if (of->now >= deadline_of(&anchor->deadline_ns)) {
-		if (is_data)
-			return drop(GROUP_UPLINK, outer, UPLINK_ANCHOR_DEADLINE);
-		return drop(GROUP_CONTROL, outer, CONTROL_ANCHOR_DEADLINE);
-	}
-	if (!is_data)
-		return control(of, at, end);
-	if (of->length < TUNNEL_HEADER || at + TUNNEL_HEADER > end)
-		return drop(GROUP_UPLINK, outer, UPLINK_TOO_SHORT);
-	/* The slow path may know keys that are not here, and keeps the windows of the other lane. */
-	if (!copy_key(of->session, first >> 2 & (PHASES - 1), of->now, &key))
-		return pass_datagram(of, outer, PASSED_UNKNOWN_KEY);
-	if (first & LANE_FAST)
-		return pass_datagram(of, outer, PASSED_OTHER_LANE);
-	struct window *window = bpf_map_lookup_elem(&windows, &key.window);
-
-	if (!window)
-		return pass_datagram(of, outer, PASSED_RACE);
-	if (!window_admits(window, bpf_ntohl(LOAD32(at + 4)))) {
-		tell(EVENT_REFUSED, LIMIT_REFUSED, of, key.key_number, UPLINK_REPLAYED);
-		return drop(GROUP_UPLINK, outer, UPLINK_REPLAYED);
-	}
-	if (first & RESERVED)
-		return drop(GROUP_UPLINK, outer, UPLINK_BAD_HEADER);
-	if (at + TUNNEL_HEADER + 1 > end)
-		return drop(GROUP_UPLINK, outer, UPLINK_BAD_INNER);
-	if (LOAD8(at + TUNNEL_HEADER) >> 4 == 4)
-		return data(context, of, at, end, IPV4, &key, window);
-	return data(context, of, at, end, IPV6, &key, window);
 }
 
 #endif
