@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /**
@@ -28,28 +28,39 @@ export function hasClang(): boolean {
  * of the same sources, compiler and defines is taken from the temporary folder. Throws with what clang said.
  */
 export function compileXdp(defines: readonly string[] = []): Uint8Array {
-  const cached = join(tmpdir(), `mooring-xdp-${fingerprint(defines)}.o`);
+  return compileBpf({ folder: SOURCES, file: 'relay.bpf.c' }, defines);
+}
+
+/** The same for another program, which may include the headers of the relay's. `folder` is relative to the project's top. */
+export function compileBpf(
+  source: { readonly folder: string; readonly file: string },
+  defines: readonly string[] = [],
+): Uint8Array {
+  const folder = resolve(ROOT, source.folder);
+  const cached = join(tmpdir(), `mooring-xdp-${fingerprint(folder, source.file, defines)}.o`);
   if (!existsSync(cached)) {
     const made = `${cached}.${process.pid}`;
-    compile(made, defines);
+    compile(folder, source.file, made, defines);
     renameSync(made, cached);
   }
   return readFileSync(cached);
 }
 
-function compile(output: string, defines: readonly string[]): void {
+function compile(folder: string, file: string, output: string, defines: readonly string[]): void {
   const headers = HEADERS[process.arch as keyof typeof HEADERS] ?? '/usr/include';
   const args = [
     ...FLAGS,
     ...defines.map((name) => `-D${name}`),
     '-idirafter',
     headers,
+    '-I',
+    SOURCES,
     '-c',
-    'relay.bpf.c',
+    file,
     '-o',
     output,
   ];
-  const done = spawnSync('clang', args, { cwd: SOURCES, encoding: 'utf8' });
+  const done = spawnSync('clang', args, { cwd: folder, encoding: 'utf8' });
   if (done.status !== 0) {
     throw new Error(
       `clang ${args.join(' ')} failed (${done.error?.message ?? `exit ${done.status}`})\n${done.stderr}`,
@@ -57,10 +68,12 @@ function compile(output: string, defines: readonly string[]): void {
   }
 }
 
-function fingerprint(defines: readonly string[]): string {
-  const hash = createHash('sha256').update(JSON.stringify([FLAGS, [...defines].sort()]));
-  for (const file of readdirSync(SOURCES).sort()) {
-    if (/\.[ch]$/.test(file)) hash.update(file).update(readFileSync(join(SOURCES, file)));
+function fingerprint(folder: string, file: string, defines: readonly string[]): string {
+  const hash = createHash('sha256').update(JSON.stringify([FLAGS, file, [...defines].sort()]));
+  for (const place of new Set([SOURCES, folder])) {
+    for (const name of readdirSync(place).sort()) {
+      if (/\.[ch]$/.test(name)) hash.update(name).update(readFileSync(join(place, name)));
+    }
   }
   return hash.digest('hex').slice(0, 16);
 }

@@ -15,6 +15,8 @@ export interface LoadOptions {
    * the object's, after `entries`. They stay the caller's to close.
    */
   readonly reuse?: Readonly<Record<string, BpfMap>>;
+  /** The program that `verifierLog` is about (default: relay). */
+  readonly program?: string;
 }
 
 /** A loaded BPF object: programs and maps live while this is open, something is pinned, or an interface uses them. */
@@ -75,7 +77,7 @@ export function loadBpfObject(file: Uint8Array, options: LoadOptions = {}): BpfO
       programs.set(name, program);
       return program;
     };
-    const relay = findProgram('relay');
+    const relay = findProgram(options.program ?? 'relay');
     bpf.programSetLogLevel(relay, LOG_STATISTICS);
     bpf.programSetLogBuffer(relay, log, log.length);
     const result = bpf.objectLoad(handle);
