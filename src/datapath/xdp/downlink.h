@@ -190,6 +190,11 @@ static __noinline int find_owner(struct xdp_md *context, struct delivery *of)
 	void *payload = (void *)(long)context->data + ETHERNET_HEADER + of->packet.header;
 	void *end = (void *)(long)context->data_end;
 
+	/* The kernel tells the sender of a hop too many and of a packet too long, whoever would have got it. */
+	if (of->packet.ttl <= 1)
+		return pass(of->packet.version, PASSED_TTL);
+	if (of->packet.length > of->settings->inner_mtu || of->packet.length > MOST_COVERED)
+		return pass(of->packet.version, PASSED_SIZE);
 	return of->at.flags & INDEX_WHOLE ? take_lease(of, of->at, LEASE_WHOLE, 0) : take_share(of, payload, end);
 }
 
@@ -210,10 +215,6 @@ static __noinline int downlink(struct xdp_md *context, struct delivery *of)
 		return drop(GROUP_DOWNLINK, version, DOWNLINK_ANCHOR_DEADLINE);
 	if (!is_open(way, of->now))
 		return pass(version, PASSED_HELD);
-	if (of->packet.ttl <= 1)
-		return pass(version, PASSED_TTL);
-	if (of->packet.length > of->settings->inner_mtu || of->packet.length > MOST_COVERED)
-		return pass(version, PASSED_SIZE);
 	if (!copy_path(way, &path))
 		return pass(version, PASSED_RACE);
 	return into_tunnel(context, of, &path, anchor, way);

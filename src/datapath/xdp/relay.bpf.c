@@ -72,7 +72,12 @@ static __always_inline int frame(struct xdp_md *context, const struct config *se
 		of.up.now = clock_ns(settings);
 		int verdict = admit(context, &of.up);
 
-		return verdict == UNDECIDED ? uplink(context, &of.up) : verdict;
+		if (verdict != UNDECIDED)
+			return verdict;
+		verdict = uplink(context, &of.up);
+		if (verdict != XDP_PASS)
+			tell_sender(&of.up);
+		return verdict;
 	}
 	if (!look_up(&of.down.packet.destination, INDEX_ADDRESS, 0, &found) || (found.value.flags & INDEX_HOST))
 		return XDP_PASS;

@@ -24,6 +24,10 @@ struct datagram {
 	__u16 port; /* it came from */
 	__u16 length; /* behind the UDP header */
 	__u8 offset; /* of the tunnel header in the frame */
+	/* Of DATA that was admitted: */
+	__u8 is_stray; /* fresh, and not by the way that downlink goes */
+	__u8 is_worn; /* its key is nearly used up */
+	__u32 key_number;
 	enum form form; /* of the packet in it */
 	struct packet inner;
 };
@@ -134,10 +138,10 @@ static __always_inline int admit_data(struct xdp_md *context, struct datagram *o
 	__u32 slot = of->slot;
 	struct way *way = bpf_map_lookup_elem(&ways, &slot);
 
-	if (way && admission == ADMITTED_FRESH && !is_way(way, &of->outer.source, of->port, key->key_number))
-		tell(EVENT_STRAY, LIMIT_STRAY, of, key->key_number, 0);
-	if (sequence >= of->settings->rekey_after)
-		tell(EVENT_REKEY, LIMIT_REKEY, of, key->key_number, 0);
+	of->key_number = key->key_number;
+	of->is_worn = sequence >= of->settings->rekey_after;
+	of->is_stray = way && admission == ADMITTED_FRESH &&
+		       !is_way(way, &of->outer.source, of->port, key->key_number);
 	return UNDECIDED;
 }
 
@@ -320,6 +324,16 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 	meter_uplink(meter, inner->length);
 	count(GROUP_UPLINK, version, UPLINK_FORWARDED);
 	return send_by(context, &hop);
+}
+
+/* What an admitted datagram says of its sender. One that is passed the slow path sees for itself: told as well, it would
+ * count for two. */
+static __always_inline void tell_sender(struct datagram *of)
+{
+	if (of->is_stray)
+		tell(EVENT_STRAY, LIMIT_STRAY, of, of->key_number, 0);
+	if (of->is_worn)
+		tell(EVENT_REKEY, LIMIT_REKEY, of, of->key_number, 0);
 }
 
 #endif
