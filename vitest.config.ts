@@ -20,6 +20,7 @@ export default defineConfig({
       suite('contract', 20_000),
       suite('property', 120_000),
       suite('sameness', 120_000),
+      suite('spin', 180_000, false),
       suite('integration', 60_000),
       suite('e2e', 180_000, false),
       suite('interop', 180_000, false),

@@ -27,6 +27,9 @@ const PACKAGES = {
   openssl: { shows: 'openssl', why: 'throw-away certificates of the lab' },
   kmod: { shows: 'depmod', why: 'modules of the lab kernels' },
   'user-mode-linux': { shows: 'linux.uml', why: 'real kernel ESP and AH, where the host kernel has none' },
+  spin: { shows: 'spin', why: 'searching every history of the models of ownership and leases' },
+  gcc: { shows: 'gcc', why: 'compiling what spin makes of a model' },
+  'libc6-dev': { shows: '/usr/include/stdio.h', why: 'the same' },
   'python3-scapy': {
     shows: '/usr/lib/python3/dist-packages/scapy/__init__.py',
     why: 'an independent ESP and AH in tests',
