@@ -14,7 +14,14 @@
 #include <linux/types.h>
 
 #define MAGIC 0x676e69726f6f4d31ULL /* "1Mooring" as octets in memory */
+#ifdef MOORING_NEXT_LAYOUT
+/* A build to try upgrades with: another version, and members elsewhere than in this one. */
+#define LAYOUT_VERSION 2
+#define NEXT_MEMBER __u64 of_the_next_layout;
+#else
 #define LAYOUT_VERSION 1
+#define NEXT_MEMBER
+#endif
 
 /* Map sizes here are the least that loads: the process sets its own before it loads the object. */
 
@@ -106,6 +113,7 @@ struct index_value {
 /* --- anchors --------------------------------------------------------------------------------------------- */
 
 struct anchor {
+	NEXT_MEMBER
 	__u64 deadline_ns;
 	__u64 epoch;
 	__u8 endpoint_v4[16]; /* zero: none */
@@ -165,6 +173,7 @@ enum event_limit {
 };
 
 struct session {
+	NEXT_MEMBER
 	__u32 state; /* enum session_state; written last, cleared first */
 	__u32 index; /* session index on the wire */
 	__u32 anchor; /* slot */
@@ -208,6 +217,7 @@ struct path {
  * again: unless it is the same, it tries again.
  */
 struct way {
+	NEXT_MEMBER
 	__u64 gen;
 	struct path paths[2];
 	__u64 hold_until_ns;
