@@ -177,6 +177,8 @@ export class DataReceiver {
    * such a packet says something about where the sender is now.
    */
   fresh = false;
+  /** Of the datagram that `open` accepted last. */
+  lane: Lane = 0;
 
   readonly #byPhase: (ReceivingKey | null)[] = [null, null, null, null];
   #current: ReceivingKey | null = null;
@@ -234,6 +236,7 @@ export class DataReceiver {
     this.fresh = receiving.order >= this.#newestUsed && (window === null || sequence > window.highest);
     this.keyNumber = receiving.keyNumber;
     this.sequence = sequence;
+    this.lane = lane;
     if (receiving.order > this.#newestUsed) this.#newestUsed = receiving.order;
     if (window === null) {
       const opened = new ReplayWindow();
@@ -253,6 +256,17 @@ export class DataReceiver {
     const receiving = this.#byPhase[keyNumber & PHASES];
     if (receiving?.keyNumber !== keyNumber) return null;
     return receiving.windows.map((window) => window?.export() ?? EMPTY_WINDOW);
+  }
+
+  /**
+   * Another receiver of the same sender accepted a packet under a key: false when the sender was seen to use a newer one,
+   * so that the packet says nothing about where it is now.
+   */
+  noteUsed(keyNumber: number): boolean {
+    const receiving = this.#byPhase[keyNumber & PHASES];
+    if (receiving?.keyNumber !== keyNumber || receiving.order < this.#newestUsed) return false;
+    this.#newestUsed = receiving.order;
+    return true;
   }
 
   /** Remembers also what another receiver took under a key that is still received here. */

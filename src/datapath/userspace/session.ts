@@ -246,7 +246,8 @@ export class RelaySession implements Due, FastListener {
   }
 
   fastData(from: SocketAddress, keyNumber: number, octets: number, nowMs: number): void {
-    if (nowMs < this.anchor.untilMs) this.#strayData(from, keyNumber, octets, nowMs);
+    if (nowMs >= this.anchor.untilMs || !this.receiver.noteUsed(keyNumber)) return;
+    this.#strayData(from, keyNumber, octets, nowMs);
   }
 
   fastRefused(from: SocketAddress, octets: number, nowMs: number): void {
@@ -275,11 +276,17 @@ export class RelaySession implements Due, FastListener {
       return -1;
     }
     const { keyNumber } = receiver;
-    if (receiver.fresh && (from.key !== this.#path?.key || keyNumber !== this.sending?.name.keyNumber)) {
-      this.#strayData(from, keyNumber, length, nowMs);
-    }
+    const isStray = from.key !== this.#path?.key || keyNumber !== this.sending?.name.keyNumber;
+    if (receiver.fresh && isStray && !this.#wasOvertaken()) this.#strayData(from, keyNumber, length, nowMs);
     if (receiver.sequence >= this.#host.rekeyAfterPackets) this.#rekey(keyNumber, nowMs);
     return innerAt;
+  }
+
+  /** True when the engine in front took something that the device sent after the packet opened last. */
+  #wasOvertaken(): boolean {
+    const { keyNumber, lane, sequence } = this.receiver;
+    const window = lane === 0 ? this.#fast?.window(keyNumber) : null;
+    return window != null && window.highest > sequence;
   }
 
   /** A CONTROL datagram that arrived from `from`. */

@@ -156,6 +156,16 @@ describe('a new key', () => {
     expect(receiver.keyNumber).toBe(7);
   });
 
+  test('leaves nothing to be learned from the older one, whoever received it', () => {
+    const receiver = receiverOf();
+    expect(receiver.noteUsed(6)).toBe(true);
+    receiver.install(NEW_KEY, 7, { previousUntilMs: NOW + 10_000 });
+    expect(receiver.noteUsed(6)).toBe(true);
+    expect(receiver.noteUsed(7)).toBe(true);
+    expect(receiver.noteUsed(6)).toBe(false);
+    expect(receiver.noteUsed(10)).toBe(false);
+  });
+
   test('has a window of its own', () => {
     const receiver = receiverOf();
     expect(open(receiver, sealed(senderOf()))).toBe(16);
