@@ -364,6 +364,18 @@ describe('the tables', () => {
     expect(down(ip(PEER, WHOLE, 17, udp(53, 1024)))).toBe('bob');
   });
 
+  it('R51: deliver on every SPI of a block from the lease on, before the device has sent anything', () => {
+    for (const [to, from] of [
+      [SHARED, PEER],
+      [SHARED6, PEER6],
+    ] as const) {
+      for (let n = 0; n < 16; n += 1) {
+        expect(down(ip(from, to, 50, esp(0x1000_0000 + n)))).toBe('ann');
+        expect(down(ip(from, to, 51, ah(0x1000_0000 + n)))).toBe('ann');
+      }
+    }
+  });
+
   it('R48: deliver the same SPI on two addresses to two devices', () => {
     const spis = block(0x1000_0000, 16);
     const ports = block(1024, 64);

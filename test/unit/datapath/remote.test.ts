@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Remote } from '../../../src/protocol/lease.ts';
 import { decisionWorld, END, PEER, PEER6, SHARED, SHARED6 } from './decision-world.ts';
+import { anchor, at, EngineRig, install } from './engine-rig.ts';
 import { ah, echo, esp, icmp, ip, lease, quote, tcp, udp } from './packets.ts';
 
 const OTHER = '198.51.100.10';
@@ -149,4 +150,23 @@ it('R29: whatever passes one way under a policy passes back, and nothing else do
       expect(world.up('bob', ip(SHARED, to, 17, udp(1088, toPort)))).toBe('forwarded');
     }),
   );
+});
+
+it('R36: a device that speaks to another remote is told so, by number and seldom', () => {
+  const rig = new EngineRig(0xaaaan);
+  anchor(rig);
+  const path = at('192.0.2.10', 40_000);
+  const remote = { address: PEER, port: 53 };
+  const device = install(rig, 1, [lease({ kind: 'rsa-ip', address: OWN_WHOLE, remote })]);
+  rig.connect(device, path);
+  rig.takeSent();
+  for (let n = 0; n < 100; n += 1) {
+    rig.datagram(path, device.data(ip(OWN_WHOLE, OTHER, 17, udp(PORT, 53))));
+    rig.datagram(path, device.data(ip(OWN_WHOLE, PEER, 17, udp(PORT, 54))));
+  }
+  expect(rig.takeToNetwork()).toEqual([]);
+  const told = rig.takeSent().map(({ octets }) => device.take(octets, rig.nowMs));
+  expect(new Set(told.map((message) => message?.code))).toEqual(new Set([314, 315]));
+  expect(told.length).toBeLessThanOrEqual(5);
+  expect(rig.counters().uplink).toMatchObject({ 'remote-address': 100, 'remote-port': 100 });
 });
