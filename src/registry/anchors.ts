@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
+import { holdMs } from './hold.ts';
 import { poolKey } from './keys.ts';
 import { type CheckedDeclaration, checkDeclaration, planOf } from './plan.ts';
 import { eventFrom, hintFrom, leaseFrom, sessionFrom } from './records.ts';
@@ -13,6 +14,7 @@ type Anchors = Pick<
   | 'poolAnchors'
   | 'claim'
   | 'renew'
+  | 'appoint'
   | 'transfer'
   | 'release'
   | 'owner'
@@ -62,16 +64,22 @@ export function anchorCommands(connection: Connection): Anchors {
     poolAnchors: (pool) => connection.plain((redis) => redis.zrange(poolKey(pool), '0', '-1')),
 
     async claim(anchor, relay, boot, ttlMs, force = false) {
-      const epoch = await askAnchor(connection, 'claim', anchor, [relay, boot, ttlMs, force ? 1 : 0]);
+      const epoch = await askAnchor(connection, 'claim', anchor, [relay, boot, holdMs(ttlMs), force ? 1 : 0]);
       return { epoch: BigInt(epoch as string) };
     },
 
     async renew(anchor, relay, epoch, ttlMs) {
-      return { remainingMs: (await askAnchor(connection, 'renew', anchor, [relay, epoch, ttlMs])) as number };
+      const args = [relay, epoch, holdMs(ttlMs)];
+      return { remainingMs: (await askAnchor(connection, 'renew', anchor, args)) as number };
+    },
+
+    async appoint(anchor, relay, epoch, standby, ttlMs) {
+      const args = [relay, epoch, standby?.id ?? '', standby?.boot ?? '', holdMs(ttlMs)];
+      await askAnchor(connection, 'appoint', anchor, args);
     },
 
     async transfer(anchor, fromRelay, epoch, toRelay, toBoot, ttlMs) {
-      const args = [fromRelay, epoch, toRelay, toBoot, ttlMs];
+      const args = [fromRelay, epoch, toRelay, toBoot, holdMs(ttlMs)];
       return { epoch: BigInt((await askAnchor(connection, 'transfer', anchor, args)) as string) };
     },
 
@@ -86,7 +94,7 @@ export function anchorCommands(connection: Connection): Anchors {
 
     async snapshot(anchor) {
       const snap = (await askAnchor(connection, 'snapshot', anchor, [])) as unknown as Snap;
-      const [nowMs, epoch, , , , , , lastId, leases, sessions, hints] = snap;
+      const [nowMs, epoch, , , , , , , , lastId, leases, sessions, hints] = snap;
       return {
         anchor: anchorFrom(snap),
         epoch: BigInt(epoch),
@@ -131,6 +139,8 @@ type Described = readonly [
   untilMs: string,
   declaration: string,
   capacity: string,
+  standby: string,
+  standbyBoot: string,
 ];
 
 /** What snapshot.lua returns. */
@@ -140,9 +150,17 @@ function anchorFrom([, , , , , declaration, capacity]: Described | Snap): Anchor
   return { ...(JSON.parse(declaration) as CheckedDeclaration), capacity: Number(capacity) };
 }
 
-function ownerFrom([nowMs, epoch, relay, boot, untilMs]: Described | Snap): Owner | null {
+function ownerFrom([nowMs, epoch, relay, boot, untilMs, , , standby, standbyBoot]:
+  | Described
+  | Snap): Owner | null {
   if (relay === '') return null;
-  return { relay, boot, epoch: BigInt(epoch), remainingMs: Number(untilMs) - nowMs };
+  return {
+    relay,
+    boot,
+    epoch: BigInt(epoch),
+    remainingMs: Number(untilMs) - nowMs,
+    standby: standby === '' ? null : { id: standby, boot: standbyBoot },
+  };
 }
 
 function counterOf(fence: string): bigint {

@@ -226,6 +226,81 @@ save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
+  appoint: {
+    name: 'mooring_appoint_d0462b4c438d',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local REMOTE_FAMILY = -15
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+local current = owner()
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+return STALE_EPOCH
+end
+if ARGV[3] == '' then
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+else
+redis.call('HSET', META, 'standby', ARGV[3], 'standbyBoot', ARGV[4])
+end
+local untilMs = math.max(current.untilMs, now + ARGV[5])
+holdUntil(untilMs)
+return untilMs - now`,
+  },
   attach: {
     name: 'mooring_attach_80629c00319e',
     keys: 13,
@@ -453,7 +528,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_07fc6e756d94',
+    name: 'mooring_claim_3a11645cfb8c',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -491,8 +566,16 @@ redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
-return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
 end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
@@ -502,6 +585,7 @@ local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
 publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
@@ -517,10 +601,11 @@ if current.relay ~= ARGV[1] then
 if current.relay and current.untilMs > now then
 return OWNED_BY_ANOTHER
 end
-if ARGV[4] ~= '1' and current.relay then
+local isStandby = current.standby == ARGV[1] and current.standbyBoot == ARGV[2]
+if ARGV[4] ~= '1' and current.relay and not isStandby then
 return OWNED_BY_ANOTHER
 end
-if ARGV[4] ~= '1' and current.home ~= ARGV[1] then
+if ARGV[4] ~= '1' and not current.relay and current.home ~= ARGV[1] then
 return NOT_HOME
 end
 end
@@ -664,7 +749,7 @@ redis.call('HSETNX', META, 'counter', 0)
 return former and cjson.decode(former).pool or ''`,
   },
   describe: {
-    name: 'mooring_describe_2427e197dc0a',
+    name: 'mooring_describe_991838adb955',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -691,11 +776,11 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
+local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
 if not meta[5] then
 return UNDECLARED
 end
-return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6] }`,
+return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
     name: 'mooring_extend_165cf8c851b2',
@@ -1904,7 +1989,7 @@ end
 return { now, counter, entries }`,
   },
   release: {
-    name: 'mooring_release_08f5c2ffaf87',
+    name: 'mooring_release_21d47bbe01a8',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1942,8 +2027,16 @@ redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
-return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
 end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
@@ -1953,6 +2046,7 @@ local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
 publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
@@ -1963,11 +2057,11 @@ end
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
 return STALE_EPOCH
 end
-redis.call('HDEL', META, 'owner', 'boot', 'untilMs')
+redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_ba18be7d6681',
+    name: 'mooring_renew_7514e8d27c9e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2005,8 +2099,16 @@ redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
-return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
 end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
@@ -2016,6 +2118,7 @@ local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
 publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
@@ -2028,7 +2131,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   snapshot: {
-    name: 'mooring_snapshot_a2ccbd32ce40',
+    name: 'mooring_snapshot_09fe1ef7b7af',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2055,7 +2158,9 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
+local meta = redis.call(
+'HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot'
+)
 if not meta[5] then
 return UNDECLARED
 end
@@ -2068,6 +2173,8 @@ meta[3] or '',
 meta[4] or '0',
 meta[5],
 meta[6],
+meta[7] or '',
+meta[8] or '',
 last[1] and last[1][1] or '0-0',
 redis.call('HVALS', LEASES),
 redis.call('HVALS', SESSIONS),
@@ -2263,7 +2370,7 @@ answer[2] = freeSlots()
 return answer`,
   },
   transfer: {
-    name: 'mooring_transfer_5f4c60ef3425',
+    name: 'mooring_transfer_7ffb3a30c8b3',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2301,8 +2408,16 @@ redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home')
-return { relay = of[1], boot = of[2], epoch = of[3], untilMs = tonumber(of[4] or 0), home = of[5] }
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
 end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
@@ -2312,6 +2427,7 @@ local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
 publish(fence, 'owned', ',"relay":"' .. relay .. '"')
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end

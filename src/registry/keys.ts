@@ -49,3 +49,8 @@ export function poolKey(pool: string): string {
 export function relayKey(relay: string): string {
   return `${LAYOUT}:{r:${relay}}:announcement`;
 }
+
+/** Ids of relays that have ever announced themselves here: a hint where to look. */
+export function relaysKey(): string {
+  return `${LAYOUT}:relays`;
+}

@@ -26,6 +26,13 @@ export interface Anchor extends Required<AnchorDeclaration> {
   readonly capacity: number;
 }
 
+/** A relay, and which start of it. */
+export interface Incarnation {
+  readonly id: string;
+  /** 8 octets, hexadecimal. */
+  readonly boot: string;
+}
+
 /** Who owns an anchor; `remainingMs` of zero or less: the claim has run out, nobody else has claimed. */
 export interface Owner {
   readonly relay: string;
@@ -33,6 +40,8 @@ export interface Owner {
   readonly boot: string;
   readonly epoch: bigint;
   readonly remainingMs: number;
+  /** The incarnation that may claim when this claim has run out; null: nobody. */
+  readonly standby: Incarnation | null;
 }
 
 export interface GrantRequest {
@@ -110,8 +119,11 @@ export interface Registry {
 
   /**
    * Makes (relay, boot) the owner. The same incarnation gets the same epoch again, a new incarnation of the
-   * owner's relay the next one. An anchor without owner is its home relay's. Another relay gets it only with
-   * `force` (an operator's word) and once the owner's claim has run out.
+   * owner's relay the next one. An anchor without owner is its home relay's. Another relay gets it only once the
+   * owner's claim has run out, and only as the standby or with `force` (an operator's word).
+   *
+   * Here and below: the caller has the anchor for `ttlMs` from when it *sent* this, by its own clock; the registry
+   * holds it somewhat longer (`holdMs`), so that clocks may drift.
    */
   claim(
     anchor: string,
@@ -122,6 +134,14 @@ export interface Registry {
   ): Promise<{ epoch: bigint }>;
   /** Holds the claim for `ttlMs` from now; ERR_MOORING_STALE_EPOCH when another epoch has begun. */
   renew(anchor: string, relay: string, epoch: bigint, ttlMs: number): Promise<{ remainingMs: number }>;
+  /** Names the standby, or that there is none; holds the claim as `renew` does. */
+  appoint(
+    anchor: string,
+    relay: string,
+    epoch: bigint,
+    standby: Incarnation | null,
+    ttlMs: number,
+  ): Promise<void>;
   /** Planned hand-over: `toRelay` owns the anchor under the next epoch. */
   transfer(
     anchor: string,
@@ -173,6 +193,8 @@ export interface Registry {
 
   announceRelay(announcement: RelayAnnouncement, ttlMs: number): Promise<void>;
   relay(id: string): Promise<RelayAnnouncement | null>;
+  /** Every relay that has announced itself and not fallen silent since. */
+  relays(): Promise<readonly RelayAnnouncement[]>;
 
   /** Ends the connection, and the private server when this process was its last user. */
   close(): Promise<void>;

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { anchorCommands } from './anchors.ts';
 import type { Connection } from './connection.ts';
 import { grantCommands } from './granting.ts';
-import { relayKey, wakeChannel } from './keys.ts';
+import { relayKey, relaysKey, wakeChannel } from './keys.ts';
 import { leaseCommands, noteFree } from './leases.ts';
 import type { Registry, RelayAnnouncement } from './registry.ts';
 
@@ -12,6 +12,10 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
   const leases = leaseCommands(connection);
   const wakes = wakeListener(connection, log);
   const pools = new Map<string, string>();
+  const relay = async (id: string): Promise<RelayAnnouncement | null> => {
+    const text = await connection.plain((redis) => redis.get(relayKey(id)));
+    return text === null ? null : (JSON.parse(text) as RelayAnnouncement);
+  };
 
   return {
     ...anchors,
@@ -39,11 +43,18 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     async announceRelay(announcement, ttlMs) {
       const text = JSON.stringify(announcement);
       await connection.plain((redis) => redis.set(relayKey(announcement.id), text, 'PX', ttlMs));
+      await connection.plain((redis) => redis.sadd(relaysKey(), announcement.id));
     },
 
-    async relay(id) {
-      const text = await connection.plain((redis) => redis.get(relayKey(id)));
-      return text === null ? null : (JSON.parse(text) as RelayAnnouncement);
+    relay,
+
+    async relays() {
+      const ids = await connection.plain((redis) => redis.smembers(relaysKey()));
+      const found = await Promise.all(ids.map(async (id) => [id, await relay(id)] as const));
+      const silent = found.filter(([, announced]) => announced === null).map(([id]) => id);
+      // One that comes back in this instant says so again soon.
+      if (silent.length > 0) await connection.plain((redis) => redis.srem(relaysKey(), ...silent));
+      return found.flatMap(([, announced]) => announced ?? []);
     },
 
     async close() {

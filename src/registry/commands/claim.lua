@@ -16,17 +16,19 @@ if current.relay == ARGV[1] and current.boot == ARGV[2] then
   holdUntil(math.max(current.untilMs, now + ARGV[3]))
   return current.epoch
 end
--- 2. Who may. A relay that restarted need not wait for its own former claim; another waits for its end.
+-- 2. Who may. A relay that restarted need not wait for its own former claim; the standby waits for its end, any
+--    other also for an operator.
 if current.relay ~= ARGV[1] then
   if current.relay and current.untilMs > now then
     return OWNED_BY_ANOTHER
   end
-  if ARGV[4] ~= '1' and current.relay then
+  local isStandby = current.standby == ARGV[1] and current.standbyBoot == ARGV[2]
+  if ARGV[4] ~= '1' and current.relay and not isStandby then
     return OWNED_BY_ANOTHER
   end
-  if ARGV[4] ~= '1' and current.home ~= ARGV[1] then
+  if ARGV[4] ~= '1' and not current.relay and current.home ~= ARGV[1] then
     return NOT_HOME
   end
 end
--- 3. Change.
+-- 3. Change.  spin: ownership.claim
 return own(ARGV[1], ARGV[2], ARGV[3])

@@ -17,5 +17,5 @@ if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
   return STALE_EPOCH
 end
 -- 3. Change.
-redis.call('HDEL', META, 'owner', 'boot', 'untilMs')
+redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'

@@ -13,7 +13,7 @@ local current = owner()
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
   return STALE_EPOCH
 end
--- 2. Change: never to an earlier instant.
+-- 2. Change: never to an earlier instant.  spin: ownership.renew
 local untilMs = math.max(current.untilMs, now + ARGV[3])
 holdUntil(untilMs)
 return untilMs - now

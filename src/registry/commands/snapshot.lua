@@ -4,11 +4,13 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  none
   Events  none
-  Returns {now, epoch, owner, boot, untilMs, declaration, capacity, last fence, leases, sessions, hints},
-          or UNDECLARED
+  Returns {now, epoch, owner, boot, untilMs, declaration, capacity, standby, its boot, last fence, leases, sessions,
+          hints}, or UNDECLARED
 ]]
 --- @include "anchor"
-local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity')
+local meta = redis.call(
+  'HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot'
+)
 if not meta[5] then
   return UNDECLARED
 end
@@ -22,6 +24,8 @@ return {
   meta[4] or '0',
   meta[5],
   meta[6],
+  meta[7] or '',
+  meta[8] or '',
   last[1] and last[1][1] or '0-0',
   redis.call('HVALS', LEASES),
   redis.call('HVALS', SESSIONS),

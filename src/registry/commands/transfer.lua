@@ -16,5 +16,5 @@ end
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
   return STALE_EPOCH
 end
--- 3. Change.
+-- 3. Change.  spin: ownership.hand-over
 return own(ARGV[3], ARGV[4], ARGV[5])
