@@ -31,7 +31,7 @@ export function compileXdp(defines: readonly string[] = []): Uint8Array {
   return compileBpf({ folder: SOURCES, file: 'relay.bpf.c' }, defines);
 }
 
-/** The same for another program, which may include the headers of the relay's. `folder` is relative to the project's top. */
+/** The same for another program. `folder` is relative to the project's top. */
 export function compileBpf(
   source: { readonly folder: string; readonly file: string },
   defines: readonly string[] = [],
@@ -53,8 +53,6 @@ function compile(folder: string, file: string, output: string, defines: readonly
     ...defines.map((name) => `-D${name}`),
     '-idirafter',
     headers,
-    '-I',
-    SOURCES,
     '-c',
     file,
     '-o',
@@ -70,10 +68,8 @@ function compile(folder: string, file: string, output: string, defines: readonly
 
 function fingerprint(folder: string, file: string, defines: readonly string[]): string {
   const hash = createHash('sha256').update(JSON.stringify([FLAGS, file, [...defines].sort()]));
-  for (const place of new Set([SOURCES, folder])) {
-    for (const name of readdirSync(place).sort()) {
-      if (/\.[ch]$/.test(name)) hash.update(name).update(readFileSync(join(place, name)));
-    }
+  for (const name of readdirSync(folder).sort()) {
+    if (/\.[ch]$/.test(name)) hash.update(name).update(readFileSync(join(folder, name)));
   }
   return hash.digest('hex').slice(0, 16);
 }

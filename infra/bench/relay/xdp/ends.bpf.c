@@ -3,13 +3,7 @@
  * The ends of the closed loop: what arrives is turned round and goes back, so a few hundred packets circle through the
  * relay as fast as it lets them. And the least relay there can be, which the others are compared with.
  */
-#include <linux/bpf.h>
-
-#include <bpf/bpf_helpers.h>
-
-#include "encap.h"
-#include "packet.h"
-#include "siphash.h"
+#include "wire.h"
 
 /* How the loop runs. One element. */
 struct control {
@@ -222,25 +216,15 @@ int turn_device(struct xdp_md *context)
 		LOAD16(inner + IPV4_HEADER + 2) = inner_port;
 	}
 	__u32 sequence = __sync_fetch_and_add(&session->sequence, 1) + 1;
-	struct tagging work = {
-		.key = { session->key[0], session->key[1] },
-		.head = (__u64)bpf_htonl(sequence) << 32 |
-			bpf_htonl((__u32)(type << 4 | (session->phase & 3) << 2) << 24 | index),
-	};
+	__u64 head = (__u64)bpf_htonl(sequence) << 32 |
+		     bpf_htonl((__u32)(type << 4 | (session->phase & 3) << 2) << 24 | index);
+	__u32 covered = type == TYPE_DATA ? IPV4_HEADER + TAGGED_BEHIND : bpf_ntohs(LOAD16(inner + 2));
+	__u64 tag = tag_of(context, session->key, head, covered);
 
-	if (type == TYPE_DATA) {
-		work.tag = short_tag(work.key, work.head, inner, IPV4);
-	} else {
-		if (full_tag(context, &work, ETHERNET_HEADER + OUTER(IPV4), bpf_ntohs(LOAD16(inner + 2))))
-			return XDP_DROP;
-		at = (void *)(long)context->data;
-		end = (void *)(long)context->data_end;
-		tunnel = at + ETHERNET_HEADER + IPV4_HEADER + UDP_HEADER;
-		if (tunnel + TUNNEL_HEADER > end)
-			return XDP_DROP;
-	}
-	LOAD64(tunnel) = work.head;
-	LOAD64(tunnel + 8) = work.tag;
+	if (!tag)
+		return XDP_DROP;
+	LOAD64(tunnel) = head;
+	LOAD64(tunnel + 8) = tag;
 	return turned();
 }
 
