@@ -494,6 +494,8 @@ function headerChange(tamper: Tamper | null, device: StoryDevice): HeaderChange 
       return { lane: 1 };
     case 'skip':
       return { skip: tamper.by };
+    case 'later':
+      return { skip: tamper.skip };
     case 'old-key':
       return { keyNumber: device.keyNumber - 1 };
     default:

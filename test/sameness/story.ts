@@ -18,8 +18,8 @@ export type Tamper =
   | { readonly kind: 'fast-lane' }
   | { readonly kind: 'skip'; readonly by: number }
   | { readonly kind: 'old-key' }
-  /** Kept back, and sent after the next `late` packets of the role. */
-  | { readonly kind: 'later' };
+  /** Kept back until the role's next packet has gone; numbered `skip` further on. */
+  | { readonly kind: 'later'; readonly skip: number };
 
 export type Step =
   | { readonly do: 'down'; readonly packet: PacketPlan; readonly padding: number }
@@ -100,7 +100,7 @@ const tampers: fc.Arbitrary<Tamper> = fc.oneof(
     by: fc.constantFrom(1, 63, 64, 4094, 4095, 4096, 8190, 70_000, WORN_OUT),
   }),
   fc.constant({ kind: 'old-key' as const }),
-  fc.constant({ kind: 'later' as const }),
+  fc.record({ kind: fc.constant('later' as const), skip: fc.constantFrom(0, 0, 64, 4096) }),
 );
 
 const packets = fc.oneof({ weight: 1, arbitrary: fitting }, { weight: 2, arbitrary: packetPlans });

@@ -1,5 +1,6 @@
 import type { EngineCounters } from '../../src/datapath/engine-api.ts';
 import { createEngine } from '../../src/datapath/userspace/engine.ts';
+import type { SessionPolicing } from '../../src/datapath/userspace/session.ts';
 import { boottimeOf } from '../../src/datapath/xdp/clock.ts';
 import { Elements } from '../../src/datapath/xdp/elements.ts';
 import { XdpMirror } from '../../src/datapath/xdp/mirror.ts';
@@ -27,14 +28,18 @@ export class XdpProgram {
   readonly #object: BpfObject;
   readonly #config: Elements;
 
-  /** `file` is an object that was compiled with MOORING_TEST_CLOCK. */
-  constructor(file: Uint8Array, interfaces: Record<keyof typeof RELAY_MACS, number>) {
+  /** `file` is an object that was compiled with MOORING_TEST_CLOCK; `rates` are those of every session. */
+  constructor(
+    file: Uint8Array,
+    interfaces: Record<keyof typeof RELAY_MACS, number>,
+    rates: SessionPolicing = { uplink: null, downlink: null },
+  ) {
     this.#object = loadBpfObject(file, { entries: ENTRIES });
     const { maps, btf } = this.#object;
     this.runner = createXdpRunner(this.#object.program('relay'));
     this.ifindex = interfaces.pub0;
     // Test runs are over when they return: there is never a packet under way.
-    const mirror = { maps, btf, askGrace: (done: () => void) => done(), waitGrace: () => {} };
+    const mirror = { maps, btf, askGrace: (done: () => void) => done(), waitGrace: () => {}, rates };
     this.mirror = new XdpMirror(mirror);
     this.#config = new Elements(maps.config!, btf.struct('config'));
     const c = this.#config;
@@ -125,7 +130,6 @@ export class XdpSubject extends EngineSubject {
     this.#program.setClock(nowMs);
     const run = runner.run(frame, { ifindex });
     const left = run.frame.slice();
-    mirror.takeEvents(nowMs);
     switch (run.verdict) {
       case 'pass':
         if (hex(left) !== hex(frame)) throw new Error(`XDP passed ${hex(frame)} changed: ${hex(left)}`);
@@ -142,6 +146,7 @@ export class XdpSubject extends EngineSubject {
       default:
         run.verdict satisfies never;
     }
+    mirror.takeEvents(nowMs);
   }
 
   /** What was under way from the program to the engine has arrived: there is nothing in between here. */

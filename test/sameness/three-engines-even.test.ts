@@ -1,0 +1,3 @@
+import { testThreeEngines } from './three-engines.ts';
+
+testThreeEngines(2);

@@ -1,0 +1,67 @@
+import fc from 'fast-check';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { compileXdp } from '../../infra/build/xdp.ts';
+import { createEngine } from '../../src/datapath/userspace/engine.ts';
+import { isRoot } from '../../src/linux/libc.ts';
+import { makeModel } from './model.ts';
+import { enterRelayNetwork } from './relay-network.ts';
+import { play } from './stage.ts';
+import { stories, withoutSharedCounts } from './story.ts';
+import { EngineSubject } from './subject.ts';
+import { XdpProgram, XdpSubject } from './xdp-subject.ts';
+
+/** The half of the stories that one process plays. */
+const RUNS = 5_000;
+/** Each story has some twenty packets: all of them together are many more than 200,000. */
+const LEAST_PACKETS_A_STORY = 20;
+
+/** What may be set to draw other stories, more of them, or to repeat one that failed (fast-check prints seed and path). */
+export const drawn = (seed: number, numRuns: number) => ({
+  seed: Number(process.env.MOORING_SEED ?? seed),
+  numRuns: Number(process.env.MOORING_RUNS ?? numRuns),
+  ...(process.env.MOORING_PATH === undefined ? {} : { path: process.env.MOORING_PATH }),
+});
+
+/** Tests that the decision, the userspace engine, and XDP with the userspace engine behind it do the same. */
+export function testThreeEngines(firstSeed: number): void {
+  const parameters = drawn(firstSeed, RUNS);
+  const { seed, numRuns } = parameters;
+  const cannot = isRoot() ? null : 'needs root to load XDP';
+  let program: XdpProgram | null = null;
+
+  beforeAll(() => {
+    if (cannot === null) {
+      program = new XdpProgram(compileXdp(['MOORING_TEST_CLOCK']), enterRelayNetwork());
+    }
+  });
+  afterAll(() => program?.close());
+
+  const name = `decision, userspace and XDP do the same in ${numRuns} stories (seed ${seed})`;
+  test.skipIf(cannot !== null)(cannot === null ? name : `${name}: ${cannot}`, { timeout: 3_600_000 }, () => {
+    let packets = 0;
+    fc.assert(
+      fc.property(stories({ minLength: 1, maxLength: 40 }).map(withoutSharedCounts), (story) => {
+        const { settings } = story;
+        packets += play(
+          story,
+          [
+            new EngineSubject('userspace', createEngine, settings),
+            new EngineSubject('the decision', makeModel, settings),
+            new XdpSubject(program!, settings),
+          ],
+          { ignoreNotices: true },
+        ).packets;
+      }),
+      parameters,
+    );
+    if (process.env.MOORING_PATH === undefined) {
+      expect(packets).toBeGreaterThan(numRuns * LEAST_PACKETS_A_STORY);
+    }
+    expect(forwarded(program!)).toBeGreaterThan(numRuns);
+  });
+}
+
+function forwarded(program: XdpProgram): number {
+  const { uplink, downlink } = program.counted();
+  return (uplink.forwarded ?? 0) + (downlink.forwarded ?? 0);
+}
