@@ -54,6 +54,19 @@ export const LaptopConfig = Type.Object(
     leaseMs: Type.Optional(
       Type.Integer({ minimum: 1_000, description: "milliseconds; default: the pool's own" }),
     ),
+    remote: Type.Optional(
+      Type.Object(
+        {
+          address: Type.String({
+            description: 'the one remote that the lease is for, where the pool asks for it',
+          }),
+          port: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: 65535, description: 'where it asks for the port too' }),
+          ),
+        },
+        { additionalProperties: false },
+      ),
+    ),
     interfaces: Type.Array(Type.String({ minLength: 1 }), {
       minItems: 1,
       default: ['*'],

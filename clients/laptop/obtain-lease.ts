@@ -5,6 +5,8 @@ import type { Device, HeldLease } from '../sdk/device.ts';
 import type { LaptopConfig } from './config.ts';
 import { readHeldLease, type StateDir, writeHeldLease } from './state-dir.ts';
 
+type LeaseConfig = Pick<LaptopConfig, 'pool' | 'kind' | 'leaseMs' | 'remote'>;
+
 /** The device does not hold it (any more): RSIP BAD_BIND_ID. */
 const BAD_BIND_ID = 306;
 
@@ -14,7 +16,7 @@ const BAD_BIND_ID = 306;
  */
 export async function obtainLease(
   device: Device,
-  config: Pick<LaptopConfig, 'pool' | 'kind' | 'leaseMs'>,
+  config: LeaseConfig,
   state: StateDir,
   log: Log,
 ): Promise<HeldLease> {
@@ -44,8 +46,14 @@ export async function obtainLease(
   }
 }
 
-function wish(request: string, { pool, kind, leaseMs }: Pick<LaptopConfig, 'pool' | 'kind' | 'leaseMs'>) {
-  return { request, pool, kind, ...(leaseMs === undefined ? {} : { leaseMs }) };
+function wish(request: string, { pool, kind, leaseMs, remote }: LeaseConfig) {
+  return {
+    request,
+    pool,
+    kind,
+    ...(leaseMs === undefined ? {} : { leaseMs }),
+    ...(remote === undefined ? {} : { remote: { address: remote.address, port: remote.port ?? null } }),
+  };
 }
 
 function keep(

@@ -15,7 +15,12 @@ const INTERVAL_MS = 40;
 const MOST = 750;
 /** Rounds of a rekey of every device's child association and a move of every device. */
 const ROUNDS = 4;
-const PLANS = [{ name: 'alice' }, { name: 'bob' }, { name: 'carol', udp: true }, { name: 'dora' }] as const;
+const PLANS = [
+  { name: 'alice', leasedIkeSpis: true },
+  { name: 'bob' },
+  { name: 'carol', udp: true, leasedIkeSpis: true },
+  { name: 'dora' },
+] as const;
 const NAMES = PLANS.map(({ name }) => name);
 const SHARED = ['alice', 'bob', 'carol'];
 
@@ -61,6 +66,15 @@ describe.skipIf(missing('unmodified strongSwan', 'uml', 'strongswan'))('unmodifi
       for (const association of [alice!, bob!]) {
         expect(association).toMatchObject({ state: 'ESTABLISHED', localPort: 500, remotePort: 500 });
         expect(association.children).toMatchObject([{ state: 'INSTALLED', udp: false }]);
+      }
+    });
+
+    it(`R50: draws its IKE SPIs from the leased block, as the documentation says (${engine})`, async () => {
+      for (const name of ['alice', 'carol']) {
+        const { initiatorSpi } = await only(ike.daemons[name]!);
+        const { first, count } = device(name).lease.ikeSpis!;
+        const leading = Number.parseInt(initiatorSpi.padStart(16, '0').slice(0, 8), 16);
+        expect(Math.floor(leading / count), name).toBe(first / count);
       }
     });
 

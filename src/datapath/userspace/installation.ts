@@ -138,7 +138,8 @@ export class Installation {
     const { address, peer, protocol, spi } = flow;
     const at = this.tables.at(address, 0, address.length === 4 ? 4 : 16);
     for (const lease of at?.bySession.get(session) ?? []) {
-      if (nowMs >= lease.untilMs || lease.kind !== 'rsipsec') continue;
+      // A lease for one remote is the slow path's own.
+      if (nowMs >= lease.untilMs || lease.kind !== 'rsipsec' || lease.remote !== null) continue;
       at?.peerSpis.teach(spi, protocol, peer, 0, peer.length, lease, nowMs);
       return;
     }

@@ -110,6 +110,7 @@ function ownerRelay(epoch: bigint): OwnerRelay {
         return {};
       },
       prepare: async () => ({}),
+      promise: async () => ({ promised: [] }),
       adopt: async () => ({}),
     },
   };
@@ -173,6 +174,23 @@ describe('a lease', () => {
     arrive();
     expect(grantIn(await socket.ask({ type: 'ping', id: 3 }))).toEqual({});
     await expect.poll(() => socket.frames.some((frame) => 'id' in frame && frame.id === 2)).toBe(true);
+  });
+
+  it('R28: of a pool that leases for one remote names it, or is refused with what is missing', async () => {
+    await door.close();
+    const policy = { leaseMs: { default: 60_000, max: 120_000 }, maxLeasesPerDevice: 2 };
+    door = await openDoor({
+      registry,
+      planeFor: async () => relay.plane,
+      verifier: authority.verifier,
+      pools: [{ name: `pool-${anchors}`, ...policy, remotePolicy: 'macro' }],
+    });
+    const socket = await greeted();
+    expect(errorIn(await socket.ask({ ...wish('a'), id: 2 }))).toMatchObject({ rsip: 103, temporary: false });
+    const remote = { address: '203.0.113.99', port: 53 };
+    const { lease } = grantIn(await socket.ask({ ...wish('b'), id: 3, remote }));
+    expect(lease.remote).toEqual({ address: '203.0.113.99', port: null });
+    expect(relay.installs.at(-1)?.lease.remote).toEqual(lease.remote);
   });
 
   it('asked for twice with one request id is one lease, with the first answer', async () => {

@@ -38,6 +38,8 @@ describe('what a person is told of the agent', () => {
         address: '198.51.100.21',
         ports: { first: 1024, count: 1024 },
         spis: { first: 256, count: 256 },
+        ikeSpis: { first: 0xa1a1_0000, count: 0x1_0000 },
+        remote: { address: '203.0.113.77', port: 53 },
       } as AgentStatus['lease'],
       path: { link: 'wlan0', observed: '203.0.113.9|40000', generation: 3, rttMs: 21.04 },
       links: [{ id: 'wlan0' }, { id: 'wwan0' }] as unknown as AgentStatus['links'],
@@ -55,7 +57,7 @@ describe('what a person is told of the agent', () => {
     } satisfies AgentStatus;
     expect(summary(status)).toMatchInlineSnapshot(`
       "state       bound
-      lease       198.51.100.21, ports 1024–2047, SPIs 256–511 (rsipsec, a.1)
+      lease       198.51.100.21, ports 1024–2047, SPIs 256–511, IKE SPIs a1a10000…–a1a1ffff…, to 203.0.113.77 port 53 (rsipsec, a.1)
       path        wlan0, seen as 203.0.113.9|40000, round trip 21.0 ms, generation 3
       links       wlan0, wwan0
       signalling  connected
