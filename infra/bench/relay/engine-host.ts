@@ -24,11 +24,16 @@ export type EngineHostCommand =
   | { readonly op: 'counters' };
 
 const ANCHOR = 'bench';
+/** Of inner packets: the largest of the cases. */
+const INNER_MTU = 1_400;
+/** In force and never reached: 100 Gbit/s. */
+const RATE = { nsPerOctetQ16: 5_243, burstNs: 10_000_000 } as const;
+const policing = { uplink: RATE, downlink: RATE };
 let engine: EngineClient | undefined;
 
 async function start({ tun, endpoint, sessions }: EngineHostPlan): Promise<EngineClient> {
   const relayBoot = crypto.getRandomValues(new BigUint64Array(1))[0]! | 1n;
-  const started = await startUserspaceEngine({ tun, relayBoot, persist: false });
+  const started = await startUserspaceEngine({ tun, relayBoot, persist: false, mtu: INNER_MTU, policing });
   started.onExit((error) => {
     throw error ?? new Error('the packet engine ended');
   });

@@ -1,250 +1,225 @@
 /** `npm run bench -- relay`: packets through one relay, ours and others', on the same two cores in the same minutes. */
-import { setTimeout as delay } from 'node:timers/promises';
-import { DATA } from '../../../src/tunnel/wire.ts';
-import type { ControlChannel } from '../../lab/control-channel.ts';
 import type { Lab } from '../../lab/lab.ts';
 import { type Benchmark, type BenchOptions, chosenCases, type Outcome } from '../benchmark.ts';
-import { unmeasured, worstRatio } from '../goals.ts';
-import { threadsMs } from '../processor.ts';
-import { Results } from '../record.ts';
+import { judged, type Ratio, unmeasured, worstRatio } from '../goals.ts';
+import { type Goal, Results } from '../record.ts';
 import { alternate, type Measurement } from '../rounds.ts';
-import type { Arrived, LoadCommand, Offered } from './load.ts';
-import { type Flow, IPV4_HEADER, type Traffic, UDP_HEADER } from './packets.ts';
-import { ADDRESS, buildRig, DEVICE_PORT, LEASE, PEER_PORT, type Rig, SESSIONS } from './rig.ts';
-import { CHANNEL_HEADER } from './turn-client.ts';
+import { readable } from '../statistics.ts';
+import { buildClosedLoop, type ClosedLoop } from './closed-loop.ts';
+import {
+  ALL_LOOP_CASES,
+  BARE,
+  FLIP_CASE,
+  FORWARDING,
+  leaseCases,
+  loadPrograms,
+  loopCases,
+  loopMeasurements,
+  mostLeases,
+  NATIVE,
+  relayAlone,
+} from './loop-cases.ts';
+import {
+  boundBySource,
+  COTURN,
+  OPEN_LOOP_CASES,
+  OPEN_LOOP_NOTES,
+  openLoopGoal,
+  openLoopMeasurements,
+  PER_CORE,
+} from './open-loop.ts';
+import { NS, NS_CASES, nsMeasurements } from './program-time.ts';
+import { buildRig, type Rig, SESSIONS } from './rig.ts';
+import type { Loaded } from './xdp-host.ts';
 
-type Direction = 'down' | 'up';
-
-interface Case {
-  readonly name: string;
-  readonly traffic: Traffic;
-  /** Of the IP packet at the peer's side. */
-  readonly octets: number;
-  readonly direction: Direction;
-}
-
-/** 1,200 octets fit the inner MTU of 1,280 with room for an IKE daemon's own headers. */
-const CASES: readonly Case[] = (['esp', 'udp'] as const).flatMap((traffic) =>
-  [100, 1_200].flatMap((octets) =>
-    (['down', 'up'] as const).map((direction) => ({
-      name: `${traffic}-${octets}B-${direction}`,
-      traffic,
-      octets,
-      direction,
-    })),
-  ),
-);
-
-/** More than any userspace system here relays, so that its queue is never empty. */
-const OFFERED_PER_SECOND: Readonly<Record<number, number>> = { 100: 400_000, 1200: 250_000 };
-const TIMES = {
-  full: { rounds: { warmUps: 1, counted: 5 }, settleMs: 400, windowMs: 1_500 },
-  quick: { rounds: { warmUps: 0, counted: 2 }, settleMs: 200, windowMs: 400 },
+const GOALS = {
+  bare: { id: 'relay.xdp_vs_bare', op: '>=', goal: 0.7 },
+  kernel: { id: 'relay.xdp_vs_kernel', op: '>=', goal: 2 },
+  coturn: { id: 'relay.xdp_vs_coturn', op: '>=', goal: 10 },
+  cores: { id: 'relay.cores', op: '>=', goal: 1.6 },
+  scale: { id: 'relay.scale_1m', op: '>=', goal: 0.75 },
+  down: { id: 'relay.ns_downlink', op: '<=', goal: 200 },
+  up: { id: 'relay.ns_uplink', op: '<=', goal: 200 },
+  bytes: { id: 'relay.bytes_per_session', op: '<=', goal: 800 },
+  wrong: { id: 'relay.rebind_wrong_path', op: '<=', goal: 0 },
 } as const;
-/** The source goes on a little after the window. */
-const TAIL_MS = 100;
-const ETHERNET = 14;
-const PER_CORE = 'packets/s per core';
-const GOAL = { id: 'relay.userspace_vs_coturn', op: '>=', goal: 1 } as const;
-const OURS = 'mooring-userspace';
-const COTURN = 'coturn';
-const KERNEL = 'kernel-forwarding';
-
-/** How one system is loaded in one case. */
-interface Lane {
-  readonly via: 'plain' | 'tunnel' | 'turn';
-  readonly flow: Flow;
-  /** Frame at the sink's interface. */
-  readonly frameOctets: number;
-  /** Undefined: the kernel, on the core of whoever sends. */
-  readonly pid: number | undefined;
-}
+const ROUNDS = { full: { warmUps: 1, counted: 5 }, quick: { warmUps: 0, counted: 2 } } as const;
+/** A quick run takes these, which show a regression anywhere, unless it is told which. */
+const QUICK_CASES = [
+  'esp-100B-down',
+  'esp-100B-up',
+  'udp-1400B-up',
+  'loop-esp-100B-1-core',
+  'loop-esp-100B-2-cores',
+  'leases-1',
+  'leases-1k',
+  'ns-esp-100B',
+  FLIP_CASE,
+];
 
 export const relay: Benchmark = {
   name: 'relay',
-  summary: 'packets/s through one relay: Mooring in userspace, coturn, plain kernel forwarding',
-  cases: CASES.map(({ name }) => name),
+  summary:
+    'packets/s through one relay: Mooring in XDP and in userspace, coturn, the kernel, a bare redirect',
+  cases: [...OPEN_LOOP_CASES, ...ALL_LOOP_CASES, ...NS_CASES],
   run: runRelay,
 };
 
 async function runRelay(lab: Lab, { only, quick, say }: BenchOptions): Promise<Outcome> {
-  const chosen = chosenCases(relay, only);
-  const cases = CASES.filter(({ name }) => chosen.includes(name));
-  say(
-    `peer, relay host and device on veth; ${SESSIONS} sessions on the relay, one of them carries the traffic`,
-  );
-  const rig = await buildRig(lab);
+  const cases = quick && only === undefined ? QUICK_CASES : relay.cases;
+  const chosen = chosenCases({ name: relay.name, cases }, only);
   const results = new Results();
-  const notes = new Set<string>();
-  const times = quick ? TIMES.quick : TIMES.full;
-  const measurements = cases.flatMap((of) =>
-    systemsOf(rig, of).map(
-      ([system, lane]): Measurement => ({
-        system,
-        case: of.name,
-        run: () => measure(rig, of, lane, times),
-      }),
-    ),
-  );
+  const open = chosen.some((name) => OPEN_LOOP_CASES.includes(name)) ? await openLoop(lab, say) : null;
+  const closed = chosen.some((name) => !OPEN_LOOP_CASES.includes(name))
+    ? await closedLoop(lab, chosen, quick, say)
+    : null;
+  const openLoopRuns = open === null ? [] : openLoopMeasurements(open, chosen, quick);
+  const measurements = [
+    ...openLoopRuns,
+    ...(closed === null ? [] : loopMeasurements(closed.loop, chosen, quick)),
+    ...(closed === null ? [] : await nsMeasurements(closed.loop, chosen, quick)),
+  ];
   await alternate(
     measurements,
-    times.rounds,
-    ({ system, case: name }, figures) => {
-      results.add(system, name, figures);
-      const perCore = figures[PER_CORE];
-      say(
-        `${name.padEnd(15)} ${system.padEnd(18)} ${Math.round(figures['packets/s']!)} packets/s of ${Math.round(figures['offered packets/s']!)} offered${perCore === undefined ? '' : `, ${Math.round(perCore)} per core`}`,
-      );
+    quick ? ROUNDS.quick : ROUNDS.full,
+    (measurement, figures) => {
+      results.add(measurement.system, measurement.case, figures);
+      say(line(measurement, figures));
     },
     say,
   );
-  if ('reason' in rig.coturn) notes.add(rig.coturn.reason);
-  for (const note of boundBySource(results, measurements)) notes.add(note);
+  const bytes = bytesPerSession(closed?.programs);
+  if (bytes !== undefined) results.add(NATIVE, bytes.name, { 'octets/session': bytes.octets });
   return {
     results: results.all(),
     goals: [
-      'reason' in rig.coturn
-        ? unmeasured(GOAL, rig.coturn.reason)
-        : worstRatio(
-            GOAL,
-            cases.map(({ name }) => ({
-              name,
-              ours: results.median(OURS, name, PER_CORE),
-              theirs: results.median(COTURN, name, PER_CORE),
-            })),
-          ),
+      ...(closed === null ? [] : closedLoopGoals(results, chosen, quick, open)),
+      ...(closed === null ? [] : [bytesGoal(bytes)]),
+      ...(open === null ? [] : [openLoopGoal(open, results, chosen)]),
     ],
     notes: [
-      'fixed offered load above what a relay carries; delivered packets are counted at the interface behind the relay and dropped there',
-      'packets/s per core: delivered packets by the processor time of all threads of the relay process, which has one core for itself; kernel forwarding runs on the core of the sender and has no process of its own',
-      'coturn carries UDP only: under esp-… it carries UDP of the same length; its channel data has no tag and no replay window',
-      ...notes,
+      ...(open === null ? [] : [...OPEN_LOOP_NOTES, ...boundBySource(results, openLoopRuns)]),
+      ...(open !== null && 'reason' in open.coturn ? [open.coturn.reason] : []),
+      ...(closed === null ? [] : CLOSED_LOOP_NOTES),
     ],
   };
 }
 
-function systemsOf(rig: Rig, of: Case): [string, Lane][] {
-  const { traffic, octets, direction } = of;
-  const down = direction === 'down';
-  const ends = (
-    device: { address: string; port: number },
-    peer: { address: string; port: number },
-    kind: Traffic,
-  ): Flow => {
-    const [from, to] = down ? [peer, device] : [device, peer];
-    return {
-      traffic: kind,
-      source: from.address,
-      destination: to.address,
-      sourcePort: from.port,
-      destinationPort: to.port,
-      spi: LEASE.spi,
-    };
-  };
-  const peer = { address: ADDRESS.peer, port: PEER_PORT };
-  const plainFrame = ETHERNET + octets;
-  const overUdp = ETHERNET + IPV4_HEADER + UDP_HEADER;
-  const systems: [string, Lane][] = [
-    [
-      OURS,
-      {
-        via: down ? 'plain' : 'tunnel',
-        flow: ends({ address: ADDRESS.leased, port: LEASE.port }, peer, traffic),
-        frameOctets: down ? overUdp + DATA.inner + octets : plainFrame,
-        pid: rig.mooring.process.pid,
-      },
-    ],
-    [
-      KERNEL,
-      {
-        via: 'plain',
-        flow: ends({ address: ADDRESS.device, port: DEVICE_PORT }, peer, traffic),
-        frameOctets: plainFrame,
-        pid: undefined,
-      },
-    ],
+const CLOSED_LOOP_NOTES = [
+  'loop-…: XDP programs at both ends turn 192 packets round for as long as it is measured, so all cores used are busy with ends and relay; packets/s are those that came out of the relay, both ways together. Every relay has the same ends: those without a tunnel are given the datagrams that Mooring makes, whose tags the device’s end makes anew',
+  'everything is on: windows, metering, policing, deadlines; 1,000 leases, as many of them in use as packets circle, unless the case says otherwise',
+  'leases-1m-by-lot: each packet belongs to another lease than the one before, drawn among all',
+  'ns-…: BPF_PROG_TEST_RUN with warm caches, the time for restoring the frame subtracted',
+];
+
+async function openLoop(lab: Lab, say: (text: string) => void): Promise<Rig> {
+  say(`open loop: ${SESSIONS} sessions on the relay, one of them carries the traffic`);
+  return buildRig(lab);
+}
+
+interface Closed {
+  readonly loop: ClosedLoop;
+  readonly programs: ReadonlyMap<number, Loaded>;
+}
+
+async function closedLoop(
+  lab: Lab,
+  chosen: readonly string[],
+  quick: boolean,
+  say: (text: string) => void,
+): Promise<Closed> {
+  say('closed loop: packets turned round at both ends');
+  const loop = await buildClosedLoop(lab, mostLeases(chosen, quick));
+  return { loop, programs: await loadPrograms(loop, chosen, quick, say) };
+}
+
+function line({ system, case: name }: Measurement, figures: Readonly<Record<string, number>>): string {
+  const text = Object.entries(figures).map(([metric, value]) => `${readable(value)} ${metric}`);
+  return `${name.padEnd(22)} ${system.padEnd(20)} ${text.join(', ')}`;
+}
+
+function closedLoopGoals(
+  results: Results,
+  chosen: readonly string[],
+  quick: boolean,
+  open: Rig | null,
+): Goal[] {
+  const rate = (system: string, name: string) => results.median(system, name, 'packets/s');
+  const measured = (names: readonly string[]) => names.filter((name) => chosen.includes(name));
+  const against = (rival: string, names: readonly string[]): Ratio[] =>
+    measured(names).map((name) => ({ name, ours: rate(NATIVE, name), theirs: rate(rival, name) }));
+  const ns = (metric: string) => results.median(NATIVE, 'ns-esp-100B', metric);
+  const leases = leaseCases(chosen, quick).map(({ name }) => name);
+  return [
+    worstRatio(GOALS.bare, against(BARE, loopCases('esp'))),
+    worstRatio(GOALS.kernel, against(FORWARDING, loopCases('esp'))),
+    coturnGoal(results, chosen, open),
+    worstRatio(
+      GOALS.cores,
+      measured(loopCases('esp', 2)).map((name) => ({
+        name,
+        ours: rate(NATIVE, name),
+        theirs: rate(NATIVE, name.replace('2-cores', '1-core')),
+      })),
+    ),
+    leases.includes('leases-1m')
+      ? worstRatio(GOALS.scale, [
+          { name: 'leases-1m', ours: rate(NATIVE, 'leases-1m'), theirs: rate(NATIVE, 'leases-1') },
+        ])
+      : unmeasured(GOALS.scale, 'a million leases take longer to install than this run may'),
+    ...(
+      [
+        [GOALS.down, NS.downlink],
+        [GOALS.up, NS.uplink],
+      ] as const
+    ).map(([goal, metric]) => {
+      const value = ns(metric);
+      return value === undefined ? unmeasured(goal, 'ns-esp-100B was not measured') : judged(goal, value);
+    }),
+    flipGoal(results),
   ];
-  const { coturn } = rig;
-  if (!('reason' in coturn)) {
-    systems.splice(1, 0, [
-      COTURN,
-      {
-        via: down ? 'plain' : 'turn',
-        flow: ends({ address: ADDRESS.relayToPeer, port: coturn.port }, peer, 'udp'),
-        frameOctets: down ? overUdp + CHANNEL_HEADER + octets - IPV4_HEADER - UDP_HEADER : plainFrame,
-        pid: coturn.process.pid,
-      },
-    ]);
+}
+
+/** Both by what the relay itself needs of a core. */
+function coturnGoal(results: Results, chosen: readonly string[], open: Rig | null): Goal {
+  const coturn = OPEN_LOOP_CASES.filter((name) => name.startsWith('esp-100B'))
+    .map((name) => results.median(COTURN, name, PER_CORE))
+    .filter((value) => value !== undefined);
+  const name = 'loop-esp-100B-1-core';
+  const ours = relayAlone(results, NATIVE, name);
+  if (coturn.length === 0 || !chosen.includes(name) || ours === undefined) {
+    const why =
+      open !== null && 'reason' in open.coturn ? open.coturn.reason : 'coturn or the loop was not measured';
+    return unmeasured(GOALS.coturn, why);
   }
-  return systems;
+  const whole = results.median(NATIVE, name, 'packets/s')!;
+  const best = Math.max(...coturn);
+  return judged(
+    GOALS.coturn,
+    ours / best,
+    `${readable(ours)} against ${readable(best)} packets/s a core; with both ends on the same core ${readable(whole)}`,
+  );
 }
 
-interface Times {
-  readonly settleMs: number;
-  readonly windowMs: number;
-}
-
-async function measure(
-  rig: Rig,
-  { octets, direction, name }: Case,
-  lane: Lane,
-  { settleMs, windowMs }: Times,
-): Promise<Record<string, number>> {
-  const [source, sink] = direction === 'down' ? [rig.peer, rig.device] : [rig.device, rig.peer];
-  const packetsPerSecond = OFFERED_PER_SECOND[octets]!;
-  const forMs = settleMs + windowMs + TAIL_MS;
-  const { via, flow } = lane;
-  const count = Math.ceil((packetsPerSecond * forMs) / 1_000);
-  await source.request({ op: 'prepare', via, flow, octets, count });
-  const offering = source.request({ op: 'offer', packetsPerSecond, forMs }) as Promise<Offered>;
-  await delay(settleMs);
-  const before = await reading(sink, lane.pid);
-  await delay(windowMs);
-  const after = await reading(sink, lane.pid);
-  const offered = await offering;
-  const packets = after.packets - before.packets;
-  if (packets === 0) throw new Error(`${name}: nothing came out of the relay`);
-  const frame = (after.octets - before.octets) / packets;
-  if (Math.abs(frame - lane.frameOctets) > 1) {
-    throw new Error(
-      `${name}: frames of ${frame} octets came out of the relay instead of ${lane.frameOctets}: not what was offered`,
-    );
+function flipGoal(results: Results): Goal {
+  const found = results.all().find((result) => result.case === FLIP_CASE && result.metric === 'wrong path');
+  const flips = results.median(NATIVE, FLIP_CASE, 'flips/s');
+  if (found === undefined || flips === undefined) {
+    return unmeasured(GOALS.wrong, `${FLIP_CASE} was not measured`);
   }
-  // What a full queue still holds must not come out in the next system's window.
-  await drained(sink);
-  const seconds = (after.atMs - before.atMs) / 1_000;
-  const figures: Record<string, number> = {};
-  if (lane.pid !== undefined)
-    figures[PER_CORE] = packets / ((after.processorMs - before.processorMs) / 1_000);
-  figures['packets/s'] = packets / seconds;
-  figures['offered packets/s'] = offered.packets / (offered.tookMs / 1_000);
-  return figures;
+  return judged(GOALS.wrong, found.spread[1], `at ${readable(flips)} flips a second`);
 }
 
-async function reading(sink: ControlChannel<LoadCommand>, pid: number | undefined) {
-  const arrived = (await sink.request({ op: 'arrived' })) as Arrived;
-  return { ...arrived, processorMs: pid === undefined ? 0 : threadsMs(pid) };
+/** Of the largest program: what is shared by all sessions weighs least there. */
+function bytesPerSession(programs: ReadonlyMap<number, Loaded> | undefined) {
+  const leases = Math.max(0, ...(programs?.keys() ?? []));
+  const loaded = programs?.get(leases);
+  if (loaded === undefined) return undefined;
+  return { name: `octets-${leases}-leases`, octets: loaded.kernelBytes / leases };
 }
 
-async function drained(sink: ControlChannel<LoadCommand>): Promise<void> {
-  for (let last = -1; ; ) {
-    const { packets } = (await sink.request({ op: 'arrived' })) as Arrived;
-    if (packets - last < 10 && last >= 0) return;
-    last = packets;
-    await delay(20);
-  }
-}
-
-/** A relay that delivers all that is offered was not at its limit: its packets/s are the source's. */
-function boundBySource(results: Results, measurements: readonly Measurement[]): string[] {
-  return measurements
-    .filter(({ system }) => system !== KERNEL)
-    .filter(({ system, case: name }) => {
-      const delivered = results.median(system, name, 'packets/s')!;
-      return delivered > 0.95 * results.median(system, name, 'offered packets/s')!;
-    })
-    .map(
-      ({ system, case: name }) =>
-        `${name}: ${system} delivered what the source could offer; it was not at its limit`,
-    );
+function bytesGoal(bytes: { readonly name: string; readonly octets: number } | undefined): Goal {
+  return bytes === undefined
+    ? unmeasured(GOALS.bytes, 'no program was loaded')
+    : judged(GOALS.bytes, bytes.octets, bytes.name);
 }
