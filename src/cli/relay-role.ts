@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import type { RelaySettings, Settings } from '../config/schema.ts';
 import type { EngineClient } from '../datapath/userspace/client.ts';
 import { relayPins } from '../datapath/xdp/pins.ts';
@@ -10,7 +9,7 @@ import type { Registry } from '../registry/registry.ts';
 import { createAnnouncer } from '../relay/announcer.ts';
 import { createRelayNode, type RelayNode } from '../relay/node.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
-import { loadSiteKey } from '../relay/site-key.ts';
+import { loadSiteKey, siteName } from '../relay/site-key.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Planes } from './planes.ts';
@@ -18,6 +17,7 @@ import type { RelayEngine } from './relay-engine.ts';
 import type { Undo } from './serve.ts';
 import type { Supervised } from './supervised.ts';
 import type { Duty } from './supervision.ts';
+import { createTakeover } from './takeover.ts';
 
 /** How long the registry remembers a relay that no longer says it is there, milliseconds. */
 const RELAY_TTL_MS = 10_000;
@@ -94,7 +94,7 @@ export async function startRelay(
     node.engineEvent(event);
   });
 
-  const announcement = { id: relay.id, boot, planeUrl: relay.plane?.url ?? '', site: hostname() };
+  const announcement = { id: relay.id, boot, planeUrl: relay.plane?.url ?? '', site: siteName(siteKey) };
   await registry.announceRelay(announcement, RELAY_TTL_MS);
   const heartbeat = setInterval(() => {
     registry
@@ -113,11 +113,25 @@ export async function startRelay(
     const successor = home === relay.id ? null : home;
     supervised.held({ anchor, epoch: String(epoch), untilMs, successor, endpoints, prefixes });
   };
+  const takeover = createTakeover({
+    settings,
+    announcement,
+    aloneMs: relay.ownershipMs,
+    registry,
+    planes,
+    ownership: () => ownership,
+    onFollow: () => undefined,
+    onUnfollow: () => undefined,
+    log,
+  });
+  undo.push(() => takeover.close());
   const ownership: Ownership = createOwnership({
     registry,
     relay: relay.id,
     boot,
     ttlMs: relay.ownershipMs,
+    ttlOf: takeover.pairing.ttlOf,
+    mayBegin: takeover.mayBegin,
     onOwned(anchor, epoch, untilMs) {
       hold(anchor, epoch, untilMs);
       return node.serve(anchor, epoch, untilMs);
@@ -137,7 +151,7 @@ export async function startRelay(
     },
     log,
   });
-  node.useOwnership(ownership);
+  node.useOwnership(ownership, takeover.standby);
   undo.push(() => ownership.stop());
   const anchors = [...declared.keys()];
   // Its registry may be away: what this relay serves so far must not wait for what it does not.
@@ -153,11 +167,13 @@ export async function startRelay(
         .owner(anchor)
         .then(async (owner) => {
           if (owner?.relay === relay.id && owner.boot === boot) await ownership.claim(anchor);
+          if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
         })
         .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));
     }
   }, relay.ownershipMs / 4);
   undo.push(() => clearInterval(reminder));
+  takeover.pairing.start();
   if (relay.plane !== undefined) {
     // Loaded when packets flow again: after a restart those who call wait, and packets do not.
     const { servePlane } = await import('../relay/plane-server.ts');

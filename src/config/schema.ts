@@ -71,6 +71,12 @@ const Pool = Type.Object(
       },
       { additionalProperties: false, default: {} },
     ),
+    standby: Type.Optional(
+      Type.Boolean({
+        description:
+          'another relay with the same masterKeyFile takes an anchor over within a second when its relay is lost; without it an anchor waits for its relay. Relays ask each other ten times a second',
+      }),
+    ),
     coolingMs: Type.Integer({
       minimum: 120_000,
       default: 120_000,

@@ -10,6 +10,13 @@ export interface OwnershipOptions {
   readonly boot: string;
   /** How long a claim lasts without renewal, milliseconds; default 10,000. */
   readonly ttlMs?: number;
+  /** The same for one anchor, asked at every renewal; default `ttlMs`. An anchor with a standby has a shorter one. */
+  readonly ttlOf?: (anchor: string) => number;
+  /**
+   * Resolves when this relay may begin to forward for an anchor that nobody handed to it: no promise of its own, nor of
+   * a former incarnation, forbids it (default: at once).
+   */
+  readonly mayBegin?: (anchor: string) => Promise<void>;
   readonly log: Logger;
   readonly timers?: Timers;
   /** The anchor is this relay's under `epoch`: serve it, and forward until `untilMs` of the monotonic clock. */
@@ -50,6 +57,8 @@ export interface Ownership {
     to: { readonly id: string; readonly boot: string },
     steps: HandOverSteps<State>,
   ): Promise<bigint>;
+  /** The standby has promised not to claim before: forward until `untilMs`, with the registry or without it. */
+  extend(anchor: string, epoch: bigint, untilMs: number): void;
   /** Takes an anchor that another relay handed over under `epoch`. */
   adopt(anchor: string, epoch: bigint): Promise<void>;
   owned(): ReadonlyMap<string, Owned>;
@@ -60,6 +69,8 @@ export interface Ownership {
 const DEFAULT_TTL_MS = 10_000;
 /** Renewals within one time to live: three may be lost. */
 const RENEWALS_PER_TTL = 4;
+/** Renewals are so far apart, or a multiple of it: milliseconds. */
+const RENEWAL_GRAIN_MS = 50;
 
 interface Held {
   epoch: bigint;
@@ -75,7 +86,9 @@ interface Held {
  */
 export function createOwnership(options: OwnershipOptions): Ownership {
   const { registry, relay, boot, log, ttlMs = DEFAULT_TTL_MS, timers = processTimers } = options;
-  const renewEveryMs = ttlMs / RENEWALS_PER_TTL;
+  const ttlOf = options.ttlOf ?? (() => ttlMs);
+  const renewEveryMs = (anchor: string) =>
+    Math.max(1, Math.floor(ttlOf(anchor) / RENEWALS_PER_TTL / RENEWAL_GRAIN_MS)) * RENEWAL_GRAIN_MS;
   const held = new Map<string, Held>();
   let stopped = false;
 
@@ -86,17 +99,25 @@ export function createOwnership(options: OwnershipOptions): Ownership {
 
   function scheduleRenewal(anchor: string, one: Held, sentMs: number): void {
     if (stopped || one.leaving || held.get(anchor) !== one) return;
-    const delayMs = Math.max(0, sentMs + renewEveryMs - timers.nowMs());
+    const delayMs = Math.max(0, sentMs + renewEveryMs(anchor) - timers.nowMs());
     one.cancel = timers.after(delayMs, () => void renew(anchor, one));
   }
 
+  /** Never to an earlier instant: each word that it may go on stands for itself.  spin: ownership.renewed */
+  function forwardUntil(anchor: string, one: Held, untilMs: number): void {
+    if (untilMs < one.untilMs) return;
+    one.untilMs = untilMs;
+    options.onDeadline(anchor, untilMs);
+  }
+
+  /** spin: ownership.renew.send */
   async function renew(anchor: string, one: Held): Promise<void> {
     const sentMs = timers.nowMs();
+    const forMs = ttlOf(anchor);
     try {
-      await registry.renew(anchor, relay, one.epoch, ttlMs);
+      await registry.renew(anchor, relay, one.epoch, forMs);
       if (stopped || held.get(anchor) !== one) return;
-      one.untilMs = sentMs + ttlMs;
-      options.onDeadline(anchor, one.untilMs);
+      if (!one.leaving) forwardUntil(anchor, one, sentMs + forMs);
     } catch (error) {
       if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
         lose(anchor, one);
@@ -107,6 +128,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     scheduleRenewal(anchor, one, sentMs);
   }
 
+  /** spin: ownership.lost */
   function lose(anchor: string, one: Held): void {
     if (held.get(anchor) !== one) return;
     one.cancel();
@@ -115,18 +137,20 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     options.onLost(anchor, one.epoch);
   }
 
-  /** From here on the anchor is renewed, also while the node is still installing it. */
-  async function take(anchor: string, epoch: bigint, sentMs: number): Promise<void> {
-    hold(anchor, epoch, sentMs + ttlMs);
+  /** From here on the anchor is renewed, also while the node is still installing it.  spin: ownership.owned */
+  async function take(anchor: string, epoch: bigint, sentMs: number, forMs: number): Promise<void> {
+    hold(anchor, epoch, sentMs + forMs);
     scheduleRenewal(anchor, held.get(anchor)!, sentMs);
     log.info({ anchor, epoch: String(epoch) }, 'ownership: owned');
-    await options.onOwned(anchor, epoch, sentMs + ttlMs);
+    await options.onOwned(anchor, epoch, sentMs + forMs);
   }
 
   async function claim(anchor: string, force = false): Promise<bigint> {
+    await options.mayBegin?.(anchor);
     const sentMs = timers.nowMs();
-    const { epoch } = await registry.claim(anchor, relay, boot, ttlMs, force);
-    if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs);
+    const forMs = ttlOf(anchor);
+    const { epoch } = await registry.claim(anchor, relay, boot, forMs, force);
+    if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
     return epoch;
   }
 
@@ -142,7 +166,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         }
         if (!isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE')) throw error;
         log.warn({ err: error, anchor }, 'ownership: not claimed yet');
-        await new Promise<void>((resolve) => timers.after(renewEveryMs, resolve));
+        await new Promise<void>((resolve) => timers.after(renewEveryMs(anchor), resolve));
       }
     }
   }
@@ -155,7 +179,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
   ): Promise<bigint> {
     for (;;) {
       try {
-        return (await registry.transfer(anchor, relay, one.epoch, to.id, to.boot, ttlMs)).epoch;
+        return (await registry.transfer(anchor, relay, one.epoch, to.id, to.boot, ttlOf(anchor))).epoch;
       } catch (error) {
         const mayPass = isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') && timers.nowMs() < one.untilMs;
         if (!mayPass || stopped) throw error;
@@ -187,11 +211,12 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         );
       }
       // Before the state is taken: what a renewal moves after that would be moved for nobody.
+      // spin: ownership.hand-over.freeze
       one.leaving = true;
       one.cancel();
       const stay = (): void => {
         one.leaving = false;
-        scheduleRenewal(anchor, one, timers.nowMs() - renewEveryMs);
+        scheduleRenewal(anchor, one, timers.nowMs() - renewEveryMs(anchor));
       };
       let state: Awaited<ReturnType<typeof steps.freeze>>;
       try {
@@ -228,10 +253,17 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       return epoch;
     },
 
+    extend(anchor, epoch, untilMs) {
+      const one = held.get(anchor);
+      if (one?.epoch === epoch && !one.leaving && !stopped) forwardUntil(anchor, one, untilMs);
+    },
+
+    // spin: ownership.adopt
     async adopt(anchor, epoch) {
       const sentMs = timers.nowMs();
-      await registry.renew(anchor, relay, epoch, ttlMs);
-      if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs);
+      const forMs = ttlOf(anchor);
+      await registry.renew(anchor, relay, epoch, forMs);
+      if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
     },
 
     owned: () => new Map([...held].map(([anchor, { epoch, untilMs }]) => [anchor, { epoch, untilMs }])),

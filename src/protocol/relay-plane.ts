@@ -19,6 +19,8 @@ export interface RelayPlane {
   prepare(params: PrepareParams): Promise<Record<string, never>>;
   /** The anchor is now owned by this relay under `epoch`; `state` continues its sessions without a loss. */
   adopt(params: AdoptParams): Promise<Record<string, never>>;
+  /** The owner asks its standby not to claim these anchors for a while; answers with those for which it promises. */
+  promise(params: PromiseParams): Promise<PromiseResult>;
 }
 
 /** X25519 public key (RFC 8037) that K_root is sealed to. */
@@ -119,3 +121,13 @@ export const AdoptParams = Type.Object({
   sessions: Type.Array(SessionState, { maxItems: 4096 }),
 });
 export type AdoptParams = Static<typeof AdoptParams>;
+
+export const PromiseParams = Type.Object({
+  anchors: Type.Array(
+    Type.Object({ anchor: Type.String({ maxLength: 32 }), epoch: Type.String({ pattern: '^[0-9]+$' }) }),
+    { maxItems: 16_384 },
+  ),
+});
+export type PromiseParams = Static<typeof PromiseParams>;
+export const PromiseResult = Type.Object({ promised: Type.Array(Type.String()) });
+export type PromiseResult = Static<typeof PromiseResult>;

@@ -159,7 +159,7 @@ function ownerFrom([nowMs, epoch, relay, boot, untilMs, , , standby, standbyBoot
     boot,
     epoch: BigInt(epoch),
     remainingMs: Number(untilMs) - nowMs,
-    standby: standby === '' ? null : { id: standby, boot: standbyBoot },
+    ...(standby === '' ? {} : { standby: { id: standby, boot: standbyBoot } }),
   };
 }
 

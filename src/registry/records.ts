@@ -1,3 +1,4 @@
+import { MooringError } from '../protocol/errors.ts';
 import type { Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
 
 /** A lease as commands store it: its end is an instant of the registry's clock. */
@@ -7,7 +8,7 @@ interface StoredLease extends Omit<Lease, 'remainingMs'> {
 
 /** The lease in a stored record, with the life that it had left at `nowMs` of the registry's clock. */
 export function leaseFrom(json: string, nowMs: number): Lease {
-  return shownLease(JSON.parse(json) as StoredLease, nowMs);
+  return shownLease(recordOf<StoredLease>(json), nowMs);
 }
 
 function shownLease(stored: StoredLease, nowMs: number): Lease {
@@ -32,7 +33,7 @@ function shownLease(stored: StoredLease, nowMs: number): Lease {
 }
 
 export function sessionFrom(json: string): Session {
-  return shownSession(JSON.parse(json) as Session);
+  return shownSession(recordOf<Session>(json));
 }
 
 function shownSession({ id, index, device, thumbprint, salt }: Session): Session {
@@ -40,24 +41,49 @@ function shownSession({ id, index, device, thumbprint, salt }: Session): Session
 }
 
 export function hintFrom(json: string): PathHint {
-  const { session, address, port, generation, deviceBoot } = JSON.parse(json) as PathHint;
+  const { session, address, port, generation, deviceBoot } = recordOf<PathHint>(json);
   return { session, address, port, generation, deviceBoot };
 }
 
 /** A stream entry's event as of `nowMs` of the registry's clock; records in it are as they are stored. */
 export function eventFrom(json: string, nowMs: number): LeaseEvent {
-  const event = JSON.parse(json) as LeaseEvent;
-  const shown = (lease: Lease) => shownLease(lease as unknown as StoredLease, nowMs);
+  const event = recordOf<LeaseEvent>(json);
+  const shown = (lease: Lease) => shownLease(partOf(lease as unknown as StoredLease, json), nowMs);
   switch (event.type) {
     case 'granted':
-      return { ...event, lease: shown(event.lease), session: shownSession(event.session) };
+      return { ...event, lease: shown(event.lease), session: shownSession(partOf(event.session, json)) };
     case 'activated':
     case 'extended':
     case 'ended':
       return { ...event, lease: shown(event.lease) };
     case 'session':
-      return { ...event, session: shownSession(event.session) };
+      return { ...event, session: shownSession(partOf(event.session, json)) };
     case 'owned':
       return event;
+    default:
+      throw damaged(json);
   }
+}
+
+/** Records are the scripts' own; one that is none shows that something else has written to the registry. */
+function recordOf<T>(json: string): T {
+  let record: unknown;
+  try {
+    record = JSON.parse(json);
+  } catch {
+    throw damaged(json);
+  }
+  return partOf(record as T, json);
+}
+
+function partOf<T>(part: T, json: string): T {
+  if (typeof part === 'object' && part !== null && !Array.isArray(part)) return part;
+  throw damaged(json);
+}
+
+function damaged(json: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_RECORD',
+    `the registry holds ${JSON.stringify(json.slice(0, 80))} where a record is due; find out what else writes to it`,
+  );
 }

@@ -40,8 +40,8 @@ export interface Owner {
   readonly boot: string;
   readonly epoch: bigint;
   readonly remainingMs: number;
-  /** The incarnation that may claim when this claim has run out; null: nobody. */
-  readonly standby: Incarnation | null;
+  /** The incarnation that may claim when this claim has run out; default: none. */
+  readonly standby?: Incarnation;
 }
 
 export interface GrantRequest {

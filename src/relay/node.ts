@@ -1,6 +1,7 @@
 import type { RelaySettings } from '../config/schema.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent, LeftBehind } from '../datapath/engine-api.ts';
 import type { Ownership } from '../ownership/ownership.ts';
+import type { Standby } from '../ownership/standby.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { EndReason, Lease } from '../protocol/lease.ts';
 import type { RelayPlane, SessionState } from '../protocol/relay-plane.ts';
@@ -44,7 +45,7 @@ export interface RelayNode {
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
   /** What this relay serves now. */
   anchors(): readonly { readonly id: string; readonly epoch: string; readonly prefixes: readonly string[] }[];
-  useOwnership(ownership: Ownership): void;
+  useOwnership(ownership: Ownership, standby?: Pick<Standby, 'promise' | 'released'>): void;
   close(): Promise<void>;
 }
 
@@ -58,6 +59,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   /** Being handed over: no longer announced here. */
   const withdrawn = new Set<string>();
   let ownership: Ownership | null = null;
+  let standby: Pick<Standby, 'promise' | 'released'> | undefined;
 
   const owned = (anchor: string): ServedAnchor => {
     const found = served.get(anchor);
@@ -88,6 +90,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       registry,
       port: settings.port,
       mtu: settings.innerMtu,
+      promise: (anchor, epoch) => standby?.promise(anchor, epoch) ?? false,
       async adopt(anchor, epoch, sessions) {
         const owner = await registry.owner(anchor);
         if (owner?.relay !== settings.id || owner.epoch !== epoch || owner.boot !== options.boot) {
@@ -97,6 +100,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
           );
         }
         adopting.set(anchor, sessions);
+        standby?.released(anchor);
         try {
           await claimed().adopt(anchor, epoch);
         } finally {
@@ -197,8 +201,9 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     anchors: () =>
       [...served.values()].map(({ id, epoch, prefixes }) => ({ id, epoch: String(epoch), prefixes })),
 
-    useOwnership(created) {
+    useOwnership(created, asStandby) {
       ownership = created;
+      standby = asStandby;
     },
 
     async close() {

@@ -7,6 +7,7 @@ import {
   ApplyParams,
   InstallParams,
   PrepareParams,
+  PromiseParams,
   RebindParams,
   type RelayPlane,
 } from '../protocol/relay-plane.ts';
@@ -25,6 +26,7 @@ const params: Record<PlaneCall, TSchema> = {
   rebind: RebindParams,
   prepare: PrepareParams,
   adopt: AdoptParams,
+  promise: PromiseParams,
 };
 
 /** Who a node is, by its certificate's common name: `relay:ID` or `signalling:ID`. */
@@ -37,6 +39,7 @@ export const CALLERS: Readonly<Record<PlaneCall, readonly PlaneRole[]>> = {
   rebind: ['signalling', 'relay'],
   prepare: ['relay'],
   adopt: ['relay'],
+  promise: ['relay'],
 };
 
 /** The role that a certificate's common name gives; null for any other name. */

@@ -2,10 +2,11 @@ import { readFileSync } from 'node:fs';
 import { WebSocket } from 'ws';
 import type { MutualTls } from '../config/schema.ts';
 import { checked } from '../protocol/checked.ts';
-import { MooringError, RSIP_ERRORS, type RsipErrorNumber } from '../protocol/errors.ts';
+import { MooringError } from '../protocol/errors.ts';
 import type { RelayPlane } from '../protocol/relay-plane.ts';
 import type { Log } from '../telemetry/log.ts';
 import { LeaseEnded, PLANE_MAX_FRAME_BYTES, PLANE_SUBPROTOCOL, type PlaneCall } from './plane-calls.ts';
+import { errorOfFrame, type PlaneFrame, readPlaneFrame } from './plane-frame.ts';
 
 /** A call that has not been answered by then has failed: milliseconds. */
 const CALL_TIMEOUT_MS = 2_000;
@@ -51,7 +52,15 @@ export function connectPlane(options: {
       maxPayload: PLANE_MAX_FRAME_BYTES,
       handshakeTimeout: CALL_TIMEOUT_MS,
     });
-    opened.on('message', (data) => receive(String(data)));
+    opened.on('message', (data) => {
+      try {
+        receive(readPlaneFrame(String(data)));
+      } catch (error) {
+        // Whoever speaks like this is not understood in anything else either: its calls fail, and are repeated.
+        options.log.warn({ url: options.url, error: String(error) }, 'relay plane spoke nonsense');
+        opened.close(1002, 'not a frame of the relay plane');
+      }
+    });
     opened.on('error', (error) =>
       options.log.warn({ url: options.url, error: error.message }, 'relay plane'),
     );
@@ -69,21 +78,15 @@ export function connectPlane(options: {
     return entry;
   }
 
-  function receive(text: string): void {
-    const frame = JSON.parse(text) as {
-      id?: number;
-      type?: string;
-      result?: never;
-      error?: Record<string, unknown>;
-    };
+  function receive(frame: PlaneFrame): void {
     if (frame.type === 'ended') {
       options.onEnded?.(checkEnded(frame));
       return;
     }
-    const entry = settle(frame.id ?? 0);
+    const entry = settle(Number(frame.id));
     if (entry === undefined) return;
     if (frame.error === undefined) entry.resolve(frame.result as never);
-    else entry.reject(revive(frame.error));
+    else entry.reject(errorOfFrame(frame.error));
   }
 
   function call<T>(name: PlaneCall, params: unknown): Promise<T> {
@@ -108,23 +111,10 @@ export function connectPlane(options: {
     rebind: (params) => call('rebind', params),
     prepare: (params) => call('prepare', params),
     adopt: (params) => call('adopt', params),
+    promise: (params) => call('promise', params),
     close() {
       socket?.terminate();
       socket = null;
     },
   };
-}
-
-function revive(error: Record<string, unknown>): MooringError {
-  const code = String(error.code);
-  const rsip = Number(error.rsip);
-  return new MooringError(
-    code.startsWith('ERR_MOORING_') ? (code as `ERR_MOORING_${string}`) : 'ERR_MOORING_INTERNAL',
-    String(error.message),
-    {
-      temporary: error.temporary === true,
-      ...(Object.hasOwn(RSIP_ERRORS, rsip) ? { rsip: rsip as RsipErrorNumber } : {}),
-      ...(typeof error.retryAfterMs === 'number' ? { retryAfterMs: error.retryAfterMs } : {}),
-    },
-  );
 }

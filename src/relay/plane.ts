@@ -18,6 +18,8 @@ export function createRelayPlane(options: {
   /** Inner MTU, octets. */
   readonly mtu: number;
   readonly adopt: (anchor: string, epoch: bigint, sessions: readonly SessionState[]) => Promise<void>;
+  /** Whether this relay, as standby, promises not to claim the anchor now. */
+  readonly promise: (anchor: string, epoch: bigint) => boolean;
 }): RelayPlane {
   const { owned, engine, registry } = options;
   return {
@@ -82,6 +84,14 @@ export function createRelayPlane(options: {
     async adopt({ anchor, epoch, sessions }) {
       await options.adopt(anchor, BigInt(epoch), sessions);
       return {};
+    },
+
+    async promise({ anchors }) {
+      return {
+        promised: anchors
+          .filter(({ anchor, epoch }) => options.promise(anchor, BigInt(epoch)))
+          .map(({ anchor }) => anchor),
+      };
     },
   };
 }

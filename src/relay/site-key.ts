@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { MooringError } from '../protocol/errors.ts';
@@ -39,4 +39,9 @@ export function loadSiteKey(options: {
     );
   }
   return Uint8Array.from(Buffer.from(text, 'hex'));
+}
+
+/** Names the site to its relays, by the key that only they have. */
+export function siteName(siteKey: Uint8Array): string {
+  return createHash('sha256').update('mooring v1 site').update(siteKey).digest('hex').slice(0, 16);
 }

@@ -94,6 +94,7 @@ function plane(): RelayPlane {
     apply: nothing,
     rebind: nothing,
     prepare: nothing,
+    promise: async () => ({ promised: [] }),
     adopt: nothing,
   };
 }

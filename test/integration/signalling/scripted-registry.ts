@@ -60,6 +60,7 @@ export function scripted(): Scripted {
     apply: () => called('apply', {}),
     rebind: () => called('rebind', {}),
     prepare: () => called('prepare', {}),
+    promise: () => called('promise', { promised: [] }),
     adopt: () => called('adopt', {}),
   };
   async function called<T>(name: string, answer: T): Promise<T> {

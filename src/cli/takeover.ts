@@ -1,0 +1,84 @@
+import type { Settings } from '../config/schema.ts';
+import type { Ownership } from '../ownership/ownership.ts';
+import { createPairing, type Pairing } from '../ownership/pair.ts';
+import { createStandby, type Standby } from '../ownership/standby.ts';
+import { holdMs } from '../registry/hold.ts';
+import type { Registry, RelayAnnouncement } from '../registry/registry.ts';
+import { monotonicMs } from '../telemetry/clock.ts';
+import type { Log } from '../telemetry/log.ts';
+import type { Planes } from './planes.ts';
+
+/** An anchor with a standby is forwarded for so long without a word of registry or standby, milliseconds. */
+const PAIRED_MS = 450;
+/** The owner asks its standbys so often, milliseconds. */
+const ASK_EVERY_MS = 100;
+
+/** This relay's part in taking anchors over: as owner, and as standby of others. */
+export interface Takeover {
+  readonly pairing: Pairing;
+  readonly standby: Standby;
+  /** Resolves when this relay may begin to forward for the anchor unasked. */
+  mayBegin(anchor: string): Promise<void>;
+  close(): void;
+}
+
+export function createTakeover(options: {
+  readonly settings: Settings;
+  readonly announcement: RelayAnnouncement;
+  readonly aloneMs: number;
+  readonly registry: Registry;
+  readonly planes: Planes;
+  readonly ownership: () => Ownership;
+  readonly onFollow: (anchor: string) => void;
+  readonly onUnfollow: (anchor: string) => void;
+  readonly log: Log;
+}): Takeover {
+  const { announcement, registry, planes, ownership, log } = options;
+  const { id: relay, boot, site } = announcement;
+  const paired = new Set(
+    options.settings.pools.flatMap((pool) => (pool.standby === true ? pool.anchors.map(({ id }) => id) : [])),
+  );
+  const standby = createStandby({
+    registry,
+    relay,
+    boot,
+    promiseMs: holdMs(PAIRED_MS),
+    startedMs: monotonicMs() - process.uptime() * 1000,
+    log,
+    owns: (anchor) => ownership().owned().has(anchor),
+    claim: (anchor) => ownership().claim(anchor),
+    onFollow: options.onFollow,
+    onUnfollow: options.onUnfollow,
+  });
+  const pairing = createPairing({
+    registry,
+    relay,
+    ownership: {
+      owned: () => ownership().owned(),
+      extend: (...args) => ownership().extend(...args),
+    },
+    wants: (anchor) => paired.has(anchor),
+    async candidates() {
+      const relays = await registry.relays();
+      return relays.filter((one) => one.id !== relay && one.site === site && one.planeUrl !== '');
+    },
+    async reach(other) {
+      const plane = await planes.for(other.id);
+      return { promise: async (anchors) => (await plane.promise({ anchors: [...anchors] })).promised };
+    },
+    ttlMs: { paired: PAIRED_MS, alone: options.aloneMs },
+    askEveryMs: ASK_EVERY_MS,
+    log,
+  });
+  return {
+    pairing,
+    standby,
+    mayBegin: async (anchor) => {
+      if (paired.has(anchor)) await standby.mayBegin(anchor);
+    },
+    close() {
+      pairing.stop();
+      standby.stop();
+    },
+  };
+}

@@ -1,0 +1,187 @@
+import type { Logger } from 'pino';
+import type { Incarnation, Registry } from '../registry/registry.ts';
+import type { Ownership } from './ownership.ts';
+import { processTimers, type Timers } from './timers.ts';
+
+/** What an owner asks of its standby's relay plane. */
+export interface StandbyPlane {
+  /** The anchors that the standby promises not to claim for a while. */
+  promise(
+    anchors: readonly { readonly anchor: string; readonly epoch: string }[],
+  ): Promise<readonly string[]>;
+}
+
+export interface PairingOptions {
+  readonly registry: Pick<Registry, 'appoint'>;
+  readonly relay: string;
+  readonly ownership: Pick<Ownership, 'owned' | 'extend'>;
+  /** The anchors that are to have a standby. */
+  wants(anchor: string): boolean;
+  /** Relays of this site that run now, this one not among them. */
+  candidates(): Promise<readonly Incarnation[]>;
+  reach(standby: Incarnation): Promise<StandbyPlane>;
+  /** How long an anchor with a standby is held without a word, and one without, milliseconds. */
+  readonly ttlMs: { readonly paired: number; readonly alone: number };
+  /** How often a promise is asked for, milliseconds. */
+  readonly askEveryMs: number;
+  readonly log: Logger;
+  readonly timers?: Timers;
+}
+
+/**
+ * The owner's side: each owned anchor has one standby, appointed in the registry and asked for promises, so that the
+ * anchor is forwarded while either of the two answers.
+ */
+export interface Pairing {
+  /** How long a claim on the anchor lasts without a word. */
+  ttlOf(anchor: string): number;
+  standbyOf(anchor: string): Incarnation | undefined;
+  /** Looks who is there, and appoints where another standby is due. */
+  review(): Promise<void>;
+  start(): void;
+  stop(): void;
+}
+
+/** How often it is looked who could be a standby, milliseconds. */
+const REVIEW_EVERY_MS = 1_000;
+
+interface Pair {
+  readonly epoch: bigint;
+  readonly standby: Incarnation;
+}
+
+export function createPairing(options: PairingOptions): Pairing {
+  const { registry, relay, ownership, ttlMs, log, timers = processTimers } = options;
+  const pairs = new Map<string, Pair>();
+  const planes = new Map<string, StandbyPlane>();
+  const asking = new Set<string>();
+  let cancels: (() => void)[] = [];
+  let stopped = false;
+
+  const named = ({ id, boot }: Incarnation) => `${id} ${boot}`;
+
+  /** The standby first: from when it is named, no promise of another counts. */
+  async function appoint(anchor: string, epoch: bigint, standby: Incarnation | undefined): Promise<void> {
+    pairs.delete(anchor);
+    await registry.appoint(
+      anchor,
+      relay,
+      epoch,
+      standby ?? null,
+      standby === undefined ? ttlMs.alone : ttlMs.paired,
+    );
+    if (standby === undefined || ownership.owned().get(anchor)?.epoch !== epoch) return;
+    pairs.set(anchor, { epoch, standby });
+    log.info({ anchor, standby: standby.id }, 'ownership: standby appointed');
+  }
+
+  async function review(): Promise<void> {
+    const owned = ownership.owned();
+    for (const [anchor, { epoch }] of pairs) if (owned.get(anchor)?.epoch !== epoch) pairs.delete(anchor);
+    const wanting = [...owned].filter(([anchor]) => options.wants(anchor));
+    if (wanting.length === 0) return;
+    const candidates = await options.candidates();
+    await Promise.all(
+      wanting.map(async ([anchor, { epoch }]) => {
+        const best = standbyFor(anchor, candidates);
+        const present = pairs.get(anchor)?.standby;
+        const same = best === undefined ? present === undefined : present && named(present) === named(best);
+        if (!same) await appoint(anchor, epoch, best);
+      }),
+    );
+  }
+
+  /** One question to each standby, for all anchors that it is the standby of.  spin: ownership.promise.ask */
+  function askAll(): void {
+    const byStandby = new Map<string, { standby: Incarnation; anchors: [string, bigint][] }>();
+    const owned = ownership.owned();
+    for (const [anchor, { epoch, standby }] of pairs) {
+      if (owned.get(anchor)?.epoch !== epoch) continue;
+      const group = byStandby.get(named(standby)) ?? { standby, anchors: [] };
+      group.anchors.push([anchor, epoch]);
+      byStandby.set(named(standby), group);
+    }
+    for (const [name, { standby, anchors }] of byStandby) {
+      // An answer that is late is no answer: the next question does not wait for it for ever.
+      if (asking.has(name)) continue;
+      asking.add(name);
+      ask(name, standby, anchors)
+        .catch((error: Error) => {
+          planes.delete(name);
+          log.warn({ err: error.message, standby: standby.id }, 'ownership: no promise');
+        })
+        .finally(() => asking.delete(name));
+    }
+  }
+
+  async function ask(name: string, standby: Incarnation, anchors: [string, bigint][]): Promise<void> {
+    const plane = planes.get(name) ?? (await options.reach(standby));
+    planes.set(name, plane);
+    const sentMs = timers.nowMs();
+    const promised = new Set(
+      await plane.promise(anchors.map(([anchor, epoch]) => ({ anchor, epoch: String(epoch) }))),
+    );
+    for (const [anchor, epoch] of anchors) {
+      const pair = pairs.get(anchor);
+      const isStandby = pair?.epoch === epoch && named(pair.standby) === name;
+      if (promised.has(anchor) && isStandby) ownership.extend(anchor, epoch, sentMs + ttlMs.paired);
+    }
+  }
+
+  function every(periodMs: number, run: () => void): void {
+    const at = cancels.length;
+    const again = () => {
+      if (stopped) return;
+      cancels[at] = timers.after(periodMs, () => {
+        run();
+        again();
+      });
+    };
+    cancels.push(() => undefined);
+    again();
+  }
+
+  return {
+    ttlOf: (anchor) => (pairs.has(anchor) ? ttlMs.paired : ttlMs.alone),
+    standbyOf: (anchor) => pairs.get(anchor)?.standby,
+    review,
+    start() {
+      const look = () =>
+        review().catch((error: Error) => log.warn({ err: error.message }, 'ownership: no standby appointed'));
+      void look();
+      every(REVIEW_EVERY_MS, () => void look());
+      every(options.askEveryMs, askAll);
+    },
+    stop() {
+      stopped = true;
+      for (const cancel of cancels) cancel();
+      cancels = [];
+    },
+  };
+}
+
+/**
+ * The relay that stands by for an anchor: the one whose hash with it is highest. So anchors spread evenly over the
+ * relays, every owner comes to the same answer, and a relay that comes or goes moves only its own share.
+ */
+export function standbyFor(anchor: string, candidates: readonly Incarnation[]): Incarnation | undefined {
+  let best: Incarnation | undefined;
+  let bestWeight = -1;
+  for (const one of candidates) {
+    const weight = hash32(`${anchor}\n${one.id}`);
+    if (weight > bestWeight || (weight === bestWeight && one.id < best!.id)) {
+      best = one;
+      bestWeight = weight;
+    }
+  }
+  return best;
+}
+
+/** FNV-1a, and the finaliser of MurmurHash3 so that similar names part. */
+function hash32(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}

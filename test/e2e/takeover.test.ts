@@ -1,0 +1,148 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { AgentStatus } from '../../clients/laptop/status.ts';
+import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
+import type { PoolSettings } from '../../src/config/schema.ts';
+import { monotonicMs } from '../../src/telemetry/clock.ts';
+import { eventually } from './fixture/eventually.ts';
+import { type Harbour, POOLS, startHarbour } from './fixture/harbour.ts';
+import { missing } from './fixture/requirements.ts';
+
+/** From the loss of a relay's host until packets flow through another one, milliseconds. */
+const TAKEOVER_MS = 1_000;
+
+const { anchor, endpoint } = POOLS.shared;
+const shared: PoolSettings = {
+  name: 'shared',
+  sharing: 'shared',
+  standby: true,
+  portBlock: 1024,
+  spiBlock: 256,
+  leaseMs: { default: 3_600_000, max: 86_400_000 },
+  coolingMs: 120_000,
+  maxLeasesPerDevice: 4,
+  anchors: [{ id: anchor, home: 'r1', endpoints: [endpoint], prefixes: ['198.51.100.21/32'] }],
+};
+
+describe.skipIf(missing('takeover'))('the loss of a relay with its host and its links', () => {
+  let harbour: Harbour;
+  let traffic: Traffic;
+  let before: Map<string, AgentStatus>;
+  let lostMs: number;
+
+  beforeAll(async () => {
+    harbour = await startHarbour({
+      name: 'takeover',
+      pools: [shared],
+      devices: [
+        { name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 },
+        { name: 'bob', pool: 'shared', kind: 'rsap-ip', delayMs: 5 },
+      ],
+    });
+    const { lab, peer, devices } = harbour;
+    const flow = (name: string, port: number) => ({
+      name,
+      device: {
+        namespace: devices[name]!.namespace,
+        address: devices[name]!.lease.address,
+        port: devices[name]!.port(),
+      },
+      peer: { namespace: peer.namespace, address: peer.address, port },
+      packetsPerSecond: 200,
+    });
+    traffic = await startTraffic(lab, [
+      flow('alice', 7_001),
+      { ...flow('bob', 7_002), receiveOnlyDevice: true },
+    ]);
+    await traffic.start();
+  }, 60_000);
+  afterAll(() => harbour?.close());
+
+  it('is prepared for: the other relay is the standby, and the claim is short', async () => {
+    await eventually(
+      'paired',
+      claim,
+      ({ owner, standby, remainingMs }) => owner === 'r1' && standby === 'r2' && remainingMs < 600,
+      15_000,
+    );
+    // Held for a while without anybody else claiming.
+    await delay(2_000);
+    expect(await claim()).toMatchObject({ owner: 'r1', epoch: 1, standby: 'r2' });
+    const window = { fromMs: monotonicMs() - 1_500, toMs: monotonicMs() - 200 };
+    expect((await traffic.measure('alice', window)).both).toMatchObject({ lost: 0, duplicated: 0 });
+  });
+
+  it('is over within a second: the standby forwards for the same addresses', async () => {
+    before = await bound();
+    const r1 = harbour.fleet.relays.get('r1')!;
+    lostMs = monotonicMs();
+    await harbour.lab.ip(r1.host.namespace, [`link set ${r1.host.interface} down`]);
+    await r1.crash();
+    await delay(2_500);
+    const window = { fromMs: lostMs, toMs: monotonicMs() - 100 };
+    const alice = await traffic.measure('alice', window);
+    const bob = await traffic.measure('bob', window);
+    for (const [name, { gapMs }] of Object.entries({
+      'from alice': alice.up,
+      'to alice': alice.down,
+      'to bob, who is silent': bob.down,
+    })) {
+      console.info(`loss of a relay host: ${name} nothing for ${Math.round(gapMs)} ms`);
+      expect(gapMs, name).toBeLessThan(TAKEOVER_MS);
+      expect(gapMs, name).toBeGreaterThan(200);
+    }
+    expect(await claim()).toMatchObject({ owner: 'r2', epoch: 2 });
+  });
+
+  it('leaves leases and sessions as they were, under the next epoch', async () => {
+    for (const [name, { lease, tunnel, epoch }] of before) {
+      const now = await harbour.devices[name]!.agent.until(
+        (status) => status.path !== null && status.signalling.connected,
+        'bound',
+      );
+      expect(now.lease).toMatchObject({ ...lease, remainingMs: expect.any(Number) });
+      expect(now.tunnel).toEqual(tunnel);
+      expect(BigInt(now.epoch!)).toBeGreaterThan(BigInt(epoch!));
+    }
+    const window = { fromMs: monotonicMs() - 700, toMs: monotonicMs() - 200 };
+    for (const name of ['alice', 'bob']) {
+      expect((await traffic.measure(name, window)).both).toMatchObject({ lost: 0, duplicated: 0 });
+    }
+  });
+
+  it('is mended when the host comes back: it is the standby then, and claims nothing', async () => {
+    const r1 = harbour.fleet.relays.get('r1')!;
+    await harbour.lab.ip(r1.host.namespace, [
+      `link set ${r1.host.interface} up`,
+      'route replace default via 198.51.100.1',
+    ]);
+    await r1.restart();
+    await eventually('paired again', claim, ({ standby }) => standby === 'r1', 15_000);
+    expect(await claim()).toMatchObject({ owner: 'r2', epoch: 2 });
+    const window = { fromMs: monotonicMs() - 700, toMs: monotonicMs() - 200 };
+    expect((await traffic.measure('alice', window)).both).toMatchObject({ lost: 0, duplicated: 0 });
+  });
+
+  // --- the steps -------------------------------------------------------------------------------------
+
+  async function bound(): Promise<Map<string, AgentStatus>> {
+    const all = new Map<string, AgentStatus>();
+    for (const { name, agent } of Object.values(harbour.devices)) {
+      all.set(name, await agent.until((status) => status.state === 'bound' && status.path !== null, 'bound'));
+    }
+    return all;
+  }
+
+  /** What the registry says of the anchor's ownership. */
+  async function claim() {
+    const { lab, fleet } = harbour;
+    const redis = (...command: string[]) =>
+      lab.run(fleet.core.namespace, ['redis-cli', '-h', fleet.core.address, ...command]);
+    const key = `mooring1:{a:${anchor}}:meta`;
+    const { stdout } = await redis('hmget', key, 'owner', 'epoch', 'standby', 'untilMs');
+    const [owner = '', epoch, standby = '', untilMs] = stdout.split('\n');
+    const [seconds, micros] = (await redis('time')).stdout.split('\n');
+    const nowMs = Number(seconds) * 1000 + Number(micros) / 1000;
+    return { owner, epoch: Number(epoch), standby, remainingMs: Number(untilMs) - nowMs };
+  }
+});
