@@ -16,6 +16,7 @@ import {
   type PlaneRole,
   roleOf,
 } from './plane-calls.ts';
+import { readPlaneFrame } from './plane-frame.ts';
 
 export interface PlaneServer {
   /** Tells every connected node that a lease has ended. */
@@ -75,7 +76,7 @@ export async function servePlane(options: {
   async function answer(socket: WebSocket, role: PlaneRole | null, text: string): Promise<void> {
     let id: unknown;
     try {
-      const frame = JSON.parse(text) as { id?: unknown; call?: unknown; params?: unknown };
+      const frame = readPlaneFrame(text);
       id = frame.id;
       if (
         !Number.isSafeInteger(id) ||
