@@ -111,6 +111,8 @@ export interface FastListener {
   fastData(from: SocketAddress, keyNumber: number, octets: number, nowMs: number): void;
   /** DATA was dropped that no key or window admits. */
   fastRefused(from: SocketAddress, octets: number, nowMs: number): void;
+  /** A way that it could not take at once can be taken now: until then every packet was left to the userspace engine. */
+  fastReady(nowMs: number): void;
   /** A packet of the device was dropped, and the device is to be told why. */
   fastNotice(code: RsipErrorNumber, nowMs: number): void;
   /** A DATA key wears out. */

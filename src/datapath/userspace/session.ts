@@ -254,6 +254,12 @@ export class RelaySession implements Due, FastListener {
     if (nowMs < this.anchor.untilMs) this.#strange(from, octets, nowMs);
   }
 
+  fastReady(nowMs: number): void {
+    this.#fastForwards = false;
+    this.#wayChanged = true;
+    this.#publish(nowMs);
+  }
+
   fastNotice(code: RsipErrorNumber, nowMs: number): void {
     if (nowMs < this.anchor.untilMs) this.notify(code, nowMs);
   }

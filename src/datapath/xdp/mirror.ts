@@ -3,6 +3,7 @@ import type { Btf } from '../../linux/btf.ts';
 import { openRingBuffer, type RingBuffer } from '../../linux/ring-buffer.ts';
 import type { Lease } from '../../protocol/lease.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
+import { monotonicMs } from '../../telemetry/clock.ts';
 import type { EngineCounters, LeftBehind } from '../engine-api.ts';
 import type {
   FastAnchor,
@@ -142,14 +143,16 @@ export class XdpMirror implements FastPath {
         this.#leases.placeFreed(session),
       ),
       keys: new ReceiveKeys(this.#sessions, this.#layout, slot, this.#windows, this.#windowSlots),
-      ways: new WayWriter(this.#ways, this.#layout, slot, this.#grace),
+      ways: new WayWriter(this.#ways, this.#layout, slot, this.#grace, () =>
+        listener.fastReady(monotonicMs()),
+      ),
       sessions: this.#sessions,
       layout: this.#layout,
       drop: (gone) => this.#dropSession(gone),
     });
     if (claimed !== undefined) {
       session.settled = false;
-      session.ways.takeOver();
+      session.ways.takeOver(this.#deviceBootOf(slot));
     }
     this.#write(session);
     this.#bySlot.set(slot, session);
@@ -228,7 +231,7 @@ export class XdpMirror implements FastPath {
     this.#left.delete(id);
     this.#index.dropLeft(slot);
     const keys = new ReceiveKeys(this.#sessions, this.#layout, slot, this.#windows, this.#windowSlots);
-    new WayWriter(this.#ways, this.#layout, slot, this.#grace).set(null);
+    new WayWriter(this.#ways, this.#layout, slot, this.#grace, () => undefined).set(null);
     keys.clear();
     this.#empty(slot);
   }
@@ -284,6 +287,10 @@ export class XdpMirror implements FastPath {
       this.#meters.setU64(offset('burst_ns'), BigInt(rate?.burstNs ?? 0));
       this.#meters.storeU64(offset('ns_per_octet_q16'), BigInt(rate?.nsPerOctetQ16 ?? 0));
     }
+  }
+
+  #deviceBootOf(slot: number): bigint {
+    return this.#sessions.u64(this.#sessions.base(slot) + this.#layout.session.deviceBoot);
   }
 
   #anchorOf(slot: number): number {

@@ -1,6 +1,8 @@
 import { attachXdp, linkInfo, type XdpLink, type XdpMode } from '../../linux/bpf-link.ts';
 import type { BpfMap } from '../../linux/bpf-map.ts';
 import { type BpfObject, loadBpfObject } from '../../linux/bpf-object.ts';
+import { programMapIds } from '../../linux/bpf-program-maps.ts';
+import type { Btf } from '../../linux/btf.ts';
 import { findLink, type Link } from '../../linux/links.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import type { TunnelMarking } from '../../tunnel/dscp-ecn.ts';
@@ -10,7 +12,7 @@ import { type ProgramRate, XdpMirror } from './mirror.ts';
 import { readXdpObject } from './object-file.ts';
 import { PINNED_MAPS, Pins, removePins } from './pins.ts';
 import { ProgramConfig } from './program-config.ts';
-import { layoutVersion, upgradeMaps } from './upgrade.ts';
+import { layoutVersion, MAPPED_STRUCTS, upgradeMaps } from './upgrade.ts';
 
 /** How a relay wants its packets forwarded in XDP. */
 export interface XdpSettings {
@@ -23,6 +25,8 @@ export interface XdpSettings {
   readonly sessions: number;
   /** Also where frames may get lost for want of a receiver that XDP can send to. */
   readonly anyDevice: boolean;
+  /** Octets of the compiled program (default: what the build shipped). */
+  readonly object?: Uint8Array;
 }
 
 export interface XdpInterface {
@@ -51,8 +55,6 @@ export interface OpenXdpOptions {
   readonly rates: { readonly uplink: ProgramRate | null; readonly downlink: ProgramRate | null };
   readonly askGrace: AskGrace;
   readonly waitGrace: () => void;
-  /** Octets of the compiled program (default: what the build shipped). */
-  readonly object?: Uint8Array;
 }
 
 const ANCHORS = 1024;
@@ -70,7 +72,7 @@ export function openXdp(options: OpenXdpOptions): OpenXdp {
   const { settings } = options;
   const links = settings.interfaces.map((name) => ethernetLink(name, settings.anyDevice));
   const notes: string[] = [];
-  const octets = options.object ?? readXdpObject();
+  const octets = settings.object ?? readXdpObject();
   const pins = openPins(settings, notes);
   const loaded = load(octets, settings, pins, notes);
   const { object, former } = loaded;
@@ -159,8 +161,7 @@ function load(octets: Uint8Array, settings: XdpSettings, pins: Pins | null, note
     meters: sessions,
   };
   if (pins === null) return { object: loadBpfObject(octets, { entries }), former: null };
-  const layouts = pins.layouts();
-  for (const layout of layouts) {
+  for (const layout of livingLayouts(pins, notes)) {
     const reuse = pins.maps(layout);
     if (reuse === null) {
       pins.dropMaps(layout);
@@ -186,7 +187,7 @@ function takeOver(
   const sizes = Object.fromEntries(Object.keys(entries).map((name) => [name, pinned[name]!.info.maxEntries]));
   try {
     const object = loadBpfObject(octets, { entries: sizes, reuse: pinned });
-    if (layoutVersion(object.btf) === layout) {
+    if (layoutVersion(object.btf) === layout && hasLayoutOf(object.btf, pinned)) {
       notes.push(`goes on with the maps of layout ${layout} that a former process left`);
       closeAll(pinned);
       return { object, former: null };
@@ -212,6 +213,39 @@ function takeOver(
       },
     },
   };
+}
+
+/** True when the maps hold what the types say, and not what another build's types of the same version said. */
+function hasLayoutOf(btf: Btf, maps: Readonly<Record<string, BpfMap>>): boolean {
+  const structs = { ...MAPPED_STRUCTS, config: 'config', windows: 'window' };
+  return Object.entries(structs).every(
+    ([name, struct]) => btf.struct(struct).size === maps[name]!.info.valueBytes,
+  );
+}
+
+/**
+ * The layout that packets go by. A process that ended in the middle of an upgrade left two; the other one's numbers are
+ * behind, and must not be used.
+ */
+function livingLayouts(pins: Pins, notes: string[]): readonly number[] {
+  const layouts = pins.layouts();
+  if (layouts.length < 2) return layouts;
+  const used = new Set<number>();
+  for (const pinned of pins.links()) {
+    const link = pins.openLink(pinned);
+    if (link === null) continue;
+    for (const id of programMapIds(linkInfo(link.fd).programId)) used.add(id);
+    link.close();
+  }
+  return layouts.filter((layout) => {
+    const maps = pins.maps(layout);
+    const isUsed = maps !== null && used.has(maps.ways!.info.id);
+    if (maps !== null) closeAll(maps);
+    if (isUsed) return true;
+    pins.dropMaps(layout);
+    notes.push(`removed the maps of layout ${layout}, which nothing uses`);
+    return false;
+  });
 }
 
 function closeAll(maps: Readonly<Record<string, BpfMap>>): void {

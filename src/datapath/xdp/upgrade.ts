@@ -13,7 +13,13 @@ export function layoutVersion(btf: Btf): number {
   return btf.enumeration('layout_version').get('LAYOUT_VERSION_NUMBER') ?? 0;
 }
 
-const MAPPED_STRUCTS = { anchors: 'anchor', sessions: 'session', ways: 'way', meters: 'meter' } as const;
+/** Maps whose elements are carried over, and what they are. */
+export const MAPPED_STRUCTS = {
+  anchors: 'anchor',
+  sessions: 'session',
+  ways: 'way',
+  meters: 'meter',
+} as const;
 
 /**
  * Carries what maps of another layout hold into an object's new ones, member by member under their names. The former

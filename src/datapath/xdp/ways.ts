@@ -14,10 +14,18 @@ interface Phase {
   ending: number;
 }
 
+/** A key that packets go under. */
+interface UsedKey {
+  readonly phase: Phase;
+  readonly octets: Uint8Array;
+  readonly keyNumber: number;
+  readonly deviceBoot: bigint;
+}
+
 /**
  * Where one session's downlink goes. A way is written beside the one that packets read, and then becomes the way by one
  * store. The number of a packet is fetched by the phase of its key, so a phase goes to another key only when no packet
- * can be under way with the key before: until then there is no way.
+ * can be under way with the key before: until then packets go under the former key, or there is no way.
  */
 export class WayWriter {
   readonly #ways: Elements;
@@ -25,13 +33,16 @@ export class WayWriter {
   readonly #base: number;
   readonly #grace: Grace;
   readonly #phases: readonly Phase[];
+  readonly #ready: () => void;
   #wanted: FastWay | null = null;
   /** What the present path holds; empty: nothing of ours. */
   #written = '';
-  #used: Phase | null = null;
+  #used: UsedKey | null = null;
   #forwards = false;
 
-  constructor(ways: Elements, layout: SessionLayout, slot: number, grace: Grace) {
+  /** `ready` is called when a way that could not be taken at once can be. */
+  constructor(ways: Elements, layout: SessionLayout, slot: number, grace: Grace, ready: () => void) {
+    this.#ready = ready;
     this.#ways = ways;
     this.#layout = layout;
     this.#base = ways.base(slot);
@@ -40,17 +51,18 @@ export class WayWriter {
   }
 
   /** Takes over the way that a former process left: its key is in use, and every other phase may be. */
-  takeOver(): void {
+  takeOver(deviceBoot: bigint): void {
     const { way, path } = this.#layout;
     const at = this.#presentPath();
     const octets = this.#ways.get(at, path.size);
     const keyNumber = this.#ways.u32(at + path.keyNumber);
-    const used = this.#phaseOf(keyNumber);
     for (const phase of this.#phases) this.#retire(phase);
     if (octets[path.family] === 0) return;
-    used.key = hex(octets.subarray(path.key, path.key + 16));
-    used.keyNumber = keyNumber;
-    this.#used = used;
+    const phase = this.#phaseOf(keyNumber);
+    const key = octets.slice(path.key, path.key + 16);
+    phase.key = hex(key);
+    phase.keyNumber = keyNumber;
+    this.#used = { phase, octets: key, keyNumber, deviceBoot };
     this.#written = hex(octets);
     this.#forwards = this.#ways.u32(this.#base + way.state) !== this.#layout.wayState.none;
   }
@@ -78,33 +90,42 @@ export class WayWriter {
       this.#setState(wayState.none);
       return;
     }
-    const key = hex(way.key.octets);
-    const { keyNumber } = way.key.name;
-    const phase = this.#phaseOf(keyNumber);
-    if (phase.key !== key || phase.keyNumber !== keyNumber) {
-      // `#retire` applies what is wanted then.
-      if (phase === this.#used) {
-        this.#setState(wayState.none);
-        this.#used = null;
-        this.#retire(phase);
-      }
-      if (phase.ending > 0) {
-        this.#setState(wayState.none);
-        return;
-      }
-      phase.key = key;
-      phase.keyNumber = keyNumber;
-      this.#ways.storeU32(this.#sequenceAt(phase), way.nextSequence - 1);
+    const key = this.#keyFor(way);
+    if (key === null) {
+      this.#setState(wayState.none);
+      return;
     }
     if (way.heldUntilMs !== null) {
       this.#ways.storeU64(this.#base + this.#layout.way.holdUntilNs, boottimeOf(way.heldUntilMs));
       this.#setState(wayState.hold);
     }
     const former = this.#used;
-    this.#flip(this.#encode(way));
-    this.#used = phase;
-    if (former !== null && former !== phase) this.#retire(former);
+    this.#flip(this.#encode(way, key));
+    this.#used = key;
+    if (former !== null && former.phase !== key.phase) this.#retire(former.phase);
     if (way.heldUntilMs === null) this.#setState(wayState.active);
+  }
+
+  /** The key that a way goes under now: its own, or the one in use while its own must wait; null when neither can be. */
+  #keyFor({ key, nextSequence }: FastWay): UsedKey | null {
+    const { octets } = key;
+    const { keyNumber, deviceBoot } = key.name;
+    const text = hex(octets);
+    const phase = this.#phaseOf(keyNumber);
+    if (phase.key !== text || phase.keyNumber !== keyNumber) {
+      const used = this.#used;
+      if (used?.phase === phase) {
+        this.#used = null;
+        this.#retire(phase);
+        return null;
+      }
+      // The device goes on receiving under the key before; another incarnation of it never had that.
+      if (phase.ending > 0) return used !== null && used.deviceBoot === deviceBoot ? used : null;
+      phase.key = text;
+      phase.keyNumber = keyNumber;
+      this.#ways.storeU32(this.#sequenceAt(phase), nextSequence - 1);
+    }
+    return { phase, octets, keyNumber, deviceBoot };
   }
 
   /** A phase that packets may still be under way with; its key's number is kept for whoever asks. */
@@ -112,12 +133,10 @@ export class WayWriter {
     phase.ending += 1;
     this.#grace.after(() => {
       phase.ending -= 1;
-      if (
-        phase.ending === 0 &&
-        this.#wanted !== null &&
-        this.#phaseOf(this.#wanted.key.name.keyNumber) === phase
-      )
-        this.#apply();
+      const wanted = this.#wanted;
+      if (phase.ending > 0 || wanted === null || this.#phaseOf(wanted.key.name.keyNumber) !== phase) return;
+      if (this.#used === null) this.#ready();
+      else this.#apply();
     });
   }
 
@@ -131,14 +150,14 @@ export class WayWriter {
     this.#written = text;
   }
 
-  #encode({ path: to, key }: FastWay): Uint8Array {
+  #encode({ path: to }: FastWay, key: UsedKey): Uint8Array {
     const { path } = this.#layout;
     const octets = new Uint8Array(path.size);
     const view = new DataView(octets.buffer);
     const address = parseAddress(to.address);
     octets.set(mappedAddress(address), path.address);
     octets.set(key.octets, path.key);
-    view.setUint32(path.keyNumber, key.name.keyNumber, true);
+    view.setUint32(path.keyNumber, key.keyNumber, true);
     view.setUint16(path.port, to.port, true);
     view.setUint8(path.family, address.length === 4 ? 4 : 6);
     return octets;

@@ -316,6 +316,7 @@ describeAsRoot('the mirror in the XDP program', () => {
       let got = taken(device, both.fromPeer(down(1024, mark)), both.rig.nowMs);
       if (got === null) {
         both.grace();
+        both.settle();
         got = taken(device, both.fromPeer(down(1024, mark)), both.rig.nowMs);
       }
       expect(got).toEqual(older(down(1024, mark)));

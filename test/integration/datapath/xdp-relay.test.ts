@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { hasClang } from '../../../infra/build/xdp.ts';
+import { compileXdp, hasClang } from '../../../infra/build/xdp.ts';
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
 import { type EngineClient, startUserspaceEngine } from '../../../src/datapath/userspace/client.ts';
 import { writeDeadline } from '../../../src/datapath/xdp/deadline.ts';
@@ -185,15 +185,22 @@ if (!hasClang())
     rmSync(bpffs, { recursive: true });
   });
 
-  async function start(relayBoot: bigint, wish: 'auto' | 'required' | 'off' = 'required', anyDevice = true) {
-    engine = await network.relay.run(() =>
-      startUserspaceEngine({
-        tun: TUN,
-        relayBoot,
-        port: PORT,
-        xdp: { relay: 'r1', interfaces: ['public', 'access'], bpffs, sessions: 64, wish, anyDevice },
-      }),
-    );
+  async function start(
+    relayBoot: bigint,
+    options: { wish?: 'auto' | 'required' | 'off'; anyDevice?: boolean; defines?: readonly string[] } = {},
+  ) {
+    const { wish = 'required', anyDevice = true, defines = [] } = options;
+    const object = compileXdp(defines);
+    const xdp = {
+      relay: 'r1',
+      interfaces: ['public', 'access'],
+      bpffs,
+      sessions: 64,
+      wish,
+      anyDevice,
+      object,
+    };
+    engine = await network.relay.run(() => startUserspaceEngine({ tun: TUN, relayBoot, port: PORT, xdp }));
     network.relay.run(() => execFileSync('ip', ['route', 'replace', SHARED, 'dev', TUN]));
     return engine;
   }
@@ -274,14 +281,17 @@ if (!hasClang())
     await ann.connect();
     const peer = talker();
     let on = HOME;
-    const arrived = await talk(peer, ann, 400, (burst) => {
-      if (burst % 40 !== 20) return;
+    let moves = 0;
+    const arrived = await talk(peer, ann, 600, (burst) => {
+      const isThere = ann.heard.at(-1)?.kind === 'sync' && ann.heard.at(-1)?.on === on;
+      if (burst % 20 !== 10 || !isThere) return;
       on = on === HOME ? AWAY : HOME;
-      ann.send(ann.device.bind((burst / 20) % 4 === 1 ? 'alive' : 'dead'), on);
+      moves += 1;
+      ann.send(ann.device.bind(moves % 2 === 0 ? 'alive' : 'dead'), on);
     });
-    expect(arrived).toEqual(all(3200));
+    expect(arrived).toEqual(all(4800));
     expect(ann.device.refused).toEqual([]);
-    expect(ann.heard.filter(({ kind }) => kind === 'sync').length).toBeGreaterThanOrEqual(10);
+    expect(moves).toBeGreaterThanOrEqual(5);
   });
 
   it('gives the index of a session to another one under traffic, and no packet reaches the former device', async () => {
@@ -345,6 +355,35 @@ if (!hasClang())
     expect(ann.device.refused).toEqual([]);
   });
 
+  it('goes on with maps of another layout, in a new program, without a loss', async () => {
+    await start(0xa1n);
+    await install(1);
+    const ann = traveller(1, 0xd1n);
+    await ann.connect();
+    const peer = talker();
+    await talk(peer, ann, 20);
+    const captured = ann.device.data(ip(SHARED, PEER, 17, udp(1024, 5000)));
+    ann.send(captured);
+    await until('the packet', () => peer.socket.receive() > 0);
+    const counted = await fastForwarded();
+    await engine!.close();
+
+    const talking = talk(peer, ann, 600);
+    await start(0xb2n, { defines: ['MOORING_NEXT_LAYOUT'] });
+    expect(engine!.status.notes.join()).toContain('layout 1 held into layout 2');
+    const { anchors } = await command({ op: 'left-behind' });
+    await install(1, sessionId(1), 2n);
+    await command({ op: 'import', anchor: 'a1', sessions: anchors[0]!.sessions });
+    await command({ op: 'installed', anchor: 'a1' });
+    expect(await talking).toEqual(all(peer.next));
+    ann.send(captured);
+    await until('its refusal', () => false, 100).catch(() => undefined);
+    const counters = await command({ op: 'counters' });
+    expect(counters.uplink.replayed).toBe(1);
+    expect(counters.downlink.forwarded).toBeGreaterThan(counted);
+    expect(ann.device.refused).toEqual([]);
+  });
+
   it('stops at the deadline that another process writes', async () => {
     await start(0xa1n);
     await install(1);
@@ -371,7 +410,7 @@ if (!hasClang())
   it('leaves veth devices to the userspace engine unless asked, and takes away what was left', async () => {
     await start(0xa1n);
     await engine!.close();
-    const { status } = await start(0xb2n, 'auto', false);
+    const { status } = await start(0xb2n, { wish: 'auto', anyDevice: false });
     expect(status.engine).toBe('userspace');
     expect(status.notes.join()).toContain('public: it is a veth device');
     expect(network.relay.ip('-d -j link show public')).toMatchObject([{ ifname: 'public' }]);
@@ -391,7 +430,7 @@ if (!hasClang())
       code: 'ERR_MOORING_XDP_UNAVAILABLE',
       message: expect.stringContaining('absent: there is no such interface'),
     });
-    await start(0xa1n, 'off');
+    await start(0xa1n, { wish: 'off' });
     expect(engine!.status).toEqual({ engine: 'userspace', interfaces: [], notes: [] });
   });
 });
