@@ -181,7 +181,7 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 	count(GROUP_DOWNLINK, inner->version, DOWNLINK_FORWARDED);
 	if (sequence >= settings->rekey_after)
 		tell_of(EVENT_REKEY, LIMIT_REKEY, of->slot, of->session, inner, 0, path->key_number, 0, 0, of->now);
-	return send_by(context, &hop);
+	return send_by(context, settings, &hop);
 }
 
 /* Finds whose packet it is; `of` has packet and at. UNDECIDED: session, lease and slot are filled in. */

@@ -58,9 +58,12 @@ static __always_inline void write_ethernet(void *at, const struct bpf_fib_lookup
 	LOAD16(at + 12) = version == IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 }
 
-static __always_inline int send_by(struct xdp_md *context, const struct bpf_fib_lookup *hop)
+static __always_inline int send_by(struct xdp_md *context, const struct config *settings,
+				   const struct bpf_fib_lookup *hop)
 {
-	return hop->ifindex == context->ingress_ifindex ? XDP_TX : bpf_redirect(hop->ifindex, 0);
+	if (hop->ifindex == context->ingress_ifindex && !settings->redirect_only)
+		return XDP_TX;
+	return bpf_redirect(hop->ifindex, 0);
 }
 
 #endif

@@ -70,7 +70,10 @@ struct config {
 	__u8 egress_dscp_mode; /* out of it */
 	__u8 egress_dscp;
 	__u8 ingress_ecn_mode; /* enum ecn_mode */
-	__u8 pad[7];
+	/* Nothing goes back out of an interface by XDP_TX: a veth wakes the receiver of such frames only where that runs
+	 * XDP itself, that of redirected ones also where it merely has GRO on. */
+	__u8 redirect_only;
+	__u8 pad[6];
 	struct port ports[PORTS];
 	__u64 test_now_ns; /* read only by objects compiled with MOORING_TEST_CLOCK */
 };

@@ -15,7 +15,12 @@ export interface ProgramSettings {
   /** Downlink packets under one key after which the process is told. */
   readonly rekeyAfter: number;
   readonly marking: TunnelMarking;
-  readonly interfaces: readonly { readonly ifindex: number; readonly mac: Uint8Array }[];
+  /** `kind` as the kernel tells it, such as `veth`. */
+  readonly interfaces: readonly {
+    readonly ifindex: number;
+    readonly mac: Uint8Array;
+    readonly kind?: string;
+  }[];
 }
 
 /** The program's settings. It decides nothing until they are written to their end. */
@@ -42,6 +47,8 @@ export class ProgramConfig {
     this.#writeRule('egress', egress);
     const ecnModes = this.#btf.enumeration('ecn_mode');
     view.setUint8(at('ingress_ecn_mode'), ecnModes.get(`ECN_${ecn.toUpperCase()}`)!);
+    const redirectOnly = settings.interfaces.some(({ kind }) => kind === 'veth');
+    view.setUint8(at('redirect_only'), redirectOnly ? 1 : 0);
     const ports = element.struct.at('ports').count;
     for (let i = 0; i < ports; i += 1) {
       const wanted = settings.interfaces[i];

@@ -323,7 +323,7 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 	write_ethernet(at, &hop, version);
 	meter_uplink(meter, inner->length);
 	count(GROUP_UPLINK, version, UPLINK_FORWARDED);
-	return send_by(context, &hop);
+	return send_by(context, of->settings, &hop);
 }
 
 /* What an admitted datagram says of its sender. One that is passed the slow path sees for itself: told as well, it would
