@@ -3,6 +3,7 @@
  * signalling, which are idle while packets flow. Obeys `EngineHostCommand`.
  */
 import { type EngineClient, startUserspaceEngine } from '../../../src/datapath/userspace/client.ts';
+import type { XdpWish } from '../../../src/datapath/xdp/fast-engine.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { monotonicMs } from '../../../src/telemetry/clock.ts';
 import { serve } from '../program.ts';
@@ -10,6 +11,8 @@ import { serve } from '../program.ts';
 export interface EngineHostPlan {
   readonly tun: string;
   readonly endpoint: string;
+  /** In XDP on these interfaces too; it fails where that is not possible. */
+  readonly xdp?: readonly string[];
   readonly sessions: readonly {
     readonly id: string;
     readonly index: number;
@@ -31,9 +34,16 @@ const RATE = { nsPerOctetQ16: 5_243, burstNs: 10_000_000 } as const;
 const policing = { uplink: RATE, downlink: RATE };
 let engine: EngineClient | undefined;
 
-async function start({ tun, endpoint, sessions }: EngineHostPlan): Promise<EngineClient> {
+async function start({ tun, endpoint, sessions, xdp }: EngineHostPlan): Promise<EngineClient> {
   const relayBoot = crypto.getRandomValues(new BigUint64Array(1))[0]! | 1n;
-  const started = await startUserspaceEngine({ tun, relayBoot, persist: false, mtu: INNER_MTU, policing });
+  const started = await startUserspaceEngine({
+    tun,
+    relayBoot,
+    persist: false,
+    mtu: INNER_MTU,
+    policing,
+    ...(xdp === undefined ? {} : { xdp: wish(xdp, sessions.length) }),
+  });
   started.onExit((error) => {
     throw error ?? new Error('the packet engine ended');
   });
@@ -46,6 +56,12 @@ async function start({ tun, endpoint, sessions }: EngineHostPlan): Promise<Engin
     await started.command({ op: 'lease', anchor: ANCHOR, lease, untilMs });
   }
   return started;
+}
+
+/** Its pins lie in a bpffs of this process's own, and end with it. */
+function wish(interfaces: readonly string[], sessions: number): XdpWish {
+  const place = { relay: 'bench', interfaces, bpffs: '/sys/fs/bpf', sessions: Math.max(sessions, 64) };
+  return { ...place, anyDevice: true, wish: 'required' };
 }
 
 serve<EngineHostCommand>(async (command) => {

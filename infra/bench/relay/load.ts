@@ -11,6 +11,7 @@ import { monotonicMs } from '../../../src/telemetry/clock.ts';
 import type { DataSender } from '../../../src/tunnel/data.ts';
 import { DATA } from '../../../src/tunnel/wire.ts';
 import { serve } from '../program.ts';
+import { moveAll } from './movers.ts';
 import { type Flow, IPV4_HEADER, innerPacket, PROTOCOL, UDP_HEADER } from './packets.ts';
 import { bindDevice, type DevicePort, socketAddress } from './tunnel-device.ts';
 import { allocate, CHANNEL, CHANNEL_HEADER } from './turn-client.ts';
@@ -45,6 +46,21 @@ export type LoadCommand =
     }
   /** Offers at most `packetsPerSecond` for `forMs`; answers `Offered` afterwards. */
   | { readonly op: 'offer'; readonly packetsPerSecond: number; readonly forMs: number }
+  /** Offers stamped packets of two plain flows at a time, so many a second of each; answers when it is over. */
+  | {
+      readonly op: 'mix';
+      readonly flows: readonly { readonly flow: Flow; readonly packetsPerSecond: number }[];
+      readonly octets: number;
+      readonly forMs: number;
+    }
+  /** Moves devices between two addresses as fast as the relay lets them; answers how many moves that were. */
+  | {
+      readonly op: 'move';
+      readonly relay: Target;
+      readonly roots: readonly string[];
+      readonly firstIndex: number;
+      readonly forMs: number;
+    }
   /** Answers `Arrived`. */
   | { readonly op: 'arrived' };
 
@@ -196,6 +212,52 @@ function offer(packetsPerSecond: number, forMs: number): Offered {
   return { packets, tookMs: monotonicMs() - startMs };
 }
 
+/** Behind 8 octets of ESP or UDP header. */
+const STAMP_AT = IPV4_HEADER + 8;
+/** Few at a time: a packet must not wait for those sent with it. */
+const MIX_BURST = 8;
+
+function mix({ flows, octets, forMs }: Extract<LoadCommand, { op: 'mix' }>): null {
+  const lanes = flows.map(({ flow, packetsPerSecond }) => {
+    const payload = innerPacket(flow, octets);
+    const stamp = new DataView(payload.buffer);
+    const at = flow.traffic === 'esp' ? IPV4_HEADER : IPV4_HEADER + UDP_HEADER;
+    const to = socketAddress(flow.destination, flow.traffic === 'esp' ? 0 : flow.destinationPort);
+    if (flow.traffic === 'esp') rawSender ??= openRaw(PROTOCOL.esp);
+    const sender = flow.traffic === 'esp' ? rawSender! : openSocket();
+    const next = () => {
+      stamp.setBigUint64(STAMP_AT, process.hrtime.bigint(), true);
+      sender.queue(to, payload, at, octets - at);
+    };
+    return { next, flush: sender.flush, packetsPerSecond, sent: 0 };
+  });
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const startMs = monotonicMs();
+  for (let nowMs = startMs; nowMs - startMs < forMs; nowMs = monotonicMs()) {
+    let sent = 0;
+    for (const lane of lanes) {
+      const due = Math.min(((nowMs - startMs) * lane.packetsPerSecond) / 1_000 - lane.sent, MIX_BURST);
+      for (let i = 0; i < Math.floor(due); i += 1) lane.next();
+      lane.sent += Math.max(0, Math.floor(due));
+      sent += Math.max(0, Math.floor(due));
+      lane.flush();
+    }
+    if (sent === 0) Atomics.wait(pause, 0, 0, 0.05);
+  }
+  return null;
+}
+
+let sides: [UdpSocket, UdpSocket] | undefined;
+
+function move({ relay, roots, firstIndex, forMs }: Extract<LoadCommand, { op: 'move' }>) {
+  sides ??= [openSocket(), openSocket()];
+  const movers = roots.map((root, i) => ({
+    index: firstIndex + i,
+    root: new Uint8Array(Buffer.from(root, 'hex')),
+  }));
+  return moveAll(movers, sides, socketAddress(relay.address, relay.port), forMs);
+}
+
 function arrived(): Arrived {
   const line = readFileSync('/proc/net/dev', 'utf8')
     .split('\n')
@@ -231,6 +293,10 @@ serve<LoadCommand>(async (command) => {
     }
     case 'offer':
       return offer(command.packetsPerSecond, command.forMs);
+    case 'mix':
+      return mix(command);
+    case 'move':
+      return move(command);
     case 'arrived':
       return arrived();
     default:

@@ -9,10 +9,11 @@ import { findLink } from '../../../src/linux/links.ts';
 import { TUNNEL_PORT } from '../../../src/tunnel/wire.ts';
 import { compileBpf } from '../../build/xdp.ts';
 import { serve } from '../program.ts';
+import { DELAY_STEPS } from './delays.ts';
 import { devicePort, FIRST_ADDRESS, indexOf } from './leases.ts';
 import { injectFrames, runOn } from './packet-injector.ts';
 
-export type EndProgram = 'turn_plain' | 'turn_device';
+export type EndProgram = 'turn_plain' | 'turn_device' | 'note_delay';
 
 export type LoopEndCommand =
   /** Puts the program on an interface, in place of the present one wherever that is. */
@@ -29,7 +30,9 @@ export type LoopEndCommand =
   /** Starts frames (hexadecimal) on that interface, those of each list from its own processor. */
   | { readonly op: 'inject'; readonly frames: readonly (readonly string[])[] }
   /** Answers `Turned`. */
-  | { readonly op: 'counts' };
+  | { readonly op: 'counts' }
+  /** Answers the `Delays` noted since the last time. */
+  | { readonly op: 'delays' };
 
 export interface Turned {
   readonly turned: number;
@@ -40,6 +43,12 @@ export interface Turned {
   /** Arrived after the end. */
   readonly refused: number;
   readonly atNs: number;
+}
+
+/** Packets by step of delay; see delays.ts. */
+export interface Delays {
+  readonly esp: readonly number[];
+  readonly udp: readonly number[];
 }
 
 /** Room for every lease of the largest case. */
@@ -110,6 +119,13 @@ function counts(): Turned {
   };
 }
 
+function delays(): Delays {
+  const steps = new BigUint64Array(map('delays').mapped(), 0, 2 * DELAY_STEPS);
+  const counts = Array.from(steps, Number);
+  steps.fill(0n);
+  return { esp: counts.slice(0, DELAY_STEPS), udp: counts.slice(DELAY_STEPS) };
+}
+
 serve<LoopEndCommand>((command) => {
   switch (command.op) {
     case 'attach':
@@ -129,6 +145,8 @@ serve<LoopEndCommand>((command) => {
       return runOn([0, 1]);
     case 'counts':
       return counts();
+    case 'delays':
+      return delays();
     default:
       return command satisfies never;
   }

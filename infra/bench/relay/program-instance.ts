@@ -1,6 +1,6 @@
 /** The XDP program of the relay with as many leases as asked for, programmed through the relay's own mirror. */
 import { readFileSync } from 'node:fs';
-import type { FastSession, FastWay } from '../../../src/datapath/fast-path.ts';
+import type { FastListener, FastSession, FastWay } from '../../../src/datapath/fast-path.ts';
 import { XdpMirror } from '../../../src/datapath/xdp/mirror.ts';
 import { ProgramConfig } from '../../../src/datapath/xdp/program-config.ts';
 import { type BpfObject, loadBpfObject } from '../../../src/linux/bpf-object.ts';
@@ -19,6 +19,16 @@ const RATE = { nsPerOctetQ16: 5_243, burstNs: 10_000_000 } as const;
 export const KEY_NUMBER = 1;
 const KEY_NAME: DataKeyName = { epoch: 1n, relayBoot: 7n, deviceBoot: 9n, keyNumber: KEY_NUMBER };
 const DAY_MS = 86_400_000;
+
+/** Nobody acts on what the program reports. */
+const DEAF: FastListener = {
+  fastData() {},
+  fastRefused() {},
+  fastReady() {},
+  fastNotice() {},
+  fastRekey() {},
+  fastFlow() {},
+};
 
 export interface InstancePlan {
   readonly leases: number;
@@ -84,12 +94,11 @@ export function createInstance(octets: Uint8Array, plan: InstancePlan): Instance
     nextSequence: 1,
     heldUntilMs: null,
   });
-  const listener = { fastData() {}, fastRefused() {}, fastNotice() {}, fastRekey() {}, fastFlow() {} };
   const anchor = mirror.anchor({ id: ANCHOR, endpoints: [plan.endpoint], epoch: 1n, untilMs });
   const sessions: FastSession[] = [];
   for (let lease = 0; lease < leases; lease += 1) {
     const spec = { id: sessionId(lease), index: indexOf(lease), controlTagKey };
-    const session = mirror.session(anchor, spec, listener);
+    const session = mirror.session(anchor, spec, DEAF);
     session.receive({ octets: keys.toRelay, name: KEY_NAME }, Number.POSITIVE_INFINITY, null);
     mirror.lease(leaseOf(lease, ANCHOR), session, untilMs);
     session.way(wayTo(devicePort(lease)));

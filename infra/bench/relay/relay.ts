@@ -19,6 +19,7 @@ import {
   NATIVE,
   relayAlone,
 } from './loop-cases.ts';
+import { MIXED_CASES, mixedMeasurements } from './mixed-rig.ts';
 import {
   boundBySource,
   COTURN,
@@ -55,13 +56,15 @@ const QUICK_CASES = [
   'leases-1k',
   'ns-esp-100B',
   FLIP_CASE,
+  ...Object.values(MIXED_CASES),
 ];
+const IN_CLOSED_LOOP: readonly string[] = [...ALL_LOOP_CASES, ...NS_CASES];
 
 export const relay: Benchmark = {
   name: 'relay',
   summary:
     'packets/s through one relay: Mooring in XDP and in userspace, coturn, the kernel, a bare redirect',
-  cases: [...OPEN_LOOP_CASES, ...ALL_LOOP_CASES, ...NS_CASES],
+  cases: [...OPEN_LOOP_CASES, ...ALL_LOOP_CASES, ...NS_CASES, ...Object.values(MIXED_CASES)],
   run: runRelay,
 };
 
@@ -70,14 +73,16 @@ async function runRelay(lab: Lab, { only, quick, say }: BenchOptions): Promise<O
   const chosen = chosenCases({ name: relay.name, cases }, only);
   const results = new Results();
   const open = chosen.some((name) => OPEN_LOOP_CASES.includes(name)) ? await openLoop(lab, say) : null;
-  const closed = chosen.some((name) => !OPEN_LOOP_CASES.includes(name))
+  const closed = chosen.some((name) => IN_CLOSED_LOOP.includes(name))
     ? await closedLoop(lab, chosen, quick, say)
     : null;
   const openLoopRuns = open === null ? [] : openLoopMeasurements(open, chosen, quick);
+  const mixed = await mixedMeasurements(lab, chosen, quick);
   const measurements = [
     ...openLoopRuns,
     ...(closed === null ? [] : loopMeasurements(closed.loop, chosen, quick)),
     ...(closed === null ? [] : await nsMeasurements(closed.loop, chosen, quick)),
+    ...mixed,
   ];
   await alternate(
     measurements,
@@ -101,6 +106,7 @@ async function runRelay(lab: Lab, { only, quick, say }: BenchOptions): Promise<O
       ...(open === null ? [] : [...OPEN_LOOP_NOTES, ...boundBySource(results, openLoopRuns)]),
       ...(open !== null && 'reason' in open.coturn ? [open.coturn.reason] : []),
       ...(closed === null ? [] : CLOSED_LOOP_NOTES),
+      ...(mixed.length === 0 ? [] : MIXED_NOTES),
     ],
   };
 }
@@ -110,6 +116,11 @@ const CLOSED_LOOP_NOTES = [
   'everything is on: windows, metering, policing, deadlines; 1,000 leases, as many of them in use as packets circle, unless the case says otherwise',
   'leases-1m-by-lot: each packet belongs to another lease than the one before, drawn among all',
   'ns-…: BPF_PROG_TEST_RUN with warm caches, the time for restoring the frame subtracted',
+];
+
+const MIXED_NOTES = [
+  `${MIXED_CASES.latency}: the whole relay; 40,000 ESP packets/s that XDP forwards (fast) and 10,000 UDP packets/s of a lease with a policy that only the userspace engine holds (slow), 200 octets each; one way from the peer’s system call, in batches of 8, to the device’s interface`,
+  `${MIXED_CASES.rebinds}: 256 devices, all in one process, each moving again as soon as a move is complete: bind, challenge, proof, sync, over UDP`,
 ];
 
 async function openLoop(lab: Lab, say: (text: string) => void): Promise<Rig> {

@@ -108,7 +108,7 @@ async function asCards(lab: Lab, relay: Namespace, ends: readonly Namespace[]): 
     await lab.run(end, ['ethtool', '-K', 'net0', 'tx-udp-segmentation', 'off', 'tso', 'off']);
 }
 
-async function program<Command extends object>(
+export async function program<Command extends object>(
   lab: Lab,
   namespace: Namespace,
   name: string,
