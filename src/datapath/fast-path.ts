@@ -3,6 +3,7 @@ import type { RsipErrorNumber } from '../protocol/errors.ts';
 import type { Lease } from '../protocol/lease.ts';
 import type { DataKeyName } from '../tunnel/keys.ts';
 import type { WindowState } from '../tunnel/window.ts';
+import type { Policing } from './decision/policing.ts';
 import type { EngineCounters, LeftBehind } from './engine-api.ts';
 
 /**
@@ -88,10 +89,11 @@ export interface FastSession {
   readonly forwards: boolean;
   /**
    * Receive DATA under `key` too; the one before it until `previousUntilMs`. The same key again changes nothing but that.
-   * `window`: what lane 0 received under it elsewhere. Returns the number of a key that is no longer received here, whose
-   * window can be read until the next `settle`; null if none had to give way.
+   * `window`: what lane 0 received under it elsewhere. An older key may have to give way: see `FastListener.fastWindow`.
    */
-  receive(key: FastKey, previousUntilMs: number, window: WindowState | null): number | null;
+  receive(key: FastKey, previousUntilMs: number, window: WindowState | null): void;
+  /** Receive no DATA any more: all of it is the userspace engine's, which is told what came until now. */
+  stopReceiving(): void;
   /** Null: no way, every downlink packet is left to the userspace engine. */
   way(way: FastWay | null): void;
   facts(facts: FastSessionFacts): void;
@@ -101,6 +103,11 @@ export interface FastSession {
   window(keyNumber: number): WindowState | null;
   /** The number that the fast lane's next packet under `keyNumber` gets; null for a key never sent under. */
   nextSequence(keyNumber: number): number | null;
+  /**
+   * Charges a packet of `octets` that the userspace engine is about to let through to the session's rate, which both engines
+   * share; false: too soon. Null: the fast engine has no part in it.
+   */
+  charge(direction: 'uplink' | 'downlink', rate: Policing, octets: number, nowMs: number): boolean | null;
   /** Forget the session and its leases. Its place is used again only when no packet can be under way to it. */
   drop(): void;
 }
@@ -113,6 +120,11 @@ export interface FastListener {
   fastRefused(from: SocketAddress, octets: number, nowMs: number): void;
   /** A way that it could not take at once can be taken now: until then every packet was left to the userspace engine. */
   fastReady(nowMs: number): void;
+  /**
+   * The fast engine receives no longer under this key, but the userspace engine may: this was received in lane 0. Told at
+   * once, and again when no packet is under way any more.
+   */
+  fastWindow(keyNumber: number, window: WindowState): void;
   /** A packet of the device was dropped, and the device is to be told why. */
   fastNotice(code: RsipErrorNumber, nowMs: number): void;
   /** A DATA key wears out. */

@@ -23,6 +23,7 @@ import {
 import { type DataKeyName, deriveControlTagKey, deriveDataKey } from '../../tunnel/keys.ts';
 import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
 import { sipKey } from '../../tunnel/siphash.ts';
+import type { WindowState } from '../../tunnel/window.ts';
 import { CONTROL, DATA } from '../../tunnel/wire.ts';
 import { admit, nanoseconds, type Policing, TOO_SOON } from '../decision/policing.ts';
 import type { EngineEvent, EngineSession } from '../engine-api.ts';
@@ -143,6 +144,8 @@ export class RelaySession implements Due, FastListener {
   #wayChanged = false;
   #fastForwards = false;
   #reserved = 0;
+  /** Number of the key in force when DATA came past the engine in front. */
+  #bypassedKey: number | null = null;
 
   constructor(host: SessionHost, anchor: Anchor, session: EngineSession, nowMs: number) {
     this.#host = host;
@@ -254,6 +257,21 @@ export class RelaySession implements Due, FastListener {
     if (nowMs < this.anchor.untilMs) this.#strange(from, octets, nowMs);
   }
 
+  fastWindow(keyNumber: number, window: WindowState): void {
+    this.receiver.merge(keyNumber, 0, window);
+  }
+
+  /**
+   * A DATA datagram that came past the engine in front. What one engine admits the other would admit again: from here on
+   * this one receives alone, until there is a key that neither has received under.
+   */
+  bypassed(buffer: Uint8Array, at: number, length: number, nowMs: number): void {
+    if (this.#fast === null || this.#bypassedKey === this.receiver.currentKeyNumber) return;
+    if (!this.receiver.isAuthentic(buffer, at, length, nowMs)) return;
+    this.#bypassedKey = this.receiver.currentKeyNumber;
+    this.#fast.stopReceiving();
+  }
+
   fastReady(nowMs: number): void {
     this.#fastForwards = false;
     this.#wayChanged = true;
@@ -332,6 +350,8 @@ export class RelaySession implements Due, FastListener {
   admits(direction: keyof SessionPolicing, octets: number, nowMs: number): boolean {
     const rate = this.#host.policing[direction];
     if (rate === null) return true;
+    const shared = this.#fast?.charge(direction, rate, octets, nowMs) ?? null;
+    if (shared !== null) return shared;
     const next = admit(rate, this.arrivalsNs[direction], octets, nanoseconds(nowMs));
     if (next === TOO_SOON) return false;
     this.arrivalsNs[direction] = next;
@@ -573,11 +593,7 @@ export class RelaySession implements Due, FastListener {
     const octets = deriveDataKey(this.#root, 'to-relay', name);
     const previousUntilMs = nowMs + OLD_KEYS_MS;
     this.receiver.install(sipKey(octets), keyNumber, { previousUntilMs, windows });
-    const dropped = this.#fast?.receive({ octets, name }, previousUntilMs, windows[0] ?? null) ?? null;
-    if (dropped === null) return;
-    // This engine goes on receiving under it, and must know what the other one let in.
-    const window = this.#fast?.window(dropped);
-    if (window) this.receiver.merge(dropped, 0, window);
+    this.#fast?.receive({ octets, name }, previousUntilMs, windows[0] ?? null);
   }
 
   #sending(name: DataKeyName, nextSequence: number, fastSequence = 1): Sending {

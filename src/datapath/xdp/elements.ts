@@ -76,4 +76,10 @@ export class Elements {
   storeU64(at: number, value: bigint): void {
     Atomics.store(this.#longs, at >> 3, BigInt.asIntN(64, value));
   }
+
+  /** Stores a value if the expected one is there still; false when another has come. */
+  exchangeU64(at: number, expected: bigint, value: bigint): boolean {
+    const wanted = BigInt.asIntN(64, expected);
+    return Atomics.compareExchange(this.#longs, at >> 3, wanted, BigInt.asIntN(64, value)) === wanted;
+  }
 }

@@ -1,4 +1,5 @@
 import type { WindowState } from '../../tunnel/window.ts';
+import type { Policing } from '../decision/policing.ts';
 import type {
   FastAnchor,
   FastKey,
@@ -13,6 +14,7 @@ import type { LeasePlaces } from './lease-places.ts';
 import type { LeaseHolder, PlacedLease } from './leases.ts';
 import type { ReceiveKeys } from './receive-keys.ts';
 import type { SessionLayout } from './session-layout.ts';
+import type { MeterDirection, SessionMeter } from './session-meter.ts';
 import type { WayWriter } from './ways.ts';
 
 /** What an anchor is in the program. */
@@ -37,6 +39,7 @@ export class MirrorSession implements FastSession, LeaseHolder {
   settled = true;
   readonly #sessions: Elements;
   readonly #layout: SessionLayout;
+  readonly #meter: SessionMeter;
   readonly #drop: (session: MirrorSession) => void;
 
   constructor(options: {
@@ -49,6 +52,7 @@ export class MirrorSession implements FastSession, LeaseHolder {
     readonly ways: WayWriter;
     readonly sessions: Elements;
     readonly layout: SessionLayout;
+    readonly meter: SessionMeter;
     readonly drop: (session: MirrorSession) => void;
   }) {
     this.slot = options.slot;
@@ -60,6 +64,7 @@ export class MirrorSession implements FastSession, LeaseHolder {
     this.ways = options.ways;
     this.#sessions = options.sessions;
     this.#layout = options.layout;
+    this.#meter = options.meter;
     this.#drop = options.drop;
   }
 
@@ -67,8 +72,12 @@ export class MirrorSession implements FastSession, LeaseHolder {
     return this.ways.forwards;
   }
 
-  receive(key: FastKey, previousUntilMs: number, window: WindowState | null): number | null {
-    return this.keys.add(key, previousUntilMs, window);
+  receive(key: FastKey, previousUntilMs: number, window: WindowState | null): void {
+    this.keys.add(key, previousUntilMs, window);
+  }
+
+  stopReceiving(): void {
+    this.keys.clear();
   }
 
   way(way: FastWay | null): void {
@@ -99,6 +108,10 @@ export class MirrorSession implements FastSession, LeaseHolder {
     return this.ways.nextSequence(keyNumber);
   }
 
+  charge(direction: MeterDirection, rate: Policing, octets: number, nowMs: number): boolean {
+    return this.#meter.charge(direction, rate, octets, nowMs);
+  }
+
   drop(): void {
     this.#drop(this);
   }
@@ -121,9 +134,9 @@ export class UnmirroredSession implements FastSession, LeaseHolder {
     this.#dropLeases = dropLeases;
   }
 
-  receive(): null {
-    return null;
-  }
+  receive(): void {}
+
+  stopReceiving(): void {}
 
   way(): void {}
 
@@ -136,6 +149,10 @@ export class UnmirroredSession implements FastSession, LeaseHolder {
   }
 
   nextSequence(): null {
+    return null;
+  }
+
+  charge(): null {
     return null;
   }
 

@@ -4,6 +4,7 @@ import { openRingBuffer, type RingBuffer } from '../../linux/ring-buffer.ts';
 import type { Lease } from '../../protocol/lease.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
+import type { WindowState } from '../../tunnel/window.ts';
 import type { EngineCounters, LeftBehind } from '../engine-api.ts';
 import type {
   FastAnchor,
@@ -26,6 +27,7 @@ import { type MirrorAnchor, MirrorSession, UnmirroredSession } from './mirror-se
 import { ReceiveKeys } from './receive-keys.ts';
 import { ReplayWindows } from './replay-windows.ts';
 import { type SessionLayout, sessionLayout } from './session-layout.ts';
+import { SessionMeter } from './session-meter.ts';
 import { Slots } from './slots.ts';
 import { WayWriter } from './ways.ts';
 
@@ -142,12 +144,13 @@ export class XdpMirror implements FastPath {
       places: new LeasePlaces(this.#sessions, this.#layout.lease, slot, this.#grace, () =>
         this.#leases.placeFreed(session),
       ),
-      keys: new ReceiveKeys(this.#sessions, this.#layout, slot, this.#windows, this.#windowSlots),
+      keys: this.#receiveKeys(slot, (keyNumber, window) => listener.fastWindow(keyNumber, window)),
       ways: new WayWriter(this.#ways, this.#layout, slot, this.#grace, () =>
         listener.fastReady(monotonicMs()),
       ),
       sessions: this.#sessions,
       layout: this.#layout,
+      meter: new SessionMeter(this.#meters, slot),
       drop: (gone) => this.#dropSession(gone),
     });
     if (claimed !== undefined) {
@@ -230,10 +233,14 @@ export class XdpMirror implements FastPath {
   #endLeft(id: string, slot: number): void {
     this.#left.delete(id);
     this.#index.dropLeft(slot);
-    const keys = new ReceiveKeys(this.#sessions, this.#layout, slot, this.#windows, this.#windowSlots);
+    const keys = this.#receiveKeys(slot, () => undefined);
     new WayWriter(this.#ways, this.#layout, slot, this.#grace, () => undefined).set(null);
     keys.clear();
     this.#empty(slot);
+  }
+
+  #receiveKeys(slot: number, tell: (keyNumber: number, window: WindowState) => void): ReceiveKeys {
+    return new ReceiveKeys(this.#sessions, this.#layout, slot, this.#windows, this.#windowSlots, tell);
   }
 
   #dropSession(session: MirrorSession): void {

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { type Policing, policing } from '../../../src/datapath/decision/policing.ts';
 import type { FastListener } from '../../../src/datapath/fast-path.ts';
 import { XdpMirror } from '../../../src/datapath/xdp/mirror.ts';
 import { bootTimeNs } from '../../../src/linux/boot-time.ts';
@@ -37,9 +38,11 @@ class Both {
   readonly #startNs = bootTimeNs();
   readonly #startMs: number;
 
-  constructor(bed: XdpBed, boot = 0xa1n, seed = 1) {
+  constructor(bed: XdpBed, boot = 0xa1n, seed = 1, rate: Policing | null = null) {
     this.bed = bed;
+    const rates = { uplink: rate, downlink: rate };
     this.mirror = new XdpMirror({
+      rates,
       maps: bed.object.maps,
       btf: bed.object.btf,
       askGrace: (done) => void this.graces.push(done),
@@ -50,7 +53,7 @@ class Both {
       this.listeners.push(listener);
       return create(at, spec, listener);
     };
-    this.rig = new EngineRig(boot, seed, undefined, this.mirror);
+    this.rig = new EngineRig(boot, seed, undefined, this.mirror, { policing: rates });
     this.rig.nowMs = monotonicMs();
     this.#startMs = this.rig.nowMs;
     this.pass(0);
@@ -411,6 +414,33 @@ describeAsRoot('the mirror in the XDP program', () => {
     next.grace();
     arrives(ann, down(1024, 9), next);
     expect(ann.refused).toEqual([]);
+  });
+
+  it('charges what either engine lets through to the one rate of the session', () => {
+    const rate = policing(1_000_000, 1280, 40);
+    both = new Both(another(), 0xa1n, 1, rate);
+    anchor(both.rig, { endpoints: [ENDPOINT] });
+    const device = install(both.rig, 1, [share(1024)]);
+    both.connect(device);
+    // Five milliseconds each at the rate: eight fit into the burst, whichever engine takes them.
+    const packet = (protocol: number) => {
+      const data = udp(1024, 53, new Uint8Array(597));
+      return protocol === 17
+        ? ip(SHARED, PEER, 17, data)
+        : ip(SHARED, PEER, 17, data, { moreFragments: true });
+    };
+    const isOut = (n: number) => {
+      // Every other one is a fragment, which XDP leaves to the userspace engine.
+      const before = both.rig.counters().uplink.policed ?? 0;
+      const out = both.fromDevice(device.data(packet(n % 2 === 0 ? 17 : 44)));
+      if (out === 'dropped') return false;
+      return out !== null || (both.rig.counters().uplink.policed ?? 0) === before;
+    };
+    const passed = Array.from({ length: 20 }, (_, n) => isOut(n));
+    expect(passed.filter(Boolean)).toHaveLength(8);
+    expect(passed.slice(0, 8).every(Boolean)).toBe(true);
+    both.pass(10);
+    expect(Array.from({ length: 6 }, (_, n) => isOut(n)).filter(Boolean)).toHaveLength(2);
   });
 
   it('learns from the program what an ICMP error will quote', () => {

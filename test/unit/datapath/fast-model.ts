@@ -196,7 +196,6 @@ class ModelSession implements FastSession {
   /** Newest first. */
   keys: ModelKey[] = [];
   readonly sequences = new Map<number, { next: number }>();
-  readonly #evicted = new Map<number, ReplayWindow>();
 
   constructor(anchor: ModelAnchor, spec: FastSessionSpec, listener: FastListener, drop: () => void) {
     this.anchor = anchor;
@@ -205,16 +204,23 @@ class ModelSession implements FastSession {
     this.drop = drop;
   }
 
-  receive(key: FastKey, previousUntilMs: number, window: WindowState | null): number | null {
-    if (this.keys[0] !== undefined && same(this.keys[0].key, key)) return null;
+  receive(key: FastKey, previousUntilMs: number, window: WindowState | null): void {
+    if (this.keys[0] !== undefined && same(this.keys[0].key, key)) return;
     if (this.keys[0] !== undefined) this.keys[0].untilMs = previousUntilMs;
     const opened = window === null ? new ReplayWindow() : ReplayWindow.import(window);
     this.keys = [{ key, untilMs: Number.POSITIVE_INFINITY, window: opened }, ...this.keys];
     const gone = this.keys[KEYS];
-    if (gone === undefined) return null;
+    if (gone === undefined) return;
     this.keys.length = KEYS;
-    this.#evicted.set(gone.key.name.keyNumber, gone.window);
-    return gone.key.name.keyNumber;
+    this.#give(gone);
+  }
+
+  stopReceiving(): void {
+    for (const key of this.keys.splice(0)) this.#give(key);
+  }
+
+  #give({ key, window }: ModelKey): void {
+    this.listener.fastWindow(key.name.keyNumber, window.export());
   }
 
   way(way: FastWay | null): void {
@@ -235,11 +241,15 @@ class ModelSession implements FastSession {
 
   window(keyNumber: number): WindowState | null {
     const living = this.keys.find(({ key }) => key.name.keyNumber === keyNumber);
-    return (living?.window ?? this.#evicted.get(keyNumber))?.export() ?? null;
+    return living?.window.export() ?? null;
   }
 
   nextSequence(keyNumber: number): number | null {
     return this.sequences.get(keyNumber)?.next ?? null;
+  }
+
+  charge(): null {
+    return null;
   }
 }
 
