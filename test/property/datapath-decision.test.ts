@@ -66,7 +66,7 @@ const anyPacket = (from: (family: number) => string, to: (family: number) => str
   fc
     .record({
       family: fc.integer({ min: 0, max: 1 }),
-      kind: fc.constantFrom('udp', 'tcp', 'esp', 'ah', 'echo', 'reply', 'error', 'sctp'),
+      kind: fc.constantFrom('udp', 'tcp', 'esp', 'ah', 'echo', 'reply', 'error', 'sctp', 'ike'),
       a: fc.integer({ min: 0, max: 65535 }),
       b: fc.integer({ min: 0, max: 65535 }),
       spi: fc.integer({ min: 0, max: 0xffff_ffff }),
@@ -78,6 +78,8 @@ const anyPacket = (from: (family: number) => string, to: (family: number) => str
       switch (kind) {
         case 'udp':
           return ip(source, destination, 17, udp(a, b));
+        case 'ike':
+          return ip(source, destination, 17, udp(500, 500, new Uint8Array(28).fill(a & 0xff)));
         case 'tcp':
           return ip(source, destination, 6, tcp(a, b));
         case 'esp':
@@ -108,6 +110,13 @@ const fromShared = anyPacket(
 
 it('any octets of any length get a verdict that has a name, in both directions', () => {
   const tables = build({ portBits: 4, spiBits: 4, ports: [0, 1, 2], spis: [1, 2, 3, 4, 5, 6, 7, 8] });
+  // Leases that look deeper: for one port of one remote, and with IKE SPIs of their own.
+  SHARED.forEach((address, family) => {
+    const remote = { address: PEERS[family]!, port: 53 };
+    const ikeSpis = { first: 0, count: 0x1_0000 };
+    const share = { ports: { first: 1024, count: 16 }, spis: { first: 4096, count: 16 } };
+    tables.put(lease({ kind: 'rsipsec', address, ...share, remote, ikeSpis }), 0, 1000, 0);
+  });
   const damaged = fc
     .tuple(
       fc.oneof(fromPeer, fromShared),
