@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 /** One project per suite: the folder under `test/` is the suite's name. */
@@ -12,6 +13,12 @@ const suite = (name: string, timeoutMs: number, parallel = true) => ({
   },
 });
 
+/** The same algorithms by the machine, where many thousand sessions are opened. */
+const NATIVE_CRYPTOGRAPHY = {
+  '@noble/ciphers/aes.js': fileURLToPath(new URL('test/sameness/native-aes.ts', import.meta.url)),
+  '@noble/hashes/hkdf.js': fileURLToPath(new URL('test/sameness/native-hkdf.ts', import.meta.url)),
+};
+
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -19,7 +26,7 @@ export default defineConfig({
       suite('unit', 10_000),
       suite('contract', 20_000),
       suite('property', 120_000),
-      suite('sameness', 120_000),
+      { ...suite('sameness', 120_000), resolve: { alias: NATIVE_CRYPTOGRAPHY } },
       suite('spin', 180_000, false),
       suite('integration', 60_000),
       suite('e2e', 180_000, false),

@@ -50,7 +50,7 @@ export function parseSettingsText<S extends TSchema>(schema: S, text: string, fi
 /** Aliases are refused: a few octets of them can stand for gigabytes. */
 function parseText(text: string, file: string): unknown {
   try {
-    return parse(text, { maxAliasCount: 0 }) ?? {};
+    return parse(text, { maxAliasCount: 0, logLevel: 'error' }) ?? {};
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new MooringError('ERR_MOORING_CONFIG', `${file}: is not YAML: ${reason}; mend the line it names`, {

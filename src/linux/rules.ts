@@ -129,11 +129,15 @@ function ruleAttributes(rule: Rule): Uint8Array[] {
   return attributes;
 }
 
+function textOf(octets: Uint8Array | undefined): string | undefined {
+  return octets?.length === 4 || octets?.length === 16 ? formatAddress(octets) : undefined;
+}
+
 function ruleOf(message: NetlinkMessage): Rule {
   const view = viewOf(message.body);
   const attributes = decodeAttributes(message.body, RULE_HEADER_BYTES);
-  const from = attributes.get(FRA_SRC);
-  const to = attributes.get(FRA_DST);
+  const from = textOf(attributes.get(FRA_SRC));
+  const to = textOf(attributes.get(FRA_DST));
   const mark = readU32(attributes, FRA_FWMARK);
   const mask = readU32(attributes, FRA_FWMASK);
   const iif = readText(attributes, FRA_IIFNAME);
@@ -143,8 +147,8 @@ function ruleOf(message: NetlinkMessage): Rule {
     family: view.getUint8(0) === AF_INET ? 4 : 6,
     priority: readU32(attributes, FRA_PRIORITY) ?? 0,
     table: readU32(attributes, FRA_TABLE) ?? view.getUint8(4),
-    ...(from === undefined ? {} : { from: `${formatAddress(from)}/${view.getUint8(2)}` }),
-    ...(to === undefined ? {} : { to: `${formatAddress(to)}/${view.getUint8(1)}` }),
+    ...(from === undefined ? {} : { from: `${from}/${view.getUint8(2)}` }),
+    ...(to === undefined ? {} : { to: `${to}/${view.getUint8(1)}` }),
     ...(mark === undefined ? {} : { mark }),
     ...(mask === undefined || mark === undefined ? {} : { mask }),
     ...(iif === undefined ? {} : { iif }),

@@ -116,7 +116,7 @@ describe('the stories find', () => {
         const makeMutant = (modules[0] as { createEngine: MakeEngine }).createEngine;
         let found: unknown = null;
         const run = fc.check(
-          fc.property(stories({ minLength: 1, maxLength: 40 }), (story) => {
+          fc.property(stories({ minLength: 1, maxLength: 36 }), (story) => {
             const model = new EngineSubject('the decision', makeModel, story.settings);
             const mutant = new EngineSubject('the mutant', makeMutant, story.settings);
             try {

@@ -12,7 +12,7 @@ const parameters = drawn(1, 1_000);
 test(`the userspace engine does what the decision says, to the last notice, rate and key (seed ${parameters.seed})`, () => {
   let packets = 0;
   fc.assert(
-    fc.property(stories({ minLength: 1, maxLength: 40 }), (story) => {
+    fc.property(stories({ minLength: 1, maxLength: 36 }), (story) => {
       const engine = new EngineSubject('userspace', createEngine, story.settings);
       const model = new EngineSubject('the decision', makeModel, story.settings);
       packets += play(story, [engine, model]).packets;

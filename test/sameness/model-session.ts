@@ -63,14 +63,17 @@ class Received {
   }
 
   state(): { highest: number; bitmap: string } {
-    let bitmap = '';
-    for (let octet = 0; octet < WINDOW_SIZE / 8; octet += 1) {
-      let bits = 0;
-      for (let bit = 0; bit < 8; bit += 1)
-        if (this.#numbers.has(this.highest - octet * 8 - bit)) bits |= 1 << bit;
-      bitmap += bits.toString(16).padStart(2, '0');
+    const octets = new Uint8Array(WINDOW_SIZE / 8);
+    for (const number of this.#numbers) {
+      const back = this.highest - number;
+      if (back < WINDOW_SIZE) octets[back >> 3]! |= 1 << (back & 7);
     }
-    return { highest: this.highest, bitmap: bitmap.replace(/(00)+$/, '') };
+    return {
+      highest: this.highest,
+      bitmap: Buffer.from(octets)
+        .toString('hex')
+        .replace(/(00)+$/, ''),
+    };
   }
 
   static from({ highest, bitmap }: { highest: number; bitmap: string }): Received {

@@ -74,6 +74,7 @@ let nextStartMs = 1_000;
 
 class Stage {
   readonly #story: Story;
+  readonly #present: readonly number[];
   readonly #ignoreNotices: boolean;
   readonly #parties: readonly Party[];
   readonly #leader: Party;
@@ -91,6 +92,7 @@ class Stage {
   constructor(story: Story, subjects: readonly Subject[], { ignoreNotices = false }: PlayOptions) {
     this.#ignoreNotices = ignoreNotices;
     this.#story = story;
+    this.#present = ROLES.map((_, role) => role).filter((role) => story.paths[role] !== 'absent');
     this.#parties = subjects.map((subject) => ({ subject, devices: ROLES.map(() => null) }));
     this.#leader = this.#parties[0]!;
     this.#where = story.paths.map((place) => (typeof place === 'number' ? place : 0));
@@ -128,8 +130,7 @@ class Stage {
   /** A role that is not there would do nothing: another one does it. */
   #ofPresent(step: Step): Step {
     if (!('role' in step) || step.role === null) return step;
-    const present = ROLES.map((_, role) => role).filter((role) => this.#story.paths[role] !== 'absent');
-    return { ...step, role: present[step.role % present.length] ?? step.role };
+    return { ...step, role: this.#present[step.role % this.#present.length] ?? step.role };
   }
 
   #take(step: Step): void {
@@ -426,11 +427,13 @@ class Stage {
 
   /** In order for each device and for the public side: what goes to one of them does not wait for the others. */
   #compare(): void {
+    const outputs = this.#parties.map(({ subject }) => subject.take());
+    if (outputs.every((left) => left.length === 0)) return;
     this.#same(
       'what left',
-      this.#parties.map((party) => {
+      this.#parties.map((party, i) => {
         const left = new Map<string, string[]>();
-        for (const output of party.subject.take()) {
+        for (const output of outputs[i]!) {
           const [to, words] = this.#words(party, output);
           if (this.#ignoreNotices && words.includes(': notice ')) continue;
           left.set(to, [...(left.get(to) ?? []), words]);
@@ -462,11 +465,12 @@ class Stage {
     this.#step = () => 'the end';
     for (const { id } of ANCHORS) this.#command({ op: 'export', anchor: id });
     this.#compare();
+    const isRead = this.#story.steps.some(isTooLongForXdp) ? refusalsTogether : sorted;
     this.#same(
       'the counters',
       this.#parties.map(({ subject }) => {
         const { uplink, downlink } = subject.counters();
-        return { uplink: sorted(uplink), downlink: sorted(downlink) };
+        return { uplink: isRead(uplink), downlink: sorted(downlink) };
       }),
     );
   }
@@ -545,6 +549,17 @@ function sorted(counts: Readonly<Record<string, number>>): [string, number][] {
   return Object.entries(counts)
     .filter(([, count]) => count > 0)
     .sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** XDP does not look into packets so long, and so does not know their numbers. */
+function isTooLongForXdp(step: Step): boolean {
+  return step.do === 'up' && step.packet.size > 1_400;
+}
+
+/** A forged datagram under the number of one that XDP did not look into is refused for its number by one alone. */
+function refusalsTogether(counts: Readonly<Record<string, number>>): [string, number][] {
+  const { replayed = 0, 'bad-tag': badTag = 0, ...others } = counts;
+  return sorted({ ...others, 'replayed or bad-tag': replayed + badTag });
 }
 
 function described(step: Step): string {

@@ -40,7 +40,7 @@ export function testThreeEngines(firstSeed: number): void {
   test.skipIf(cannot !== null)(cannot === null ? name : `${name}: ${cannot}`, { timeout: 3_600_000 }, () => {
     let packets = 0;
     fc.assert(
-      fc.property(stories({ minLength: 1, maxLength: 40 }).map(withoutSharedCounts), (story) => {
+      fc.property(stories({ minLength: 1, maxLength: 36 }).map(withoutSharedCounts), (story) => {
         const { settings } = story;
         packets += play(
           story,

@@ -132,7 +132,8 @@ export class XdpSubject extends EngineSubject {
     const left = run.frame.slice();
     switch (run.verdict) {
       case 'pass':
-        if (hex(left) !== hex(frame)) throw new Error(`XDP passed ${hex(frame)} changed: ${hex(left)}`);
+        if (Buffer.compare(left, frame) !== 0)
+          throw new Error(`XDP passed ${hex(frame)} changed: ${hex(left)}`);
         super.frame(frame, nowMs);
         break;
       case 'tx':
