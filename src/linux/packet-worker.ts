@@ -43,8 +43,8 @@ export function workerModule(name: string, importMetaUrl: string): URL {
   return new URL(`${name}${importMetaUrl.endsWith('.ts') ? '.ts' : '.js'}`, importMetaUrl);
 }
 
-/** A worker takes no loader from its parent: from source, it has to be told to read TypeScript. */
-function typescriptLoader(): string[] {
+/** `execArgv` of a worker that runs from source: it takes no loader from its parent. */
+export function typescriptLoader(): string[] {
   const api = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api')).href.replace(
     /cjs$/,
     'mjs',

@@ -90,6 +90,8 @@ export function createBed(
     readonly clock?: 'test' | 'boottime';
     readonly sessions?: number;
     readonly indexes?: number;
+    /** An object in place of the one that is compiled. */
+    readonly file?: Uint8Array;
   } = {},
 ): XdpBed {
   const { sessions = 16, indexes = 64 } = options;
@@ -97,7 +99,7 @@ export function createBed(
   const network = createNamespace();
   layOut(network);
   const object = network.run(() =>
-    loadBpfObject(compileXdp([...clock, ...(options.defines ?? [])]), {
+    loadBpfObject(options.file ?? compileXdp([...clock, ...(options.defines ?? [])]), {
       entries: {
         sessions,
         ways: sessions,
@@ -111,7 +113,7 @@ export function createBed(
   const { maps, btf } = object;
   const runner = createXdpRunner(object.program('relay'));
   const links = network.run(() => ({ public: interfaceIndex('public'), access: interfaceIndex('access') }));
-  const events = openRingBuffer(maps['events']!);
+  const events = openRingBuffer(maps.events!);
   const views = new Map<string, DataView>();
   const structOf = (map: string): BtfStruct => btf.struct(STRUCTS[map]!);
   const viewOf = (map: string): DataView => {
@@ -120,7 +122,7 @@ export function createBed(
     return known;
   };
   const names = countNames(object);
-  let before = readCounters(maps['counters']!);
+  let before = readCounters(maps.counters!);
 
   const bed: XdpBed = {
     object,
@@ -151,12 +153,12 @@ export function createBed(
         const { offset, size } = btf.struct('index_value').at(path);
         write(view, offset, size, each);
       }
-      maps['index']!.update(indexKey(address, kind, number), octets);
+      maps.index!.update(indexKey(address, kind, number), octets);
     },
-    unindex: (address, kind, number) => void maps['index']!.delete(indexKey(address, kind, number)),
+    unindex: (address, kind, number) => void maps.index!.delete(indexKey(address, kind, number)),
     setNow: (ns) => bed.put('config', 0, { test_now_ns: ns }),
     counted() {
-      const after = readCounters(maps['counters']!);
+      const after = readCounters(maps.counters!);
       const changed: Record<string, number> = {};
       for (const [at, value] of after.entries()) {
         const by = Number(value - before[at]!);
