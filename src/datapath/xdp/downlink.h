@@ -101,7 +101,6 @@ static __always_inline int take_share(struct delivery *of, void *payload, void *
 static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *of, const struct path *path,
 				       const struct anchor *anchor, struct way *way)
 {
-	struct bpf_fib_lookup hop = {};
 	struct tagging work;
 	const struct config *settings = of->settings;
 	const struct packet *inner = &of->packet;
@@ -115,7 +114,10 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 
 	if (!meter || (from->high == 0 && from->low == 0))
 		return pass(inner->version, PASSED_RACE);
-	if (!find_hop(context, settings, outer, from, to, class, IPPROTO_UDP, length, &hop))
+	const struct hop *hop =
+		find_hop(context, settings, outer, from, to, class, IPPROTO_UDP, length, of->now);
+
+	if (!hop)
 		return pass(inner->version, PASSED_ROUTE);
 	if (!within_rate(&meter->downlink, inner->length, of->now))
 		return drop(GROUP_DOWNLINK, inner->version, DOWNLINK_POLICED);
@@ -176,12 +178,12 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 			return XDP_DROP;
 		LOAD16(at + ETHERNET_HEADER + IPV6_HEADER + 6) = sum ? sum : 0xffff;
 	}
-	write_ethernet(at, &hop, outer);
+	write_ethernet(at, hop, outer);
 	meter_downlink(meter, inner->length);
 	count(GROUP_DOWNLINK, inner->version, DOWNLINK_FORWARDED);
 	if (sequence >= settings->rekey_after)
 		tell_of(EVENT_REKEY, LIMIT_REKEY, of->slot, of->session, inner, 0, path->key_number, 0, 0, of->now);
-	return send_by(context, settings, &hop);
+	return send_by(context, settings, hop);
 }
 
 /* Finds whose packet it is; `of` has packet and at. UNDECIDED: session, lease and slot are filled in. */

@@ -267,7 +267,6 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 	void *end = (void *)(long)context->data_end;
 	const struct packet *inner = &of->inner;
 	int version = inner->version;
-	struct bpf_fib_lookup hop = {};
 	struct flow flow;
 	union found found;
 
@@ -299,8 +298,10 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 
 	if (!meter)
 		return pass_datagram(of, version, PASSED_RACE);
-	if (!find_hop(context, of->settings, version, &inner->source, &inner->destination, class, inner->protocol,
-		      inner->length, &hop))
+	const struct hop *hop = find_hop(context, of->settings, version, &inner->source, &inner->destination, class,
+					 inner->protocol, inner->length, of->now);
+
+	if (!hop)
 		return pass_datagram(of, version, PASSED_ROUTE);
 	if (!within_rate(&meter->uplink, inner->length, of->now))
 		return drop(GROUP_UPLINK, version, UPLINK_POLICED);
@@ -320,10 +321,10 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 	end = (void *)(long)context->data_end;
 	if (at + ETHERNET_HEADER > end)
 		return XDP_DROP;
-	write_ethernet(at, &hop, version);
+	write_ethernet(at, hop, version);
 	meter_uplink(meter, inner->length);
 	count(GROUP_UPLINK, version, UPLINK_FORWARDED);
-	return send_by(context, of->settings, &hop);
+	return send_by(context, of->settings, hop);
 }
 
 /* What an admitted datagram says of its sender. One that is passed the slow path sees for itself: told as well, it would
