@@ -38,6 +38,7 @@ export interface UdpReceiver {
   length(i: number): number;
   source(i: number): SocketAddress;
   destination(i: number): string;
+  interfaceIndex(i: number): number;
   trafficClass(i: number): number;
   counters(): {
     readonly received: number;
@@ -148,6 +149,13 @@ export function createUdpReceiver(
     at: (i) => starts[i] ?? HEADROOM,
     length: (i) => lengths[i] ?? 0,
     source: (i) => book.read(batch.names, batch.nameAt(slotOf[i] ?? 0)),
+    interfaceIndex(i) {
+      const at = pktinfoAt[slotOf[i] ?? 0]!;
+      if (at < 0) return 0;
+      // in_pktinfo begins with it; in6_pktinfo: addr (16), ifindex (4).
+      const isV4 = controls.getInt32(at - 8, true) === IPPROTO_IP;
+      return controls.getInt32(isV4 ? at : at + 16, true);
+    },
     destination(i) {
       const at = pktinfoAt[slotOf[i] ?? 0]!;
       if (at < 0) return '';

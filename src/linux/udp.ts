@@ -89,6 +89,8 @@ export interface UdpSocket {
   source(i: number): SocketAddress;
   /** The local address that datagram `i` was sent to; `''` without `pktinfo`. */
   destination(i: number): string;
+  /** Index of the interface that datagram `i` came in by; 0 without `pktinfo`. */
+  interfaceIndex(i: number): number;
   /** DSCP and ECN that datagram `i` arrived with; 0 without the option `trafficClass`. */
   trafficClass(i: number): number;
   /**
@@ -238,6 +240,7 @@ function assemble(fd: number, options: UdpOptions, localPort: number, inRuns: bo
     length: receiver.length,
     source: receiver.source,
     destination: receiver.destination,
+    interfaceIndex: receiver.interfaceIndex,
     trafficClass: receiver.trafficClass,
     queue: sender.queue,
     flush: () => (open ? sender.flush() : 0),

@@ -269,6 +269,13 @@ export class DataReceiver {
     return true;
   }
 
+  /** True for a datagram that a key verifies, whether or not it was received before. Changes nothing. */
+  isAuthentic(buffer: Uint8Array, at: number, length: number, nowMs: number): boolean {
+    if (length < DATA.inner) return false;
+    const receiving = this.#living((buffer[at]! & DATA.phaseMask) >> DATA.phaseShift, nowMs);
+    return receiving !== null && openData(receiving.key, buffer, at, length) >= 0;
+  }
+
   /** Remembers also what another receiver took under a key that is still received here. */
   merge(keyNumber: number, lane: Lane, state: WindowState): void {
     const receiving = this.#byPhase[keyNumber & PHASES];

@@ -73,6 +73,8 @@ export interface Engine {
   /** When to `tick` next; Infinity when there is nothing to wait for. */
   nextDueMs(): number;
   tick(nowMs: number): void;
+  /** The next `datagram` comes by an interface that the engine in front does not see. */
+  bypassed(destination: string, buffer: Uint8Array, at: number, length: number, nowMs: number): void;
   /**
    * True while the engine in front leaves packets to this one that it is to carry again: `settle` is due when everything
    * that the public side has queued for this engine was taken and sent.
@@ -334,6 +336,13 @@ export function createEngine(options: {
       }
       if (nowMs >= installed.sweepMs) installed.sweep(nowMs);
       reassembly.expire(nowMs);
+    },
+
+    bypassed(destination, buffer, at, length, nowMs) {
+      const type = peekType(buffer, at, length);
+      if (type !== TYPE.data && type !== TYPE.dataFull) return;
+      const session = installed.atEndpoint(destination)?.byIndex.get(peekIndex(buffer, at, length));
+      session?.bypassed(buffer, at, length, nowMs);
     },
 
     get settling() {

@@ -152,6 +152,9 @@ function drainSocket(udp: UdpSocket): void {
   const { buffer } = udp;
   for (let i = 0; i < count; i += 1) {
     const octet = udp.trafficClass(i);
+    if (fast.mirror !== null && !fast.sees(udp.interfaceIndex(i))) {
+      engine.bypassed(udp.destination(i), buffer, udp.at(i), udp.length(i), nowMs);
+    }
     engine.datagram(udp.destination(i), udp.source(i), buffer, udp.at(i), udp.length(i), nowMs, octet);
   }
 }

@@ -1,5 +1,6 @@
 import { bootTimeNs } from '../../linux/boot-time.ts';
 import { waitGracePeriod } from '../../linux/grace-period.ts';
+import { interfaceIndex } from '../../linux/libc.ts';
 import type { TunnelMarking } from '../../tunnel/dscp-ecn.ts';
 import { REKEY_AFTER_PACKETS } from '../../tunnel/wire.ts';
 import type { EngineStatus } from '../engine-api.ts';
@@ -15,6 +16,8 @@ export type XdpWish = XdpSettings & { readonly wish: 'auto' | 'required' | 'off'
 export interface FastEngine {
   readonly mirror: XdpMirror | null;
   readonly status: EngineStatus;
+  /** False for an interface whose packets it does not see. */
+  sees(ifindex: number): boolean;
   /** When `tick` is due; Infinity without XDP. */
   nextDueMs(): number;
   tick(nowMs: number): void;
@@ -72,10 +75,12 @@ function removed(wish: XdpWish): string[] {
 
 function withXdp(open: OpenXdp, wish: XdpWish): FastEngine {
   const { mirror, config, interfaces, notes } = open;
+  const seen = new Set(interfaces.map(({ name }) => interfaceIndex(name)));
   let aliveMs = 0;
   return {
     mirror,
     status: { engine: 'xdp', interfaces, notes },
+    sees: (ifindex) => seen.has(ifindex),
     nextDueMs: () => aliveMs,
     tick(nowMs) {
       if (nowMs < aliveMs) return;
@@ -94,6 +99,7 @@ function withoutXdp(notes: readonly string[]): FastEngine {
   return {
     mirror: null,
     status: { engine: 'userspace', interfaces: [], notes },
+    sees: () => true,
     nextDueMs: () => Number.POSITIVE_INFINITY,
     tick() {},
     close() {},

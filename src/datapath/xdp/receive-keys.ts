@@ -26,18 +26,22 @@ export class ReceiveKeys {
   readonly #layout: SessionLayout;
   readonly #windows: ReplayWindows;
   readonly #windowSlots: Slots;
+  readonly #tell: (keyNumber: number, window: WindowState) => void;
   readonly #places: readonly Place[];
   /** Windows of keys that had to give way, until their slots are given out again. */
   readonly #ending = new Map<number, number>();
   #order = 0;
 
+  /** `tell`: see `FastListener.fastWindow`. */
   constructor(
     sessions: Elements,
     layout: SessionLayout,
     slot: number,
     windows: ReplayWindows,
     windowSlots: Slots,
+    tell: (keyNumber: number, window: WindowState) => void,
   ) {
+    this.#tell = tell;
     this.#sessions = sessions;
     this.#layout = layout;
     this.#windows = windows;
@@ -57,7 +61,7 @@ export class ReceiveKeys {
   }
 
   /** See `FastSession.receive`. */
-  add({ octets, name }: FastKey, previousUntilMs: number, window: WindowState | null): number | null {
+  add({ octets, name }: FastKey, previousUntilMs: number, window: WindowState | null): void {
     const { keyNumber } = name;
     const key = hex(octets);
     this.#order += 1;
@@ -74,15 +78,14 @@ export class ReceiveKeys {
     place.order = this.#order;
     if (known !== undefined) {
       this.#setUntil(place, NEVER_NS);
-      return null;
+      return;
     }
-    const evicted = this.#clear(place);
+    this.#clear(place);
     const slot = this.#windowSlots.take();
     // Without a window nothing may be admitted: the userspace engine receives under it alone.
-    if (slot === null) return evicted;
+    if (slot === null) return;
     this.#windows.write(slot, window ?? EMPTY);
     this.#write(place, octets, keyNumber, slot);
-    return evicted;
   }
 
   window(keyNumber: number): WindowState | null {
@@ -101,18 +104,19 @@ export class ReceiveKeys {
     for (const place of this.#places) if (place.order === 0) this.#clear(place);
   }
 
-  #clear(place: Place): number | null {
-    if (place.key === '') return null;
+  #clear(place: Place): void {
+    if (place.key === '') return;
     const { receive } = this.#layout;
     const { keyNumber, window } = place;
     this.#sessions.storeU64(place.at + receive.untilNs, 0n);
     place.key = '';
     place.order = 0;
     this.#ending.set(keyNumber, window);
+    this.#tell(keyNumber, this.#windows.read(window));
     this.#windowSlots.giveBack(window, () => {
+      this.#tell(keyNumber, this.#windows.read(window));
       if (this.#ending.get(keyNumber) === window) this.#ending.delete(keyNumber);
     });
-    return keyNumber;
   }
 
   #setUntil(place: Place, untilNs: bigint): void {
