@@ -1,7 +1,7 @@
-/** The leases of the closed loop, by number from 0: in rows of 4,096 on an address, each with 8 ports and 256 SPIs. */
+/** The leases of the closed loop, by number from 0: in rows of 256 on an address, each with 8 ports and 256 SPIs. */
 import type { Lease } from '../../../src/protocol/lease.ts';
 
-const ROW = 4_096;
+const ROW = 256;
 const BLOCK = { ports: 8, spis: 256 } as const;
 const FIRST = { port: 16_384, spi: 65_536 } as const;
 /** 198.19.0.0: half of the range for benchmarks (RFC 2544); the other half is the rig's own. */

@@ -11,7 +11,7 @@ import { monotonicMs } from '../../../src/telemetry/clock.ts';
 import type { DataSender } from '../../../src/tunnel/data.ts';
 import { DATA } from '../../../src/tunnel/wire.ts';
 import { serve } from '../program.ts';
-import { moveAll } from './movers.ts';
+import { createMovers, type Movers } from './movers.ts';
 import { type Flow, IPV4_HEADER, innerPacket, PROTOCOL, UDP_HEADER } from './packets.ts';
 import { bindDevice, type DevicePort, socketAddress } from './tunnel-device.ts';
 import { allocate, CHANNEL, CHANNEL_HEADER } from './turn-client.ts';
@@ -247,15 +247,15 @@ function mix({ flows, octets, forMs }: Extract<LoadCommand, { op: 'mix' }>): nul
   return null;
 }
 
-let sides: [UdpSocket, UdpSocket] | undefined;
+let movers: Movers | undefined;
 
 function move({ relay, roots, firstIndex, forMs }: Extract<LoadCommand, { op: 'move' }>) {
-  sides ??= [openSocket(), openSocket()];
-  const movers = roots.map((root, i) => ({
-    index: firstIndex + i,
-    root: new Uint8Array(Buffer.from(root, 'hex')),
-  }));
-  return moveAll(movers, sides, socketAddress(relay.address, relay.port), forMs);
+  movers ??= createMovers(
+    roots.map((root, i) => ({ index: firstIndex + i, root: new Uint8Array(Buffer.from(root, 'hex')) })),
+    [openSocket(), openSocket()],
+    socketAddress(relay.address, relay.port),
+  );
+  return movers.run(forMs);
 }
 
 function arrived(): Arrived {

@@ -39,11 +39,14 @@ class Moving {
     return this.bind();
   }
 
-  /** What to say to a datagram: a proof, nothing, or 'moved' when the move is complete. */
+  /** What to say to a datagram: a bind or a proof, nothing, or 'moved' when the move is complete. */
   take(buffer: Uint8Array, at: number, length: number): Uint8Array | 'moved' | null {
     const message = this.#channel.open(buffer, at, length);
     if (typeof message === 'string' || message.echoBoot !== this.#boot) return null;
+    const isFirst = this.#heard === undefined;
     this.#heard = message;
+    // What was said before it was heard named no incarnation of the relay.
+    if (isFirst) return this.bind();
     const { kind, generation, cookie, counter } = message;
     if (generation !== this.#generation) return null;
     if (kind === 'challenge') return this.#say({ kind: 'proof', cookie, echoCounter: counter });
@@ -56,24 +59,28 @@ class Moving {
   }
 }
 
-/** Moves all of them for so long; the moves that were completed. */
-export async function moveAll(
+export interface Movers {
+  /** Moves all of them for so long; the moves that were completed. */
+  run(forMs: number): Promise<{ moves: number; tookMs: number }>;
+}
+
+export function createMovers(
   movers: readonly Mover[],
   sockets: readonly [UdpSocket, UdpSocket],
   relay: SocketAddress,
-  forMs: number,
-): Promise<{ moves: number; tookMs: number }> {
+): Movers {
   const moving = new Map(movers.map((mover) => [mover.index, new Moving(mover)]));
-  const startMs = performance.now();
-  let nowMs = startMs;
-  let moves = 0;
-  const send = (mover: Moving, datagram: Uint8Array) => {
+  let nowMs = 0;
+
+  const send = (mover: Moving, datagram: Uint8Array): void => {
     mover.saidMs = nowMs;
     sockets[mover.side].queue(relay, datagram, 0, datagram.length);
   };
-  for (const mover of moving.values()) send(mover, mover.move());
-  for (; nowMs - startMs < forMs; nowMs = performance.now()) {
+
+  /** Answers what has arrived; datagrams and completed moves. */
+  const listen = (): { heard: number; moves: number } => {
     let heard = 0;
+    let moves = 0;
     for (const socket of sockets) {
       const count = socket.receive();
       heard += count;
@@ -87,11 +94,25 @@ export async function moveAll(
         send(mover, answer === 'moved' ? mover.move() : answer);
       }
     }
-    for (const socket of sockets) socket.flush();
-    if (heard > 0) continue;
-    for (const mover of moving.values()) if (nowMs - mover.saidMs > AGAIN_MS) send(mover, mover.bind());
-    for (const socket of sockets) socket.flush();
-    await new Promise((resolve) => setTimeout(resolve, 0));
-  }
-  return { moves, tookMs: performance.now() - startMs };
+    return { heard, moves };
+  };
+
+  return {
+    async run(forMs) {
+      const startMs = performance.now();
+      nowMs = startMs;
+      let moves = 0;
+      for (const mover of moving.values()) send(mover, mover.move());
+      for (; nowMs - startMs < forMs; nowMs = performance.now()) {
+        const round = listen();
+        moves += round.moves;
+        if (round.heard === 0) {
+          for (const mover of moving.values()) if (nowMs - mover.saidMs > AGAIN_MS) send(mover, mover.bind());
+        }
+        for (const socket of sockets) socket.flush();
+        if (round.heard === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+      }
+      return { moves, tookMs: performance.now() - startMs };
+    },
+  };
 }

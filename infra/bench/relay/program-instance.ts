@@ -62,7 +62,7 @@ export function createInstance(octets: Uint8Array, plan: InstancePlan): Instance
   const object = loadBpfObject(octets, {
     entries: {
       // Ports, SPIs and the session of each, and the addresses.
-      index: leases * 3 + 4_096,
+      index: leases * 3 + Math.ceil(leases / 256) + 64,
       anchors: 16,
       sessions: leases,
       ways: leases,

@@ -73,8 +73,8 @@ struct bench_names {
 
 const volatile struct bench_names bench_names SEC(".rodata") = {};
 
-/* The leases lie in rows: 4,096 on an address, each with 8 ports and 256 SPIs (see leases.ts). */
-#define ROW_SHIFT 12
+/* The leases lie in rows: 256 on an address, each with 8 ports and 256 SPIs (see leases.ts). */
+#define ROW_SHIFT 8
 #define FIRST_PORT 16384
 #define FIRST_SPI 65536
 
