@@ -285,6 +285,7 @@ export const makeModel: MakeEngine = (options): Engine => {
     },
     packet: (buffer, at, length, nowMs) => fromNetwork(buffer.slice(at, at + length), nowMs),
     command: (command, nowMs) => execute(command, nowMs) as EngineAnswer<typeof command>,
+    bypassed: () => {},
     settling: false,
     settle: () => {},
     nextDueMs: () =>
