@@ -5,28 +5,42 @@ import { cleanStaleLabs, createLab, type Lab } from '../lab/lab.ts';
 import { umlMissing } from '../lab/uml.ts';
 import { breakBeforeMake, type Move, makeBeforeBreak, natChange, relayChange } from './moves.ts';
 import { type Progress, timeline } from './progress.ts';
-import { type DemoResult, peerRecord, relayRecord, table } from './report.ts';
-import { type Actor, PACKETS_PER_SECOND, PEER_ADDRESS, type Stage, setStage } from './stage.ts';
+import { type DemoResult, described, type EngineRecord, peerRecord, relayRecord, table } from './report.ts';
+import {
+  type Actor,
+  type EngineWish,
+  PACKETS_PER_SECOND,
+  PEER_ADDRESS,
+  type Stage,
+  setStage,
+} from './stage.ts';
 import { faults } from './verdict.ts';
 
 /**
  * `npm run demo`: three devices hold kernel IPsec associations with one peer while they change networks and their
  * relay changes. `--json FILE` writes the result, `--keep` leaves the logs behind. Exit status 0 only if every
- * promise was kept.
+ * promise was kept. `--engine auto|xdp|userspace` (default auto) is what the relays are to forward with; the result says
+ * what did.
  */
 const { values } = parseArgs({
-  options: { json: { type: 'string' }, keep: { type: 'boolean', default: false } },
+  options: {
+    engine: { type: 'string', default: 'auto' },
+    json: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+  },
 });
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
 async function play(lab: Lab, progress: Progress): Promise<DemoResult> {
-  const stage = await setStage(lab, progress);
+  const stage = await setStage(lab, progress, values.engine as EngineWish);
   const { actors, traffic } = stage;
   for (const { name, lease, protocol } of actors) {
     progress.say(
       `${name.padEnd(5)}  leased ${lease.address}, association ${protocol.toUpperCase()} with ${PEER_ADDRESS}`,
     );
   }
+  const engine = await stage.engine();
+  progress.say(`the relays forward with ${described(engine)}`);
   await traffic.start();
   progress.say(`${PACKETS_PER_SECOND} packets/s flow each way inside every association`);
   await delay(1_000);
@@ -41,10 +55,14 @@ async function play(lab: Lab, progress: Progress): Promise<DemoResult> {
   take(await relayChange(stage, progress));
   await traffic.pause();
   await delay(300);
-  return judge(stage, moves);
+  return judge(stage, engine, moves);
 }
 
-async function judge(stage: Stage, moves: ReadonlyMap<Actor, readonly Move[]>): Promise<DemoResult> {
+async function judge(
+  stage: Stage,
+  engine: EngineRecord,
+  moves: ReadonlyMap<Actor, readonly Move[]>,
+): Promise<DemoResult> {
   const changes = await stage.associationChanges();
   const captures = [stage.peerCapture, ...stage.relayCaptures.values()];
   for (const capture of captures) await capture.stop();
@@ -63,10 +81,14 @@ async function judge(stage: Stage, moves: ReadonlyMap<Actor, readonly Move[]>): 
   if (drops > 0)
     found.push(`the probes themselves dropped ${drops} packets: this machine is too slow to measure`);
   const { spisByAddress: _, ...shown } = peer;
-  return { ok: found.length === 0, engine: 'userspace', devices, peer: shown, relay, faults: found };
+  return { ok: found.length === 0, ...engine, devices, peer: shown, relay, faults: found };
 }
 
 async function main(): Promise<number> {
+  if (!['auto', 'xdp', 'userspace'].includes(values.engine)) {
+    print(`demo: --engine ${values.engine}: use auto, xdp or userspace`);
+    return 2;
+  }
   const missing = umlMissing();
   if (missing !== undefined) {
     print(`demo: cannot run here: ${missing}`);

@@ -11,9 +11,17 @@ const ESP = 50;
 const AH = 51;
 const IKE_PORTS = [500, 4500];
 
-export interface DemoResult {
+/** What forwarded, as the relays themselves tell. */
+export interface EngineRecord {
+  readonly engine: 'xdp' | 'userspace';
+  /** Of XDP: in the driver, or in the kernel's own path. */
+  readonly mode: 'native' | 'generic' | null;
+  /** Why it is not XDP, or what it cannot do here. */
+  readonly engineNotes: readonly string[];
+}
+
+export interface DemoResult extends EngineRecord {
   readonly ok: boolean;
-  readonly engine: 'userspace';
   readonly devices: readonly {
     readonly name: string;
     readonly lease: Actor['lease'];
@@ -77,6 +85,11 @@ export function relayRecord(captures: Iterable<readonly Frame[]>, peer: string):
   return { compared, different, ttlSteps: [...steps].sort((a, b) => a - b) };
 }
 
+export function described({ engine, mode, engineNotes }: EngineRecord): string {
+  const notes = engineNotes.length === 0 ? '' : ` (${engineNotes.join('; ')})`;
+  return `${engine}${mode === null ? '' : `, ${mode} mode`}${notes}`;
+}
+
 /** The table at the end. */
 export function table(result: DemoResult): string {
   const hex = (value: number) => `0x${value.toString(16)}`;
@@ -121,7 +134,7 @@ export function table(result: DemoResult): string {
   }
   lines.push(
     '',
-    `engine: ${result.engine}`,
+    `engine: ${described(result)}`,
     `the peer saw: ${result.peer.sourceAddresses.join(', ')}; SPIs ${result.peer.spisSeen.map(hex).join(', ')}; ${result.peer.ikeOrSaChanges} changes of IKE or associations`,
     `the relays: ${result.relay.compared} packets compared on both sides, ${result.relay.different} differ; TTL fell by ${result.relay.ttlSteps.join(', ')}`,
     ...result.faults.map((fault) => `NOT KEPT: ${fault}`),

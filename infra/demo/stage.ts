@@ -1,7 +1,10 @@
 /** What the demo plays on: networks, services, relays, devices with real kernel IPsec, and numbered traffic. */
 
+import { join } from 'node:path';
 import type { AgentStatus } from '../../clients/laptop/status.ts';
+import { askControl } from '../../src/admin/ask-control.ts';
 import type { PoolSettings } from '../../src/config/schema.ts';
+import type { EngineStatus } from '../../src/datapath/engine-api.ts';
 import type { AccessNetwork } from '../lab/access-network.ts';
 import { type Capture, startCapture } from '../lab/capture.ts';
 import { type Agent, type Fleet, startFleet } from '../lab/fleet.ts';
@@ -18,6 +21,7 @@ import { type AccessLink, createPublicNetwork, PUBLIC_BRIDGE, PUBLIC_ROUTER } fr
 import { startTraffic, type Traffic } from '../lab/traffic.ts';
 import { bootUml, type Uml } from '../lab/uml.ts';
 import type { Progress } from './progress.ts';
+import { described, type EngineRecord } from './report.ts';
 
 export const PEER_ADDRESS = '198.51.100.50';
 export const PACKETS_PER_SECOND = 500;
@@ -81,13 +85,17 @@ export interface Stage {
   readonly traffic: Traffic;
   /** On the peer's interface, from before the first packet. */
   readonly peerCapture: Capture;
-  /** On the public interface of each relay, where both sides of it pass. */
+  /** At the far end of each relay's link, where both sides of it pass, whoever forwards. */
   readonly relayCaptures: ReadonlyMap<string, Capture>;
   /** Associations that appeared, vanished or became others since the stage was set, over all kernels. */
   associationChanges(): Promise<number>;
+  /** What the relays forward with; the same for all, or an error. */
+  engine(): Promise<EngineRecord>;
 }
 
-export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
+export type EngineWish = 'auto' | 'xdp' | 'userspace';
+
+export async function setStage(lab: Lab, progress: Progress, engine: EngineWish): Promise<Stage> {
   progress.say('networks: a public segment, two homes behind NAT, a cellular network, a hotel');
   const net = await createPublicNetwork(lab);
   const home = await net.accessNetwork('home', { kind: 'nat-preserving' });
@@ -99,7 +107,12 @@ export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
   progress.say('relays r1 and r2, signalling, Redis, a token issuer; Linux kernels for the IPsec ends');
   const devices = await Promise.all(CAST.map((role) => net.device(role.name)));
   const [fleet, peer, kernels, links] = await Promise.all([
-    startFleet(lab, net, { relays: ['r1', 'r2'], devices: CAST.map(({ name }) => name), pools: POOLS }),
+    startFleet(lab, net, {
+      relays: ['r1', 'r2'],
+      devices: CAST.map(({ name }) => name),
+      pools: POOLS,
+      relaySettings: { engine, xdpSessions: 64 },
+    }),
     bootUml(lab, {
       name: 'peer',
       cards: [
@@ -174,8 +187,8 @@ export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
     }),
     ...[...fleet.relays.values()].map(({ host }) =>
       startCapture(lab, {
-        namespace: host.namespace,
-        interface: host.interface,
+        namespace: net.namespace,
+        interface: host.port,
         name: host.label,
         filter: 'ip and (udp port 4556 or proto 50 or proto 51)',
       }),
@@ -197,6 +210,7 @@ export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
     traffic,
     peerCapture: peerCapture!,
     relayCaptures: new Map([...fleet.relays.keys()].map((id, i) => [id, relayCaptures[i]!])),
+    engine: () => engineOf(fleet),
     async associationChanges() {
       let changes = 0;
       for (const [kernel, before] of listings) {
@@ -205,6 +219,23 @@ export async function setStage(lab: Lab, progress: Progress): Promise<Stage> {
       return changes;
     },
   };
+}
+
+async function engineOf(fleet: Fleet): Promise<EngineRecord> {
+  const records = await Promise.all(
+    [...fleet.relays.values()].map(async ({ dataDir }): Promise<EngineRecord> => {
+      const text = await askControl(join(dataDir, 'control.sock'), 'GET', '/status');
+      const { engine, interfaces, notes } = (JSON.parse(text) as { relay: EngineStatus }).relay;
+      return { engine, mode: interfaces[0]?.mode ?? null, engineNotes: notes };
+    }),
+  );
+  const [first, ...others] = records;
+  for (const other of others) {
+    if (other.engine !== first!.engine || other.mode !== first!.mode) {
+      throw new Error(`the relays forward with ${records.map(described).join(' and ')}`);
+    }
+  }
+  return first!;
 }
 
 const POLICY = {

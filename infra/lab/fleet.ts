@@ -47,6 +47,8 @@ export interface FleetOptions {
   readonly allInOne?: boolean;
   /** Life of an access token, seconds; default 600. */
   readonly tokenTtlS?: number;
+  /** The program that relays run (default: MOORING). */
+  readonly relayProgram?: string;
   /** More of every relay's own settings, such as its engine. */
   readonly relaySettings?: Readonly<Record<string, unknown>>;
 }
@@ -163,7 +165,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
         },
         ...(allInOne ? { signalling: door(address) } : {}),
       };
-      relays.set(id, await startServer(lab, id, host, configuration));
+      relays.set(id, await startServer(lab, id, host, configuration, options.relayProgram));
     }),
   );
   const planeTls = files(signallingPlane, authority.certFile);
@@ -262,10 +264,11 @@ async function startServer(
   id: string,
   host: PublicHost,
   configuration: { readonly dataDir: string } & Readonly<Record<string, unknown>>,
+  program = MOORING,
 ): Promise<ServerHost> {
   const configFile = writeConfig(lab, id, configuration);
   const start = async () => {
-    const started = await lab.spawn(host.namespace, nodeCommand(MOORING, 'serve', '--config', configFile), {
+    const started = await lab.spawn(host.namespace, nodeCommand(program, 'serve', '--config', configFile), {
       label: id,
     });
     await waitForLine(started, 'mooring is up');

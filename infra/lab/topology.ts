@@ -27,6 +27,8 @@ export interface PublicHost {
   /** On a network with IPv6. */
   readonly address6?: string;
   readonly interface: string;
+  /** The other end of its interface, on the segment's bridge: what XDP sends is seen here, and not on `interface`. */
+  readonly port: string;
 }
 
 export interface AttachOptions {
@@ -119,8 +121,9 @@ export async function createPublicNetwork(
       `link set ${port} master ${PUBLIC_BRIDGE} up`,
     ]);
     // What XDP sends or redirects into a veth arrives only where its other end polls (NAPI), which GRO switches on; and XDP
-    // sees packets before anybody completes a checksum, so none may be left to the "hardware".
-    await lab.run(namespace, ['ethtool', '-K', port, 'gro', 'on']);
+    // sees packets before anybody completes a checksum, so none may be left to the "hardware": neither by the host itself
+    // nor by the bridge, which sends on what GRO has put together.
+    await lab.run(namespace, ['ethtool', '-K', port, 'gro', 'on', 'tx', 'off']);
     await lab.run(host, ['ethtool', '-K', name, 'tx', 'off']);
     await lab.ip(host, [
       `address add ${address}/24 dev ${name}`,
@@ -129,6 +132,7 @@ export async function createPublicNetwork(
       `route add default via ${PUBLIC_ROUTER}`,
       ...(ipv6 ? [`route add default via ${PUBLIC_ROUTER6}`] : []),
     ]);
+    return port;
   };
 
   return {
@@ -136,7 +140,7 @@ export async function createPublicNetwork(
     emulator,
     async host(label, { address, forwarding = false }) {
       const host = await lab.namespace(label);
-      await connect(host, PUBLIC_INTERFACE, address);
+      const port = await connect(host, PUBLIC_INTERFACE, address);
       if (forwarding)
         await lab.run(host, ['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
       return {
@@ -145,6 +149,7 @@ export async function createPublicNetwork(
         address,
         ...(ipv6 ? { address6: publicAddress6(address) } : {}),
         interface: PUBLIC_INTERFACE,
+        port,
       };
     },
     async accessNetwork(label, { kind }) {

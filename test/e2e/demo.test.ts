@@ -24,49 +24,59 @@ describe.skipIf(missing('the demo', 'uml'))('npm run demo', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  it('keeps every promise, tells so in JSON, and leaves nothing behind', async () => {
-    const file = join(folder, 'demo.json');
-    const demo = start('--json', file);
-    const lab = await eventually('building its lab', demo.lab, (found) => found !== null, 60_000);
-    expect(await demo.ended, demo.output()).toBe(0);
-    expect(traces(lab!)).toEqual([]);
-    expect(machine()).toEqual(before);
+  const ENGINES = missing('the demo in XDP', 'xdp')
+    ? (['userspace'] as const)
+    : (['xdp', 'userspace'] as const);
 
-    const result = JSON.parse(readFileSync(file, 'utf8')) as DemoResult;
-    expect(result).toMatchObject({ ok: true, engine: 'userspace', faults: [] });
-    expect(result.devices).toHaveLength(3);
-    for (const { name, lease, moves } of result.devices) {
-      const whole = lease.kind === 'rsa-ip';
-      expect(lease.address, name).toMatch(/^198\.51\.100\.\d+$/);
-      const range = { first: expect.any(Number), count: expect.any(Number) };
-      expect(lease.ports, name).toEqual(whole ? null : range);
-      expect(lease.spis, name).toEqual(whole ? null : range);
-      expect(lease.bindId, name).toBeGreaterThan(0);
-      expect(moves.map(({ kind }) => kind)).toEqual(KINDS);
-      for (const move of moves) {
-        for (const field of [
-          'sent',
-          'received',
-          'lost',
-          'duplicated',
-          'reordered',
-          'gapMs',
-          'linkRttMs',
-        ] as const) {
-          expect(move[field], `${name} ${move.kind} ${field}`).toBeGreaterThanOrEqual(0);
+  it.each(ENGINES)(
+    'keeps every promise by %s, tells so in JSON, and leaves nothing behind',
+    async (engine) => {
+      const file = join(folder, 'demo.json');
+      const demo = start('--engine', engine, '--json', file);
+      const lab = await eventually('building its lab', demo.lab, (found) => found !== null, 60_000);
+      expect(await demo.ended, demo.output()).toBe(0);
+      expect(traces(lab!)).toEqual([]);
+      expect(machine()).toEqual(before);
+
+      const result = JSON.parse(readFileSync(file, 'utf8')) as DemoResult;
+      expect(result).toMatchObject({ ok: true, engine, faults: [] });
+      expect(result.mode).toBe(engine === 'xdp' ? 'native' : null);
+      expect(demo.output()).toContain(engine === 'xdp' ? 'engine: xdp, native mode' : 'engine: userspace');
+      expect(result.devices).toHaveLength(3);
+      for (const { name, lease, moves } of result.devices) {
+        const whole = lease.kind === 'rsa-ip';
+        expect(lease.address, name).toMatch(/^198\.51\.100\.\d+$/);
+        const range = { first: expect.any(Number), count: expect.any(Number) };
+        expect(lease.ports, name).toEqual(whole ? null : range);
+        expect(lease.spis, name).toEqual(whole ? null : range);
+        expect(lease.bindId, name).toBeGreaterThan(0);
+        expect(moves.map(({ kind }) => kind)).toEqual(KINDS);
+        for (const move of moves) {
+          for (const field of [
+            'sent',
+            'received',
+            'lost',
+            'duplicated',
+            'reordered',
+            'gapMs',
+            'linkRttMs',
+          ] as const) {
+            expect(move[field], `${name} ${move.kind} ${field}`).toBeGreaterThanOrEqual(0);
+          }
+          expect(move.sent - move.received, `${name} ${move.kind}`).toBe(move.lost);
+          expect(move.linkRttMs, `${name} ${move.kind}`).toBeGreaterThan(0);
         }
-        expect(move.sent - move.received, `${name} ${move.kind}`).toBe(move.lost);
-        expect(move.linkRttMs, `${name} ${move.kind}`).toBeGreaterThan(0);
       }
-    }
-    const shared = result.devices.filter(({ lease }) => lease.ports !== null);
-    expect(new Set(shared.map(({ lease }) => lease.address)).size).toBe(1);
-    expect(result.peer.sourceAddresses).toEqual(
-      [...new Set(result.devices.map(({ lease }) => lease.address))].sort(),
-    );
-    expect(result.peer.ikeOrSaChanges).toBe(0);
-    expect(result.relay).toMatchObject({ different: 0, ttlSteps: [1] });
-  }, 120_000);
+      const shared = result.devices.filter(({ lease }) => lease.ports !== null);
+      expect(new Set(shared.map(({ lease }) => lease.address)).size).toBe(1);
+      expect(result.peer.sourceAddresses).toEqual(
+        [...new Set(result.devices.map(({ lease }) => lease.address))].sort(),
+      );
+      expect(result.peer.ikeOrSaChanges).toBe(0);
+      expect(result.relay).toMatchObject({ different: 0, ttlSteps: [1] });
+    },
+    120_000,
+  );
 
   it.each(['SIGINT', 'SIGTERM'] as const)(
     'leaves nothing behind when it is ended by %s',
