@@ -11,6 +11,7 @@ import { missing } from './fixture/requirements.ts';
 
 const BENCH = fileURLToPath(new URL('../../infra/bench.mjs', import.meta.url));
 const CASE = 'esp-100B-up';
+const LOOP_CASE = 'loop-esp-100B-1-core';
 
 interface Run {
   readonly child: ChildProcess;
@@ -77,15 +78,41 @@ describe.skipIf(missing('bench'))('npm run bench', () => {
     expect(run.output()).toContain('relay.userspace_vs_coturn');
   });
 
-  it('takes its namespaces along when it is interrupted', async () => {
-    const run = bench('relay', '--quick', '--only', CASE);
+  it('turns packets round in XDP through ours and what it is compared with', async () => {
+    const json = join(directory, 'loop.json');
+    const run = bench('relay', '--quick', '--only', LOOP_CASE, '--json', json);
+    expect(await run.ended, run.output()).toBe(0);
+    const record = JSON.parse(readFileSync(json, 'utf8')) as BenchRecord;
+    const goal = (id: string) => record.goals.find((one) => one.id === id)!;
+    const rates = record.results.filter(({ metric }) => metric === 'packets/s');
+    if (rates.length === 0) {
+      // No XDP or no clang: the goals say so.
+      expect(goal('relay.xdp_vs_bare')).toMatchObject({ value: null, met: false });
+      expect(record.notes.join()).toContain('closed loop: ');
+      return;
+    }
+    expect(new Set(rates.map(({ system }) => system))).toEqual(
+      new Set(['mooring-xdp', 'mooring-xdp-generic', 'xdp-redirect', 'kernel-forwarding', 'ends-alone']),
+    );
+    for (const { median } of rates) expect(median).toBeGreaterThan(0);
+    const rate = (system: string) => rates.find((result) => result.system === system)!.median;
+    expect(goal('relay.xdp_vs_bare').value).toBeCloseTo(rate('mooring-xdp') / rate('xdp-redirect'), 2);
+    expect(goal('relay.xdp_vs_kernel').value).toBeCloseTo(rate('mooring-xdp') / rate('kernel-forwarding'), 2);
+    expect(goal('relay.scale_1m')).toMatchObject({ value: null, met: false });
+  });
+
+  it.each([
+    [CASE, 3],
+    [LOOP_CASE, 3],
+  ])('takes its namespaces along when it is interrupted: %s', async (only, count) => {
+    const run = bench('relay', '--quick', '--only', only);
     const deadline = Date.now() + 30_000;
     while (!run.output().includes('round 1') && Date.now() < deadline) await delay(50);
     const labs = labsOf(run.child.pid!);
     expect(
       labs.flatMap(({ namespaces }) => namespaces),
       run.output(),
-    ).toHaveLength(3);
+    ).toHaveLength(count);
     run.child.kill('SIGINT');
     expect(await run.ended).not.toBe(0);
     for (const { directory: files, namespaces } of labs) {

@@ -25,6 +25,7 @@ const DEAF: FastListener = {
   fastData() {},
   fastRefused() {},
   fastReady() {},
+  fastWindow() {},
   fastNotice() {},
   fastRekey() {},
   fastFlow() {},

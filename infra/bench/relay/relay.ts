@@ -74,15 +74,16 @@ async function runRelay(lab: Lab, { only, quick, say }: BenchOptions): Promise<O
   const results = new Results();
   const open = chosen.some((name) => OPEN_LOOP_CASES.includes(name)) ? await openLoop(lab, say) : null;
   const closed = chosen.some((name) => IN_CLOSED_LOOP.includes(name))
-    ? await closedLoop(lab, chosen, quick, say)
+    ? await orReason(() => closedLoop(lab, chosen, quick, say))
     : null;
+  const loop = closed !== null && 'loop' in closed ? closed.loop : null;
   const openLoopRuns = open === null ? [] : openLoopMeasurements(open, chosen, quick);
-  const mixed = await mixedMeasurements(lab, chosen, quick);
+  const mixed = await orReason(() => mixedMeasurements(lab, chosen, quick));
   const measurements = [
     ...openLoopRuns,
-    ...(closed === null ? [] : loopMeasurements(closed.loop, chosen, quick)),
-    ...(closed === null ? [] : await nsMeasurements(closed.loop, chosen, quick)),
-    ...mixed,
+    ...(loop === null ? [] : loopMeasurements(loop, chosen, quick)),
+    ...(loop === null ? [] : await nsMeasurements(loop, chosen, quick)),
+    ...('reason' in mixed ? [] : mixed),
   ];
   await alternate(
     measurements,
@@ -93,20 +94,24 @@ async function runRelay(lab: Lab, { only, quick, say }: BenchOptions): Promise<O
     },
     say,
   );
-  const bytes = bytesPerSession(closed?.programs);
+  const bytes = bytesPerSession(closed !== null && 'programs' in closed ? closed.programs : undefined);
   if (bytes !== undefined) results.add(NATIVE, bytes.name, { 'octets/session': bytes.octets });
   return {
     results: results.all(),
     goals: [
-      ...(closed === null ? [] : closedLoopGoals(results, chosen, quick, open)),
-      ...(closed === null ? [] : [bytesGoal(bytes)]),
+      ...(closed === null ? [] : closedLoopGoals(results, chosen, quick, open, bytes)),
       ...(open === null ? [] : [openLoopGoal(open, results, chosen)]),
     ],
     notes: [
       ...(open === null ? [] : [...OPEN_LOOP_NOTES, ...boundBySource(results, openLoopRuns)]),
       ...(open !== null && 'reason' in open.coturn ? [open.coturn.reason] : []),
-      ...(closed === null ? [] : CLOSED_LOOP_NOTES),
-      ...(mixed.length === 0 ? [] : MIXED_NOTES),
+      ...(loop === null ? [] : CLOSED_LOOP_NOTES),
+      ...(closed !== null && 'reason' in closed ? [`closed loop: ${closed.reason}`] : []),
+      ...('reason' in mixed
+        ? [`whole relay in XDP: ${mixed.reason}`]
+        : mixed.length === 0
+          ? []
+          : MIXED_NOTES),
     ],
   };
 }
@@ -126,6 +131,15 @@ const MIXED_NOTES = [
 async function openLoop(lab: Lab, say: (text: string) => void): Promise<Rig> {
   say(`open loop: ${SESSIONS} sessions on the relay, one of them carries the traffic`);
   return buildRig(lab);
+}
+
+/** A machine without XDP, or without clang, measures the rest and says so. */
+async function orReason<Result>(build: () => Promise<Result>): Promise<Result | { readonly reason: string }> {
+  try {
+    return await build();
+  } catch (error) {
+    return { reason: error instanceof Error ? error.message : String(error) };
+  }
 }
 
 interface Closed {
@@ -154,6 +168,7 @@ function closedLoopGoals(
   chosen: readonly string[],
   quick: boolean,
   open: Rig | null,
+  bytes: ReturnType<typeof bytesPerSession>,
 ): Goal[] {
   const rate = (system: string, name: string) => results.median(system, name, 'packets/s');
   const measured = (names: readonly string[]) => names.filter((name) => chosen.includes(name));
@@ -188,6 +203,7 @@ function closedLoopGoals(
       return value === undefined ? unmeasured(goal, 'ns-esp-100B was not measured') : judged(goal, value);
     }),
     flipGoal(results),
+    bytesGoal(bytes),
   ];
 }
 
@@ -229,7 +245,7 @@ function bytesPerSession(programs: ReadonlyMap<number, Loaded> | undefined) {
   return { name: `octets-${leases}-leases`, octets: loaded.kernelBytes / leases };
 }
 
-function bytesGoal(bytes: { readonly name: string; readonly octets: number } | undefined): Goal {
+function bytesGoal(bytes: ReturnType<typeof bytesPerSession>): Goal {
   return bytes === undefined
     ? unmeasured(GOALS.bytes, 'no program was loaded')
     : judged(GOALS.bytes, bytes.octets, bytes.name);
