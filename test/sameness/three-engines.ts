@@ -56,8 +56,8 @@ export function testThreeEngines(firstSeed: number): void {
     );
     if (process.env.MOORING_PATH === undefined) {
       expect(packets).toBeGreaterThan(numRuns * LEAST_PACKETS_A_STORY);
+      expect(forwarded(program!)).toBeGreaterThan(numRuns);
     }
-    expect(forwarded(program!)).toBeGreaterThan(numRuns);
   });
 }
 

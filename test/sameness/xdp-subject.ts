@@ -16,6 +16,7 @@ import { EngineSubject, type Output, type Settings } from './subject.ts';
 /** What a test run takes as one frame; longer ones are given to the kernel, as if the program were not there. */
 const LARGEST_FRAME = 3_400;
 const OUTER_TTL = 64;
+const BPF_F_MMAPABLE = 1 << 10;
 const EVER_NS = 0x7fff_ffff_ffff_ffffn;
 
 const ENTRIES = { index: 1024, anchors: 8, sessions: 32, ways: 32, meters: 32, windows: 96 };
@@ -27,6 +28,7 @@ export class XdpProgram {
   readonly ifindex: number;
   readonly #object: BpfObject;
   readonly #config: Elements;
+  readonly #reported: Uint8Array;
 
   /** `file` is an object that was compiled with MOORING_TEST_CLOCK; `rates` are those of every session. */
   constructor(
@@ -34,8 +36,9 @@ export class XdpProgram {
     interfaces: Record<keyof typeof RELAY_MACS, number>,
     rates: SessionPolicing = { uplink: null, downlink: null },
   ) {
-    this.#object = loadBpfObject(file, { entries: ENTRIES });
+    this.#object = loadBpfObject(file, { entries: ENTRIES, flags: { reported: BPF_F_MMAPABLE } });
     const { maps, btf } = this.#object;
+    this.#reported = new Uint8Array(maps.reported!.mapped());
     this.runner = createXdpRunner(this.#object.program('relay'));
     this.ifindex = interfaces.pub0;
     // Test runs are over when they return: there is never a packet under way.
@@ -69,11 +72,18 @@ export class XdpProgram {
     octet('egress_dscp_mode', modes.get(`DSCP_${egress.mode.toUpperCase()}`)!);
     octet('egress_dscp', egress.value);
     octet('ingress_ecn_mode', ecnModes.get(`ECN_${ecn.toUpperCase()}`)!);
+    // All stories happen at the same time: flows that were reported in another one would not be in this.
+    new Uint8Array(this.#object.maps.reported!.mapped()).fill(0);
   }
 
   setClock(nowMs: number): void {
     const c = this.#config;
     c.setU64(c.offset('test_now_ns'), boottimeOf(nowMs));
+  }
+
+  /** Flows are reported seldom, and one that shares its place with another later: here each packet reports its own. */
+  forgetReports(): void {
+    this.#reported.fill(0);
   }
 
   /** What became of packets at the program alone, by group and reason. */
@@ -128,6 +138,7 @@ export class XdpSubject extends EngineSubject {
   #run(frame: Uint8Array, nowMs: number): void {
     const { runner, ifindex, mirror } = this.#program;
     this.#program.setClock(nowMs);
+    this.#program.forgetReports();
     const run = runner.run(frame, { ifindex });
     const left = run.frame.slice();
     switch (run.verdict) {

@@ -70,10 +70,12 @@ static __always_inline void tell_flow(__u32 slot, const struct session *session,
 				      const struct packet *inner, __u8 protocol, __u32 spi, __u64 now)
 {
 	__u32 at = now >> EVENT_UNIT;
-	__u64 mixed = (inner->destination.low ^ inner->destination.high ^ (__u64)spi << 17 ^ (__u64)slot << 40 ^ protocol) *
+	/* by the session's id: what its slot's last owner taught says nothing of it */
+	__u64 mixed = (inner->destination.low ^ inner->destination.high ^ (__u64)spi << 17 ^ *(const __u64 *)session->id ^ protocol) *
 		      0x9e3779b97f4a7c15ULL;
 	__u32 hash = mixed >> 32;
-	__u32 place = hash & (REPORTED - 1);
+	/* by the high bits: the low ones hold nothing of an SPI's first bits, nor of the slot's */
+	__u32 place = hash >> (32 - REPORTED_BITS);
 	struct reported *known = bpf_map_lookup_elem(&reported, &place);
 
 	if (!known)

@@ -69,10 +69,12 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-#define REPORTED 16384
+#define REPORTED_BITS 14
+#define REPORTED (1 << REPORTED_BITS)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, REPORTED);
 	__type(key, __u32);
 	__type(value, struct reported);
