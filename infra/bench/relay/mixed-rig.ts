@@ -27,7 +27,7 @@ const FAST = 0;
 const SLOW = 1;
 /** Sessions of the devices that move, after those two. */
 const FIRST_MOVER = 2;
-const MOVERS = 256;
+const MOVERS = 128;
 const OFFERED = { fast: 40_000, slow: 10_000 } as const;
 const OCTETS = 200;
 const TIMES = { full: 1_500, quick: 400 } as const;

@@ -7,7 +7,7 @@ import type { ControlDraft, ControlMessage } from '../../../src/tunnel/message.t
 import { TYPE } from '../../../src/tunnel/wire.ts';
 
 /** What is not answered is said again. */
-const AGAIN_MS = 100;
+const AGAIN_MS = 500;
 
 export interface Mover {
   readonly index: number;

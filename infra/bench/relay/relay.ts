@@ -125,7 +125,7 @@ const CLOSED_LOOP_NOTES = [
 
 const MIXED_NOTES = [
   `${MIXED_CASES.latency}: the whole relay; 40,000 ESP packets/s that XDP forwards (fast) and 10,000 UDP packets/s of a lease with a policy that only the userspace engine holds (slow), 200 octets each; one way from the peer’s system call, in batches of 8, to the device’s interface`,
-  `${MIXED_CASES.rebinds}: 256 devices, all in one process, each moving again as soon as a move is complete: bind, challenge, proof, sync, over UDP`,
+  `${MIXED_CASES.rebinds}: 128 devices, all in one process, each moving again as soon as a move is complete: bind, challenge, proof, sync, over UDP`,
 ];
 
 async function openLoop(lab: Lab, say: (text: string) => void): Promise<Rig> {
