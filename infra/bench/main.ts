@@ -7,7 +7,7 @@ import { handover } from './handover/handover.ts';
 import { type BenchRecord, currentLoad, machine } from './record.ts';
 import { registry } from './registry/registry.ts';
 import { relay } from './relay/relay.ts';
-import { goalLine, plainTable, rows } from './table.ts';
+import { goalLine, plainTable, tables } from './table.ts';
 
 /**
  * `npm run bench -- NAME [--only CASE] [--quick] [--json FILE]`. Exit status 0 when everything was measured, whatever it
@@ -37,7 +37,8 @@ async function run(benchmark: Benchmark, options: { only?: string; quick: boolea
       goals,
       notes,
     };
-    print(`\n${plainTable(rows(results))}\n`);
+    for (const table of tables(results)) print(`\n${plainTable(table)}`);
+    print('');
     for (const goal of goals) print(goalLine(goal));
     for (const note of notes) print(`note: ${note}`);
     const { cpu, cores, kernel, node, load } = record.machine;

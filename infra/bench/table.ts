@@ -2,6 +2,17 @@
 import type { Goal, Result } from './record.ts';
 import { readable } from './statistics.ts';
 
+/** A table for each set of metrics: cases that were measured alike stand together, in the order of the first of them. */
+export function tables(results: readonly Result[]): string[][][] {
+  const groups = new Map<string, Result[]>();
+  for (const name of new Set(results.map((result) => result.case))) {
+    const ofCase = results.filter((result) => result.case === name);
+    const metrics = [...new Set(ofCase.map((result) => result.metric))].sort().join('|');
+    groups.set(metrics, [...(groups.get(metrics) ?? []), ...ofCase]);
+  }
+  return [...groups.values()].map(rows);
+}
+
 /** Rows of cells, the first of them the heading. Values are medians, with lowest and highest in brackets. */
 export function rows(results: readonly Result[]): string[][] {
   const metrics = [...new Set(results.map((result) => result.metric))];

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BenchRecord } from '../bench/record.ts';
-import { goalLine, markdownTable, rows } from '../bench/table.ts';
+import { goalLine, markdownTable, tables } from '../bench/table.ts';
 
 const docs = join(dirname(fileURLToPath(import.meta.url)), '../../docs');
 const page = join(docs, 'performance.md');
@@ -17,8 +17,7 @@ function measured({ bench, date, command, machine, results, goals, notes }: Benc
   return [
     `Measured ${date.slice(0, 16).replace('T', ' ')} UTC by \`${command}\` on ${cpu}, ${cores} cores, Linux ${kernel}, Node ${node}; load average of the machine before ${load[0]}, after ${load[1]}. Medians, with the lowest and the highest run in brackets.`,
     '',
-    markdownTable(rows(results)),
-    '',
+    ...tables(results).flatMap((table) => [markdownTable(table), '']),
     ...goals.map((goal) => `- \`${goalLine(goal)}\``),
     '',
     ...notes.map((note) => `- ${note}`),

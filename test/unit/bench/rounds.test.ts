@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { chosenCases } from '../../../infra/bench/benchmark.ts';
 import { Results } from '../../../infra/bench/record.ts';
 import { alternate } from '../../../infra/bench/rounds.ts';
-import { markdownTable, rows } from '../../../infra/bench/table.ts';
+import { markdownTable, rows, tables } from '../../../infra/bench/table.ts';
 
 const silent = () => {};
 
@@ -55,6 +55,26 @@ describe('the table', () => {
       '| --- | --- | --: | --: |',
       '| c | A | 2,000 (1,000–3,000) | 0 |',
       '| c | B | 5 | – |',
+    ]);
+  });
+});
+
+describe('several tables', () => {
+  it('keep cases together that were measured alike, whatever stands between them', () => {
+    const results = new Results();
+    results.add('A', 'fast', { speed: 1 });
+    results.add('A', 'small', { octets: 7 });
+    results.add('B', 'quick', { speed: 2 });
+    expect(tables(results.all())).toEqual([
+      [
+        ['case', 'system', 'speed'],
+        ['fast', 'A', '1'],
+        ['quick', 'B', '2'],
+      ],
+      [
+        ['case', 'system', 'octets'],
+        ['small', 'A', '7'],
+      ],
     ]);
   });
 });
