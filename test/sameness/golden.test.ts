@@ -2,16 +2,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { compileXdp } from '../../infra/build/xdp.ts';
 import { policing } from '../../src/datapath/decision/policing.ts';
 import { createEngine } from '../../src/datapath/userspace/engine.ts';
-import { isRoot } from '../../src/linux/libc.ts';
 import { down, ESP, GOLDEN, story, up } from './golden.ts';
 import { makeModel } from './model.ts';
 import { enterRelayNetwork } from './relay-network.ts';
+import { XDP_IS_MISSING } from './requirements.ts';
 import { play } from './stage.ts';
 import type { Step, Story } from './story.ts';
 import { EngineSubject } from './subject.ts';
 import { XdpProgram, XdpSubject } from './xdp-subject.ts';
 
-const cannot = isRoot() ? '' : ': needs root to load XDP';
+const cannot = XDP_IS_MISSING === null ? '' : `: ${XDP_IS_MISSING}`;
 
 describe.skipIf(cannot !== '')(`decision, userspace and XDP do the same${cannot}`, () => {
   let program: XdpProgram;

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { compileXdp } from '../../infra/build/xdp.ts';
 import { createEngine } from '../../src/datapath/userspace/engine.ts';
-import { isRoot } from '../../src/linux/libc.ts';
 import { makeModel } from './model.ts';
 import { enterRelayNetwork } from './relay-network.ts';
+import { XDP_IS_MISSING } from './requirements.ts';
 import { play } from './stage.ts';
 import { stories, withoutSharedCounts } from './story.ts';
 import { EngineSubject } from './subject.ts';
@@ -23,42 +23,45 @@ export const drawn = (seed: number, numRuns: number) => ({
 });
 
 /** Tests that the decision, the userspace engine, and XDP with the userspace engine behind it do the same. */
-export function testThreeEngines(firstSeed: number): void {
-  const parameters = drawn(firstSeed, RUNS);
+export function testThreeEngines(firstSeed: number, runs = RUNS): void {
+  const parameters = drawn(firstSeed, runs);
   const { seed, numRuns } = parameters;
-  const cannot = isRoot() ? null : 'needs root to load XDP';
   let program: XdpProgram | null = null;
 
   beforeAll(() => {
-    if (cannot === null) {
+    if (XDP_IS_MISSING === null) {
       program = new XdpProgram(compileXdp(['MOORING_TEST_CLOCK']), enterRelayNetwork());
     }
   });
   afterAll(() => program?.close());
 
   const name = `decision, userspace and XDP do the same in ${numRuns} stories (seed ${seed})`;
-  test.skipIf(cannot !== null)(cannot === null ? name : `${name}: ${cannot}`, { timeout: 3_600_000 }, () => {
-    let packets = 0;
-    fc.assert(
-      fc.property(stories({ minLength: 1, maxLength: 36 }).map(withoutSharedCounts), (story) => {
-        const { settings } = story;
-        packets += play(
-          story,
-          [
-            new EngineSubject('userspace', createEngine, settings),
-            new EngineSubject('the decision', makeModel, settings),
-            new XdpSubject(program!, settings),
-          ],
-          { ignoreNotices: true },
-        ).packets;
-      }),
-      parameters,
-    );
-    if (process.env.MOORING_PATH === undefined) {
-      expect(packets).toBeGreaterThan(numRuns * LEAST_PACKETS_A_STORY);
-      expect(forwarded(program!)).toBeGreaterThan(numRuns);
-    }
-  });
+  test.skipIf(XDP_IS_MISSING !== null)(
+    XDP_IS_MISSING === null ? name : `${name}: ${XDP_IS_MISSING}`,
+    { timeout: 3_600_000 },
+    () => {
+      let packets = 0;
+      fc.assert(
+        fc.property(stories({ minLength: 1, maxLength: 36 }).map(withoutSharedCounts), (story) => {
+          const { settings } = story;
+          packets += play(
+            story,
+            [
+              new EngineSubject('userspace', createEngine, settings),
+              new EngineSubject('the decision', makeModel, settings),
+              new XdpSubject(program!, settings),
+            ],
+            { ignoreNotices: true },
+          ).packets;
+        }),
+        parameters,
+      );
+      if (process.env.MOORING_PATH === undefined) {
+        expect(packets).toBeGreaterThan(numRuns * LEAST_PACKETS_A_STORY);
+        expect(forwarded(program!)).toBeGreaterThan(numRuns);
+      }
+    },
+  );
 }
 
 function forwarded(program: XdpProgram): number {

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createEngine } from '../../src/datapath/userspace/engine.ts';
-import { isRoot } from '../../src/linux/libc.ts';
 import { GOLDEN } from './golden.ts';
 import { enterRelayNetwork } from './relay-network.ts';
+import { XDP_IS_MISSING } from './requirements.ts';
 import { play } from './stage.ts';
 import { type Story, stories, withoutSharedCounts } from './story.ts';
 import { EngineSubject } from './subject.ts';
@@ -117,7 +117,7 @@ const MUTATIONS: readonly XdpMutation[] = [
   },
 ];
 
-const cannot = isRoot() ? '' : ': needs root to load XDP';
+const cannot = XDP_IS_MISSING === null ? '' : `: ${XDP_IS_MISSING}`;
 
 describe.skipIf(cannot !== '')(`the stories find${cannot}`, () => {
   let interfaces: ReturnType<typeof enterRelayNetwork>;
