@@ -25,6 +25,9 @@ const RELAY_TTL_MS = 10_000;
 /** An engine that still waits for its anchors takes packets after this time, milliseconds. */
 const BEGIN_AT_LATEST_MS = 2_000;
 
+/** The supervisor knows deadlines as exactly as this, milliseconds. */
+const TELL_EVERY_MS = 1_000;
+
 export interface RunningRelay {
   readonly node: RelayNode;
   readonly engine: EngineClient;
@@ -108,10 +111,17 @@ export async function startRelay(
   const declared = new Map(
     settings.pools.flatMap((pool) => pool.anchors.map((anchor) => [anchor.id, anchor])),
   );
+  /** What the supervisor knows. */
+  const told = new Map<string, { epoch: bigint; ttlMs: number; untilMs: number }>();
   const hold = (anchor: string, epoch: bigint, untilMs: number): void => {
     const { home = relay.id, endpoints = [], prefixes = [] } = declared.get(anchor) ?? {};
     const successor = home === relay.id ? null : home;
-    supervised.held({ anchor, epoch: String(epoch), untilMs, successor, endpoints, prefixes });
+    const ttlMs = takeover.pairing.ttlOf(anchor);
+    const former = told.get(anchor);
+    // An anchor with a standby moves its deadline ten times a second: the supervisor need not hear of each.
+    if (former?.epoch === epoch && former.ttlMs === ttlMs && untilMs - former.untilMs < TELL_EVERY_MS) return;
+    told.set(anchor, { epoch, ttlMs, untilMs });
+    supervised.held({ anchor, epoch: String(epoch), untilMs, ttlMs, successor, endpoints, prefixes });
   };
   const takeover = createTakeover({
     settings,
@@ -142,6 +152,7 @@ export async function startRelay(
       node.deadline(anchor, untilMs);
     },
     onLost(anchor) {
+      told.delete(anchor);
       supervised.released(anchor);
       node
         .forsake(anchor)

@@ -47,6 +47,8 @@ export interface HeldClaim {
   /** Decimal: it must survive JSON. */
   readonly epoch: string;
   readonly untilMs: number;
+  /** How long it lasts without renewal, milliseconds. */
+  readonly ttlMs: number;
   readonly successor: string | null;
   readonly endpoints: readonly string[];
   readonly prefixes: readonly string[];

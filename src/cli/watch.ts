@@ -65,7 +65,6 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
     const caretaker = createCaretaker({
       registry,
       relay: relay.id,
-      ttlMs: relay.ownershipMs,
       graceMs: pins === null ? GRACE_MS.silent : GRACE_MS.forwarding,
       log,
       onDeadline: ({ anchor }, untilMs) => path?.forwardUntil(anchor, untilMs),
@@ -80,6 +79,8 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
     });
     return { registry, caretaker };
   }
+
+  const isShort = () => [...held.values()].some(({ ttlMs }) => ttlMs < SHORT_CLAIM_MS);
 
   function prepared(what: Duty): Promise<Care> {
     if (care !== null) return care;
@@ -134,12 +135,12 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
             duty = next;
             if (awayMs === null) dismiss();
           }
-          if (isShort(next)) prepared(next).catch(() => undefined);
           return;
         }
         case 'held':
           unclaimed.delete(word.claim.anchor);
           held.set(word.claim.anchor, word.claim);
+          if (duty !== null && isShort()) prepared(duty).catch(() => undefined);
           return;
         case 'released':
           held.delete(word.anchor);
@@ -159,7 +160,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       unclaimed.clear();
       if (awayMs === null) return;
       awayMs = null;
-      if (duty === null || !isShort(duty)) {
+      if (!isShort()) {
         dismiss();
         return;
       }
@@ -174,10 +175,6 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       dismiss();
     },
   };
-}
-
-function isShort({ relay }: Duty): boolean {
-  return relay.ownershipMs < SHORT_CLAIM_MS;
 }
 
 async function pinnedPath(pins: string): Promise<PinnedPath> {
@@ -201,8 +198,8 @@ async function pinnedPath(pins: string): Promise<PinnedPath> {
   };
 }
 
-function claimOf({ anchor, epoch, untilMs, successor }: HeldClaim): Claim {
-  return { anchor, epoch: BigInt(epoch), untilMs, successor };
+function claimOf({ anchor, epoch, untilMs, ttlMs, successor }: HeldClaim): Claim {
+  return { anchor, epoch: BigInt(epoch), untilMs, ttlMs, successor };
 }
 
 const LEVELS = { info: 30, warn: 40, error: 50 } as const;

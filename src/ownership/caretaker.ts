@@ -9,6 +9,8 @@ export interface Claim {
   readonly epoch: bigint;
   /** Monotonic milliseconds; forwarding ends then unless it is renewed. */
   readonly untilMs: number;
+  /** How long it lasts without renewal, milliseconds. */
+  readonly ttlMs: number;
   /** Relay that is to have the anchor when this one does not come back; null: nobody. */
   readonly successor: string | null;
 }
@@ -17,8 +19,6 @@ export interface CaretakerOptions {
   readonly registry: Pick<Registry, 'renew' | 'transfer' | 'relay'>;
   /** Relay whose claims they are. */
   readonly relay: string;
-  /** How long a claim lasts without renewal, milliseconds. */
-  readonly ttlMs: number;
   /** How long the process may be away before its claims are let go, milliseconds. */
   readonly graceMs: number;
   readonly log: Logger;
@@ -47,7 +47,7 @@ const RENEWALS_PER_TTL = 4;
 const LEAST_MS = 50;
 
 export function createCaretaker(options: CaretakerOptions): Caretaker {
-  const { registry, relay, ttlMs, graceMs, log, timers = processTimers } = options;
+  const { registry, relay, graceMs, log, timers = processTimers } = options;
   /** Of the present absence; another object for each, so that late answers find themselves out of date. */
   let absence: { readonly endsMs: number; readonly claims: Map<string, Claim> } | null = null;
   const cancels = new Set<() => void>();
@@ -62,6 +62,7 @@ export function createCaretaker(options: CaretakerOptions): Caretaker {
 
   async function renew(here: NonNullable<typeof absence>, claim: Claim): Promise<void> {
     const sentMs = timers.nowMs();
+    const { ttlMs } = claim;
     const wantedMs = Math.min(ttlMs, here.endsMs - sentMs);
     if (absence !== here || wantedMs < LEAST_MS) return;
     try {
@@ -93,7 +94,14 @@ export function createCaretaker(options: CaretakerOptions): Caretaker {
         }
         here.claims.delete(anchor);
         await options.onLetGo(claim);
-        const { epoch } = await registry.transfer(anchor, relay, claim.epoch, heir.id, heir.boot, ttlMs);
+        const { epoch } = await registry.transfer(
+          anchor,
+          relay,
+          claim.epoch,
+          heir.id,
+          heir.boot,
+          claim.ttlMs,
+        );
         log.warn(
           { anchor, to: heir.id, epoch: String(epoch) },
           'caretaker: gave the anchor to its successor',

@@ -43,11 +43,10 @@ describe('the caretaker of an absent relay process', () => {
     }
   });
 
-  const caretaker = (over: Partial<Registry> = {}, ttlMs = TTL_MS): Caretaker => {
+  const caretaker = (over: Partial<Registry> = {}): Caretaker => {
     const made = createCaretaker({
       registry: { ...registry, ...over },
       relay: 'r1',
-      ttlMs,
       graceMs: GRACE_MS,
       log: silent,
       timers: clock.timers,
@@ -61,7 +60,7 @@ describe('the caretaker of an absent relay process', () => {
   /** What relay r1 held when it was last heard of. */
   async function claimed(anchor: string, successor: string | null = null): Promise<Claim> {
     const { epoch } = await registry.claim(anchor, 'r1', BOOT, TTL_MS);
-    return { anchor, epoch, untilMs: clock.timers.nowMs() + TTL_MS, successor };
+    return { anchor, epoch, untilMs: clock.timers.nowMs() + TTL_MS, ttlMs: TTL_MS, successor };
   }
 
   const owner = async (anchor = 'a1') => (await registry.owner(anchor))!;
@@ -141,7 +140,6 @@ describe('the caretaker of an absent relay process', () => {
         },
       },
       relay: 'r1',
-      ttlMs: TTL_MS,
       graceMs: GRACE_MS,
       log: silent,
       timers: clock.timers,
