@@ -71,7 +71,8 @@ static __always_inline void tell_flow(__u32 slot, const struct session *session,
 {
 	__u32 at = now >> EVENT_UNIT;
 	/* by the session's id: what its slot's last owner taught says nothing of it */
-	__u64 mixed = (inner->destination.low ^ inner->destination.high ^ (__u64)spi << 17 ^ *(const __u64 *)session->id ^ protocol) *
+	__u64 mixed = (inner->destination.low ^ inner->destination.high ^ (__u64)spi << 17 ^
+		       *(const __u64 *)session->id ^ protocol) *
 		      0x9e3779b97f4a7c15ULL;
 	__u32 hash = mixed >> 32;
 	/* by the high bits: the low ones hold nothing of an SPI's first bits, nor of the slot's */
