@@ -6,6 +6,8 @@ import { type Random, seededRandom } from './mutate.ts';
 /** Something that reads what others send. */
 export interface Target {
   readonly name: string;
+  /** Good inputs, which it reads without a complaint: what is drawn is made of them. */
+  readonly inputs: readonly (Uint8Array | string)[];
   /** Draws an input. */
   draw(random: Random): Uint8Array | string;
   /** Reads it. May throw a MooringError and nothing else. */

@@ -64,6 +64,7 @@ const STATE = {
 function json(name: string, values: readonly unknown[], read: (text: string) => void): Target {
   return {
     name,
+    inputs: values.map((value) => JSON.stringify(value)),
     draw: (random) => mutatedJson(random, values),
     read: (input) => read(input as string),
   };
@@ -73,6 +74,7 @@ function texts(name: string, inputs: readonly string[], read: (text: string) => 
   const octets = inputs.map((text) => new TextEncoder().encode(text));
   return {
     name,
+    inputs,
     draw: (random) => new TextDecoder().decode(mutated(random, octets)),
     read: (input) => read(input as string),
   };
@@ -101,14 +103,23 @@ const fromDevices = json(
   },
 );
 
+const TUNNEL = {
+  endpoints: [{ address: '203.0.113.1', port: 4556 }],
+  index: 1,
+  sessionId: sessionId(1),
+  epoch: '3',
+  mtu: 1280,
+  sealedRoot: 'a.b.c.d.e',
+};
+
 const fromServers = json(
   'signalling frames of servers',
   [
-    { type: 'welcome', nonce: 'n'.repeat(22), url: 'wss://a/', pingMs: 20_000 },
-    { type: 'result', id: 1, result: { lease: HELD } },
+    { type: 'welcome', protocol: 'mooring.v1', nonce: 'n'.repeat(22), url: 'wss://door.example/' },
+    { type: 'result', id: 1, result: { lease: HELD, tunnel: TUNNEL } },
     { type: 'error', id: 1, error: { code: 'ERR_MOORING_X', message: 'm', temporary: true, rsip: 308 } },
-    { type: 'ended', lease: HELD, reason: 'expired' },
-    { type: 'goaway', reconnectMs: 500 },
+    { type: 'ended', lease: HELD.id, reason: 'expired' },
+    { type: 'goaway', withinMs: 500 },
   ],
   (text) => {
     const frame = readServerFrame(text);
@@ -221,6 +232,7 @@ function netlinkMessages(): Target {
   ];
   return {
     name: 'netlink messages',
+    inputs,
     draw: (random) => mutated(random, inputs),
     read: (input) => {
       const messages = decodeMessages(input as Uint8Array);
@@ -233,13 +245,17 @@ function netlinkMessages(): Target {
   };
 }
 
+const RELAY = 'relay: {id: r1, interface: pub0';
+const ANCHORS =
+  "[{id: a1, home: r1, endpoints: ['198.51.100.9', '2001:db8::9'], prefixes: ['198.51.100.16/28', '2001:db8:1::/120']}]";
+
 const settings = texts(
   'configuration files',
   [
-    'dataDir: /var/lib/mooring\nlog: { level: info }\nrelay:\n  id: r1\n  interface: eth0\n  engine: auto\n  tun: mooring0\n',
-    'registry: { url: "redis://127.0.0.1:6379" }\nsignalling:\n  listen: { host: 127.0.0.1, port: 443 }\n',
-    'relay: { id: "r1", anchors: [ { id: a1, endpoints: ["203.0.113.1"] } ], mtu: 1280, limits: { uplinkBitsPerSecond: 1000000 } }',
-    '{"relay": {"dscp": {"ingress": "copy", "egress": {"mode": "rewrite", "value": 46}}}}',
+    `${RELAY}}\npools:\n  - name: p\n    sharing: whole\n    anchors: ${ANCHORS}\n`,
+    `${RELAY}, engine: xdp, innerMtu: 1400, accessInterfaces: [acc0], ecn: normal, perSessionBitsPerSecond: 1000000}`,
+    `{"relay": {"id": "r1", "interface": "pub0", "port": 4556, "tun": "mooring0"}, "logLevel": "debug"}`,
+    `${RELAY}}\npools: [{name: p, sharing: shared, portBlock: 1024, spiBlock: 256, coolingMs: 120000, anchors: ${ANCHORS}}]`,
   ],
   (text) => void parseSettings(text),
 );
@@ -247,7 +263,8 @@ const settings = texts(
 const laptop = texts(
   'configuration files of the agent',
   [
-    'server: wss://mooring.example/\npool: p1\nkind: rsipsec\nlinks: [wlan0, wwan0]\nstateDir: /var/lib/mooring\n',
+    "signalling: {url: 'wss://door.example'}\nissuer: {tokenEndpoint: 'https://login.example/token', clientId: me, audience: 'https://m.example'}\npool: shared\nkind: rsipsec\n",
+    '{"signalling": {"url": "wss://door.example/v1"}, "issuer": {"tokenEndpoint": "https://issuer.example/token", "clientId": "l", "privateKeyFile": "/etc/k.pem", "audience": "https://d"}, "pool": "whole", "kind": "rsa-ip", "routes": ["10.0.0.0/8"]}',
   ],
   (text) => void parseLaptopConfig(text),
 );

@@ -118,6 +118,7 @@ function pieces(direction: 'up' | 'down'): Uint8Array[] {
 function target(name: string, inputs: readonly Uint8Array[], read: (octets: Uint8Array) => void): Target {
   return {
     name,
+    inputs,
     draw: (random) => mutated(random, inputs),
     read: (input) => read(input as Uint8Array),
   };

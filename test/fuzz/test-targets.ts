@@ -8,6 +8,8 @@ export function testTargets(targets: readonly Target[], seconds: number, seed: n
   describe(`whatever the octets (seed ${from}, ${each} s each), nothing is thrown but a MooringError and no memory is lost`, () => {
     for (const target of targets) {
       test(target.name, { timeout: (each + 30) * 1_000 }, () => {
+        // Otherwise what is drawn would not get far.
+        for (const input of target.inputs) target.read(input);
         const { runs } = fuzz(target, { seed: from, seconds: each });
         expect(runs).toBeGreaterThan(0);
       });

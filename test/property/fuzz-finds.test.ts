@@ -9,6 +9,7 @@ const bodies = [encodeBody({ kind: 'bind', epoch: 1n, echoBoot: 2n, generation: 
 function target(read: (octets: Uint8Array) => void): Target {
   return {
     name: 'a parser',
+    inputs: bodies,
     draw: (random) => mutated(random, bodies),
     read: (input) => read(input as Uint8Array),
   };
