@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Policing, policing } from '../../../src/datapath/decision/policing.ts';
 import type { FastListener } from '../../../src/datapath/fast-path.ts';
+import { boottimeOf } from '../../../src/datapath/xdp/clock.ts';
 import { XdpMirror } from '../../../src/datapath/xdp/mirror.ts';
 import { bootTimeNs } from '../../../src/linux/boot-time.ts';
 import { waitGracePeriod } from '../../../src/linux/grace-period.ts';
@@ -35,8 +36,6 @@ class Both {
   /** Grace periods that were asked for and have not passed. */
   readonly listeners: FastListener[] = [];
   readonly graces: (() => void)[] = [];
-  readonly #startNs = bootTimeNs();
-  readonly #startMs: number;
 
   constructor(bed: XdpBed, boot = 0xa1n, seed = 1, rate: Policing | null = null) {
     this.bed = bed;
@@ -55,14 +54,13 @@ class Both {
     };
     this.rig = new EngineRig(boot, seed, undefined, this.mirror, { policing: rates });
     this.rig.nowMs = monotonicMs();
-    this.#startMs = this.rig.nowMs;
     this.pass(0);
   }
 
   /** Time passes for both engines. */
   pass(ms: number): void {
     this.rig.pass(ms);
-    this.bed.setNow(this.#startNs + BigInt(Math.round((this.rig.nowMs - this.#startMs) * 1e6)));
+    this.bed.setNow(boottimeOf(this.rig.nowMs));
   }
 
   grace(): void {
@@ -417,7 +415,7 @@ describeAsRoot('the mirror in the XDP program', () => {
   });
 
   it('charges what either engine lets through to the one rate of the session', () => {
-    const rate = policing(1_000_000, 1280, 40);
+    const rate = policing(1_000_000, 1280, 42);
     both = new Both(another(), 0xa1n, 1, rate);
     anchor(both.rig, { endpoints: [ENDPOINT] });
     const device = install(both.rig, 1, [share(1024)]);
