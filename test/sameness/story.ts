@@ -247,18 +247,25 @@ export function stories(length: {
 
 /**
  * The same story without what each engine counts by itself, because no two could do it for one another packet by
- * packet: how far a key is worn in its own lane, and the rate of what it forwards.
+ * packet: how far a key is worn in its own lane. One rate holds for both directions.
  */
 export function withoutSharedCounts({ settings, ...story }: Story): Story {
+  const rate = settings.policing.uplink ?? settings.policing.downlink;
   return {
     ...story,
     settings: {
       ...settings,
       rekeyAfterPackets: REKEY_AFTER,
-      policing: { uplink: null, downlink: null },
+      policing: { uplink: rate, downlink: rate },
     },
     steps: story.steps.filter(
       (step) => step.do !== 'up' || step.tamper?.kind !== 'skip' || step.tamper.by !== WORN_OUT,
     ),
   };
+}
+
+/** The same story without any rate. */
+export function unlimited(story: Story): Story {
+  const { settings, ...rest } = withoutSharedCounts(story);
+  return { ...rest, settings: { ...settings, policing: { uplink: null, downlink: null } } };
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { compileXdp } from '../../infra/build/xdp.ts';
 import { createEngine } from '../../src/datapath/userspace/engine.ts';
+import type { SessionPolicing } from '../../src/datapath/userspace/session.ts';
 import { makeModel } from './model.ts';
 import { enterRelayNetwork } from './relay-network.ts';
 import { XDP_IS_MISSING } from './requirements.ts';
@@ -26,14 +27,25 @@ export const drawn = (seed: number, numRuns: number) => ({
 export function testThreeEngines(firstSeed: number, runs = RUNS): void {
   const parameters = drawn(firstSeed, runs);
   const { seed, numRuns } = parameters;
-  let program: XdpProgram | null = null;
+  let interfaces: ReturnType<typeof enterRelayNetwork>;
+  /** One for each rate that a story may set for its sessions. */
+  const programs = new Map<string, XdpProgram>();
+  const programFor = (rates: SessionPolicing): XdpProgram => {
+    const name = JSON.stringify(rates);
+    let program = programs.get(name);
+    if (program === undefined) {
+      program = new XdpProgram(compileXdp(['MOORING_TEST_CLOCK']), interfaces, rates);
+      programs.set(name, program);
+    }
+    return program;
+  };
 
   beforeAll(() => {
-    if (XDP_IS_MISSING === null) {
-      program = new XdpProgram(compileXdp(['MOORING_TEST_CLOCK']), enterRelayNetwork());
-    }
+    if (XDP_IS_MISSING === null) interfaces = enterRelayNetwork();
   });
-  afterAll(() => program?.close());
+  afterAll(() => {
+    for (const program of programs.values()) program.close();
+  });
 
   const name = `decision, userspace and XDP do the same in ${numRuns} stories (seed ${seed})`;
   test.skipIf(XDP_IS_MISSING !== null)(
@@ -49,7 +61,7 @@ export function testThreeEngines(firstSeed: number, runs = RUNS): void {
             [
               new EngineSubject('userspace', createEngine, settings),
               new EngineSubject('the decision', makeModel, settings),
-              new XdpSubject(program!, settings),
+              new XdpSubject(programFor(settings.policing), settings),
             ],
             { ignoreNotices: true },
           ).packets;
@@ -58,13 +70,15 @@ export function testThreeEngines(firstSeed: number, runs = RUNS): void {
       );
       if (process.env.MOORING_PATH === undefined) {
         expect(packets).toBeGreaterThan(numRuns * LEAST_PACKETS_A_STORY);
-        expect(forwarded(program!)).toBeGreaterThan(numRuns);
+        expect(forwarded([...programs.values()])).toBeGreaterThan(numRuns);
       }
     },
   );
 }
 
-function forwarded(program: XdpProgram): number {
-  const { uplink, downlink } = program.counted();
-  return (uplink.forwarded ?? 0) + (downlink.forwarded ?? 0);
+function forwarded(programs: readonly XdpProgram[]): number {
+  return programs.reduce((sum, program) => {
+    const { uplink, downlink } = program.counted();
+    return sum + (uplink.forwarded ?? 0) + (downlink.forwarded ?? 0);
+  }, 0);
 }
