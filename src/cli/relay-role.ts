@@ -142,6 +142,11 @@ export async function startRelay(
     ttlMs: relay.ownershipMs,
     ttlOf: takeover.pairing.ttlOf,
     mayBegin: takeover.mayBegin,
+    report: (anchor, epoch, ttlMs) => {
+      const hasStandby = takeover.pairing.hadStandby(anchor, epoch);
+      const report = { relay: relay.id, boot, epoch, hasStandby, ...node.held(anchor) };
+      return registry.report(anchor, report, ttlMs);
+    },
     onOwned(anchor, epoch, untilMs) {
       hold(anchor, epoch, untilMs);
       return node.serve(anchor, epoch, untilMs);

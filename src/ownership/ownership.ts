@@ -17,6 +17,11 @@ export interface OwnershipOptions {
    * a former incarnation, forbids it (default: at once).
    */
   readonly mayBegin?: (anchor: string) => Promise<void>;
+  /**
+   * Tells the registry what this relay holds under `epoch`, after a fail-over that may have lost something; resolves with
+   * the epoch under which it goes on (default: it does not).
+   */
+  readonly report?: (anchor: string, epoch: bigint, ttlMs: number) => Promise<{ readonly epoch: bigint }>;
   readonly log: Logger;
   readonly timers?: Timers;
   /** The anchor is this relay's under `epoch`: serve it, and forward until `untilMs` of the monotonic clock. */
@@ -124,8 +129,31 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         return;
       }
       log.warn({ err: error, anchor, untilMs: one.untilMs }, 'ownership: not renewed');
+      if (isCode(error, 'ERR_MOORING_QUARANTINED') && (await report(anchor, one, forMs))) return;
     }
     scheduleRenewal(anchor, one, sentMs);
+  }
+
+  /** True: it is settled whose the anchor is.  spin: ownership.report */
+  async function report(anchor: string, one: Held, forMs: number): Promise<boolean> {
+    if (options.report === undefined || one.leaving || held.get(anchor) !== one) return false;
+    const sentMs = timers.nowMs();
+    try {
+      const { epoch } = await options.report(anchor, one.epoch, forMs);
+      if (stopped || one.leaving || held.get(anchor) !== one) return true;
+      log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what is held, and goes on');
+      await options.mayBegin?.(anchor);
+      if (held.get(anchor) === one) await take(anchor, epoch, sentMs, forMs);
+      return true;
+    } catch (error) {
+      if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
+        lose(anchor, one);
+        return true;
+      }
+      if (!isCode(error, 'ERR_MOORING_QUARANTINED'))
+        log.warn({ err: error, anchor }, 'ownership: not reported');
+      return false;
+    }
   }
 
   /** spin: ownership.lost */

@@ -36,6 +36,8 @@ export interface Pairing {
   /** How long a claim on the anchor lasts without a word. */
   ttlOf(anchor: string): number;
   standbyOf(anchor: string): Incarnation | undefined;
+  /** Under this epoch a standby has, or may have, been appointed. */
+  hadStandby(anchor: string, epoch: bigint): boolean;
   /** Looks who is there, and appoints where another standby is due. */
   review(): Promise<void>;
   start(): void;
@@ -53,6 +55,7 @@ interface Pair {
 export function createPairing(options: PairingOptions): Pairing {
   const { registry, relay, ownership, ttlMs, log, timers = processTimers } = options;
   const pairs = new Map<string, Pair>();
+  const appointed = new Map<string, bigint>();
   const planes = new Map<string, StandbyPlane>();
   const asking = new Set<string>();
   let cancels: (() => void)[] = [];
@@ -63,6 +66,7 @@ export function createPairing(options: PairingOptions): Pairing {
   /** The standby first: from when it is named, no promise of another counts. */
   async function appoint(anchor: string, epoch: bigint, standby: Incarnation | undefined): Promise<void> {
     pairs.delete(anchor);
+    if (standby !== undefined) appointed.set(anchor, epoch);
     await registry.appoint(
       anchor,
       relay,
@@ -144,6 +148,7 @@ export function createPairing(options: PairingOptions): Pairing {
   return {
     ttlOf: (anchor) => (pairs.has(anchor) ? ttlMs.paired : ttlMs.alone),
     standbyOf: (anchor) => pairs.get(anchor)?.standby,
+    hadStandby: (anchor, epoch) => appointed.get(anchor) === epoch,
     review,
     start() {
       const look = () =>

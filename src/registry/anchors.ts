@@ -15,6 +15,7 @@ type Anchors = Pick<
   | 'claim'
   | 'renew'
   | 'appoint'
+  | 'report'
   | 'transfer'
   | 'release'
   | 'owner'
@@ -48,6 +49,7 @@ export function anchorCommands(connection: Connection): Anchors {
         coolingMs,
         home,
         JSON.stringify(declaration),
+        connection.quarantineMs,
       ]);
       if (former !== '' && former !== pool) {
         await connection.plain((redis) => redis.zrem(poolKey(String(former)), id));
@@ -76,6 +78,14 @@ export function anchorCommands(connection: Connection): Anchors {
     async appoint(anchor, relay, epoch, standby, ttlMs) {
       const args = [relay, epoch, standby?.id ?? '', standby?.boot ?? '', holdMs(ttlMs)];
       await askAnchor(connection, 'appoint', anchor, args);
+    },
+
+    async report(anchor, { relay, boot, epoch, counter, hasStandby, leases, sessions }, ttlMs) {
+      const args = [
+        ...[relay, boot, epoch, counter, holdMs(ttlMs), hasStandby ? 1 : 0],
+        ...[JSON.stringify(leases), JSON.stringify(sessions)],
+      ];
+      return { epoch: BigInt((await askAnchor(connection, 'report', anchor, args)) as string) };
     },
 
     async transfer(anchor, fromRelay, epoch, toRelay, toBoot, ttlMs) {

@@ -15,11 +15,19 @@ const COMMAND_TIMEOUT_MS = 1000;
 /** Sendings of one command, the first included. Every command is safe to send again. */
 const SENDINGS = 3;
 
+/**
+ * Longer than any claim, and than a primary that was voted out may go on answering: with `min-replicas-to-write 1` and
+ * `min-replicas-max-lag 10`, or in a cluster, some ten seconds.
+ */
+const QUARANTINE_MS = 12_000;
+
 export type Answer = string | number | null | readonly Answer[];
 
 /** A connection that knows the commands. */
 export interface Connection {
   readonly redis: Redis;
+  /** How long nothing is changed after another server has taken over, unless the owner can be certain; milliseconds. */
+  readonly quarantineMs: number;
   /** Runs a command; sends it again when no answer came. Refusals are returned, see `Refused`. */
   run(command: CommandName, keys: readonly string[], args: readonly Argument[]): Promise<Answer | Refused>;
   /** A plain Redis command that may be sent again. */
@@ -59,7 +67,11 @@ export function connectRedis(where: string, log: Logger, name: string): Redis {
 }
 
 /** Teaches a Redis client the commands. */
-export function commandConnection(redis: Redis, commands: Commands = COMMANDS): Connection {
+export function commandConnection(
+  redis: Redis,
+  commands: Commands = COMMANDS,
+  quarantineMs = QUARANTINE_MS,
+): Connection {
   for (const { name, keys, lua } of Object.values(commands)) {
     redis.defineCommand(name, { numberOfKeys: keys, lua });
   }
@@ -67,6 +79,7 @@ export function commandConnection(redis: Redis, commands: Commands = COMMANDS): 
   const scripts = redis as unknown as Record<string, (...args: Argument[]) => Promise<Answer>>;
   return {
     redis,
+    quarantineMs,
     async run(command, keys, args) {
       const { name } = commands[command];
       const text = args.map(String);

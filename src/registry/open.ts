@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { MooringError } from '../protocol/errors.ts';
+import { COMMANDS } from './commands.gen.ts';
 import { commandConnection, connectRedis } from './connection.ts';
 import { startOrAdopt, stopIfUnused } from './private-server.ts';
 import type { Registry } from './registry.ts';
@@ -40,7 +41,8 @@ export async function openRegistry({
   }
   const socket = await startOrAdopt(dataDir, log);
   const redis = await connected(socket, log, name);
-  return createStore(commandConnection(redis), log, async () => {
+  // Nobody but this program's next start can be its relay: nothing is to be waited for.
+  return createStore(commandConnection(redis, COMMANDS, 0), log, async () => {
     await stopIfUnused(redis, name, dataDir, log);
     redis.disconnect();
   });

@@ -82,6 +82,12 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
       `${subject}: the address that is free here is not of the family of the remote; ask a pool of that family`,
     detail: { rsip: 314 },
   },
+  QUARANTINED: {
+    code: 'ERR_MOORING_QUARANTINED',
+    text: (subject) =>
+      `${subject}: the registry has failed over or restarted and may have lost something; its relay is being asked, try again`,
+    detail: { temporary: true, retryAfterMs: 1000 },
+  },
   REQUEST_MISUSED: {
     code: 'ERR_MOORING_REQUEST_MISUSED',
     text: (subject) => `${subject}: the request id names another wish; draw a new one`,

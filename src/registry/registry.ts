@@ -82,6 +82,19 @@ export interface Snapshot {
   readonly owner: Owner | null;
 }
 
+/** What an owner has in its memory. */
+export interface OwnersReport {
+  readonly relay: string;
+  readonly boot: string;
+  readonly epoch: bigint;
+  /** Of the last fence that it has seen. */
+  readonly counter: bigint;
+  /** It has, or had under this epoch, a standby. */
+  readonly hasStandby: boolean;
+  readonly leases: readonly Lease[];
+  readonly sessions: readonly Session[];
+}
+
 /** Events after an id, in order; `reload`: some are no longer there, take a snapshot. */
 export type EventPage =
   | { readonly reload: false; readonly events: readonly LeaseEvent[]; readonly lastId: string }
@@ -134,6 +147,12 @@ export interface Registry {
   ): Promise<{ epoch: bigint }>;
   /** Holds the claim for `ttlMs` from now; ERR_MOORING_STALE_EPOCH when another epoch has begun. */
   renew(anchor: string, relay: string, epoch: bigint, ttlMs: number): Promise<{ remainingMs: number }>;
+  /**
+   * What an owner holds, for a registry that may have lost something (ERR_MOORING_QUARANTINED). Resolves with the epoch
+   * under which it goes on; rejects with ERR_MOORING_QUARANTINED while it is to be said again, and with
+   * ERR_MOORING_STALE_EPOCH when another relay owns the anchor.
+   */
+  report(anchor: string, report: OwnersReport, ttlMs: number): Promise<{ epoch: bigint }>;
   /** Names the standby, or that there is none; holds the claim as `renew` does. */
   appoint(
     anchor: string,

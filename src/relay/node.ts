@@ -10,7 +10,7 @@ import { monotonicMs } from '../telemetry/clock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Announcer } from './announcer.ts';
 import { createRelayPlane } from './plane.ts';
-import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
+import { type Held, type ServedAnchor, serveAnchor } from './served-anchor.ts';
 
 /** How often the owner looks for expired leases and missed events, milliseconds. */
 const SWEEP_EVERY_MS = 1_000;
@@ -41,6 +41,8 @@ export interface RelayNode {
   /** Stops serving an anchor at once: nothing more is forwarded or announced for it. */
   forsake(anchor: string): Promise<void>;
   deadline(anchor: string, untilMs: number): void;
+  /** All that this relay has of an anchor: what it reports to a registry that may have lost something. */
+  held(anchor: string): Held;
   /** Planned hand-over of an anchor to another relay of the site. */
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
   /** What this relay serves now. */
@@ -82,6 +84,15 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         .catch((error: Error) => log.warn({ anchor: anchor.id, error: error.message }, 'cannot sweep now'));
     }
   }, SWEEP_EVERY_MS);
+
+  /** It goes on under another epoch: as after a hand-over, from itself. */
+  async function handToItself(anchor: string, epoch: bigint): Promise<readonly SessionState[]> {
+    const former = served.get(anchor);
+    if (former === undefined || former.epoch === epoch) return [];
+    const { sessions } = await engine.command({ op: 'export', anchor });
+    await engine.command({ op: 'drop-anchor', anchor });
+    return sessions;
+  }
 
   const node: RelayNode = {
     plane: createRelayPlane({
@@ -134,9 +145,10 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       }
     },
 
-    async serve(anchor, epoch, untilMs, resumed = adopting.get(anchor) ?? leftBehind.get(anchor) ?? []) {
+    async serve(anchor, epoch, untilMs, given = adopting.get(anchor) ?? leftBehind.get(anchor) ?? []) {
       // Whoever serves it once is ahead of what was left.
       leftBehind.delete(anchor);
+      const resumed = given.length > 0 ? given : await handToItself(anchor, epoch);
       await served.get(anchor)?.stop();
       const started = await serveAnchor(
         { anchor, epoch, untilMs, siteKey: options.siteKey, registry, engine, onEnded: options.onEnded, log },
@@ -159,6 +171,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       await former.stop();
       log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
     },
+
+    held: (anchor) => served.get(anchor)?.held() ?? { counter: 0n, leases: [], sessions: [] },
 
     deadline(anchor, untilMs) {
       engine

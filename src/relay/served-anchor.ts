@@ -34,6 +34,8 @@ export interface ServedAnchor {
   readonly prefixes: readonly string[];
   /** Applies every event that the registry holds now; resolves when the engine has them. */
   follow(): Promise<void>;
+  /** All that this relay has of it, as of the counter of its last fence. */
+  held(): Held;
   lease(id: string): Lease | undefined;
   session(id: string): Session | undefined;
   /** K_root of a session that this anchor carries. */
@@ -44,6 +46,12 @@ export interface ServedAnchor {
   stop(): Promise<void>;
 }
 
+export interface Held {
+  readonly counter: bigint;
+  readonly leases: readonly Lease[];
+  readonly sessions: readonly Session[];
+}
+
 /** Installs an anchor from the registry into the engine, continuing `resumed` sessions where given. */
 export async function serveAnchor(
   options: ServedAnchorOptions,
@@ -52,6 +60,7 @@ export async function serveAnchor(
   const { anchor, epoch, registry, engine, log } = options;
   const anchorKey = deriveAnchorKey(options.siteKey, anchor);
   const leases = new Map<string, Lease>();
+  const untilMs = new Map<string, number>();
   const sessions = new Map<string, Session>();
   let lastId = '0-0';
 
@@ -69,14 +78,17 @@ export async function serveAnchor(
   }
 
   async function installLease(lease: Lease): Promise<void> {
+    const endsMs = monotonicMs() + lease.remainingMs;
     leases.set(lease.id, lease);
-    await engine.command({ op: 'lease', anchor, lease, untilMs: monotonicMs() + lease.remainingMs });
+    untilMs.set(lease.id, endsMs);
+    await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
   }
 
   async function dropLease(id: string): Promise<void> {
     const lease = leases.get(id);
     if (lease === undefined) return;
     leases.delete(id);
+    untilMs.delete(id);
     await engine.command({ op: 'drop-lease', anchor, id });
     const idle = ![...leases.values()].some((other) => other.session === lease.session);
     if (idle) await dropSession(lease.session);
@@ -177,6 +189,14 @@ export async function serveAnchor(
     endpoints: snapshot.anchor.endpoints,
     prefixes: snapshot.anchor.prefixes,
     follow: follower,
+    held: () => ({
+      counter: BigInt(lastId.slice(lastId.indexOf('-') + 1)),
+      leases: [...leases.values()].map((lease) => ({
+        ...lease,
+        remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - monotonicMs())),
+      })),
+      sessions: [...sessions.values()],
+    }),
     lease: (id) => leases.get(id),
     session: (id) => sessions.get(id),
     root,

@@ -8,6 +8,7 @@ import {
   InstallParams,
   InstallResult,
   PrepareParams,
+  PromiseParams,
   RebindParams,
 } from '../../src/protocol/relay-plane.ts';
 import { Request, Result, ServerFrame } from '../../src/protocol/signalling.ts';
@@ -39,6 +40,7 @@ const families: readonly [string, Readonly<Record<string, TSchema>>, Frames][] =
       rebind: RebindParams,
       prepare: PrepareParams,
       adopt: AdoptParams,
+      promise: PromiseParams,
     },
     plane.params,
   ],

@@ -185,7 +185,8 @@ describe.skipIf(missing('restart'))('a server killed by kill -9', () => {
       );
       expect(now.lease).toMatchObject({ ...lease, remainingMs: expect.any(Number) });
       expect(now.tunnel).toEqual(tunnel);
-      expect(now.epoch).toBe(String(BigInt(epoch!) + 1n));
+      // By one, or by far after a restart of the registry, which may have lost an epoch.
+      expect(BigInt(now.epoch!)).toBeGreaterThan(BigInt(epoch!));
     }
   }
 

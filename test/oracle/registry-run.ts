@@ -16,7 +16,10 @@ import { LeaseModel, type ModelLease, type Verdict } from './lease-model.ts';
 
 /** The scripts with a clock that the test turns, and perhaps a fault. */
 export function commandsWithTestClock(mutate?: (command: string, lua: string) => string): Commands {
-  const replace = { now: "local now = tonumber(redis.call('GET', 'test:now'))" };
+  const replace = {
+    now: "local now = tonumber(redis.call('GET', 'test:now'))",
+    server: "local server = redis.call('GET', 'test:server') or 'first'",
+  };
   return assembleCommands(mutate === undefined ? { replace } : { replace, mutate })
     .commands as unknown as Commands;
 }

@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 lease id  2 epoch
   Events  activated
-  Returns {now, lease}, or STALE_EPOCH, WITHDRAWN
+  Returns {now, lease}, or STALE_EPOCH, WITHDRAWN, QUARANTINED
 ]]
 --- @include "leases"
+if quarantined() then
+  return QUARANTINED
+end
 local lease = leaseOf(ARGV[1])
 -- 1. Idempotency.
 if lease and lease.state == 'active' and not isOver(lease) then

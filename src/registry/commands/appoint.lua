@@ -5,9 +5,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 epoch  3 standby relay, '' for none  4 its boot  5 ttlMs
   Events  none
-  Returns milliseconds until the claim runs out, or STALE_EPOCH
+  Returns milliseconds until the claim runs out, or STALE_EPOCH, QUARANTINED
 ]]
 --- @include "ownership"
+if quarantined() then
+  return QUARANTINED
+end
 local current = owner()
 -- 1. Epoch. (Idempotent as it stands.)
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then

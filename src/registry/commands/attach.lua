@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 lease id  2 tenant  3 device  4 thumbprint  5 session id and 6 salt for a new session
   Events  session, when it is replaced
-  Returns {now, lease, session, replaced session or ''}, or BAD_BIND
+  Returns {now, lease, session, replaced session or ''}, or BAD_BIND, QUARANTINED
 ]]
 --- @include "sessions"
+if quarantined() then
+  return QUARANTINED
+end
 local lease = heldBy(ARGV[1], ARGV[2], ARGV[3])
 if not lease then
   return BAD_BIND

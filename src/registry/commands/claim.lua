@@ -4,9 +4,16 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 boot  3 ttlMs  4 '1' when an operator says so
   Events  owned, when the epoch rises
-  Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME
+  Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME, QUARANTINED
 ]]
 --- @include "ownership"
+-- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has reported more.
+if quarantined() then
+  if not quarantineIsOver() then
+    return QUARANTINED
+  end
+  settle()
+end
 local current = owner()
 if not current.home then
   return UNDECLARED

@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 request  2 lease id  3 tenant  4 device  5 leaseMs
   Events  extended
-  Returns {now, lease}, or BAD_BIND
+  Returns {now, lease}, or BAD_BIND, QUARANTINED
 ]]
 --- @include "leases"
+if quarantined() then
+  return QUARANTINED
+end
 local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
 if not lease or lease.state ~= 'active' then
   return BAD_BIND

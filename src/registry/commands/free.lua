@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 request  2 lease id  3 tenant  4 device
   Events  ended (freed)
-  Returns {now, lease}, or BAD_BIND
+  Returns {now, lease}, or BAD_BIND, QUARANTINED
 ]]
 --- @include "leases"
+if quarantined() then
+  return QUARANTINED
+end
 -- 1. Idempotency: the answer holds the ended lease, for its device only.
 local request = 'free:' .. ARGV[3] .. '/' .. ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[1]
 local answered = recall(request)

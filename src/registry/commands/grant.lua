@@ -7,7 +7,8 @@
         13 the one remote as JSON, or ''
   Events  session (the device came with another key), granted
   Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
-          EXHAUSTED, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED. A refusal is remembered: the request stays refused
+          EXHAUSTED, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED, QUARANTINED. Any
+          other refusal than the last is remembered: the request stays refused
 ]]
 --- @include "sessions"
 --- @include "resources"
@@ -16,6 +17,9 @@ local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
 local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
 local device = tenant .. '/' .. deviceId
 
+if quarantined() then
+  return QUARANTINED
+end
 -- 1. Idempotency.
 local answered = recall(request)
 if answered then

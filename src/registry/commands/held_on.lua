@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 tenant  2 device
   Events  none
-  Returns {now, lease ...}
+  Returns {now, lease ...}, QUARANTINED
 ]]
 --- @include "leases"
+if quarantined() then
+  return QUARANTINED
+end
 local answer = { now }
 local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
 if session then

@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 fence to read after  2 limit
   Events  none
-  Returns {now, counter, {{fence, event} ...}}, or UNDECLARED
+  Returns {now, counter, {{fence, event} ...}}, or UNDECLARED, QUARANTINED
 ]]
---- @include "anchor"
+--- @include "quarantine"
+if quarantined() then
+  return QUARANTINED
+end
 local counter = redis.call('HGET', META, 'counter')
 if not counter then
   return UNDECLARED

@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 epoch
   Events  none
-  Returns OK, or STALE_EPOCH
+  Returns OK, or STALE_EPOCH, QUARANTINED
 ]]
 --- @include "ownership"
+if quarantined() then
+  return QUARANTINED
+end
 local current = owner()
 -- 1. Idempotency: given up already, and nobody has claimed since.
 if not current.relay and current.epoch == ARGV[2] then

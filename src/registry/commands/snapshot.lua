@@ -5,9 +5,12 @@
   ARGV  none
   Events  none
   Returns {now, epoch, owner, boot, untilMs, declaration, capacity, standby, its boot, last fence, leases, sessions,
-          hints}, or UNDECLARED
+          hints}, or UNDECLARED, QUARANTINED
 ]]
---- @include "anchor"
+--- @include "quarantine"
+if quarantined() then
+  return QUARANTINED
+end
 local meta = redis.call(
   'HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot'
 )

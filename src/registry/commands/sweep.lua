@@ -5,9 +5,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 epoch  2 limit
   Events  ended (expired or withdrawn), one a lease
-  Returns {now, free slots, 1 when more is due, lease, reason, lease, reason ...}, or STALE_EPOCH
+  Returns {now, free slots, 1 when more is due, lease, reason, lease, reason ...}, or STALE_EPOCH, QUARANTINED
 ]]
 --- @include "leases"
+if quarantined() then
+  return QUARANTINED
+end
 -- 1. Epoch. (Idempotent as it stands: what is gone does not end again.)
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, 'owner') == 0 then
   return STALE_EPOCH

@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay that gives  2 its epoch  3 relay that takes  4 its boot  5 ttlMs
   Events  owned
-  Returns epoch, or STALE_EPOCH
+  Returns epoch, or STALE_EPOCH, QUARANTINED
 ]]
 --- @include "ownership"
+if quarantined() then
+  return QUARANTINED
+end
 local current = owner()
 -- 1. Idempotency: this very hand-over has happened.
 if current.relay == ARGV[3] and current.boot == ARGV[4] and tonumber(current.epoch) == ARGV[2] + 1 then

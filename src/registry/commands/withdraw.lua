@@ -4,9 +4,12 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 lease id
   Events  ended (withdrawn)
-  Returns {now, lease}, {now} when it is gone already, or NOT_PENDING
+  Returns {now, lease}, {now} when it is gone already, or NOT_PENDING, QUARANTINED
 ]]
 --- @include "leases"
+if quarantined() then
+  return QUARANTINED
+end
 local lease = leaseOf(ARGV[1])
 -- 1. Idempotency.
 if not lease then

@@ -97,12 +97,16 @@ test('leases outlive kill -9 of the private server, and the open registry finds 
 
   const again = await openRegistry({ dataDir, log: silent });
   expect(await serverPid()).not.toBe(pid);
+  // Until its relay has claimed it again, under an epoch far above, nobody believes that nothing was lost.
+  await expect(again.snapshot('a1')).rejects.toMatchObject({ code: 'ERR_MOORING_QUARANTINED' });
+  const next = await again.claim('a1', 'r1', '01'.repeat(8), 60_000);
+  expect(next.epoch).toBeGreaterThan(epoch + 1_000n);
   const { leases, sessions } = await again.snapshot('a1');
   expect(leases).toMatchObject([{ id: granted.lease.id, state: 'active', address: granted.lease.address }]);
   expect(sessions).toEqual([granted.session]);
   // The same answers, also over the connection that was there before.
   expect((await registry.grant(wish)).lease.id).toBe(granted.lease.id);
-  await registry.renew('a1', 'r1', epoch, 60_000);
+  await registry.renew('a1', 'r1', next.epoch, 60_000);
   await again.close();
   await registry.close();
 });

@@ -1,7 +1,7 @@
 --- @include "codes"
 --- @include "now"
 -- The keys of an anchor, always all of them and in this order (keys.ts): one hash tag, so one slot.
---   META      hash   plan, epoch, counter, owner, boot, untilMs, standby, standbyBoot, home, frontier, nextIndex
+--   META      hash   plan, epoch, counter, owner, boot, untilMs, standby, standbyBoot, server, quarantine…, report…, home, frontier, nextIndex
 --   LEASES    hash   lease id -> record
 --   SESSIONS  hash   session id -> record with its lease ids
 --   DEVICES   hash   device -> session id

@@ -14,4 +14,5 @@ local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUOTA = -13
 local REQUEST_MISUSED = -14
+local QUARANTINED = -16
 local REMOTE_FAMILY = -15

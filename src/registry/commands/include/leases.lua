@@ -1,6 +1,7 @@
 --- @include "events"
 --- @include "requests"
 --- @include "slots"
+--- @include "quarantine"
 local function leaseOf(id)
   local json = redis.call('HGET', LEASES, id)
   return json and cjson.decode(json)

@@ -1,4 +1,5 @@
 --- @include "events"
+--- @include "quarantine"
 -- One owner under one epoch. The epoch rises at every claim by a new incarnation (relay id and boot).
 local function owner()
   local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')

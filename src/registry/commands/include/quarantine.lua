@@ -1,0 +1,40 @@
+--- @include "anchor"
+--- @include "server"
+-- Another server than wrote an anchor's data answers: after a fail-over, a restart, a restored backup. The last of
+-- the data may be lost, so nothing is changed and nothing is believed until whoever owns the anchor has said what
+-- it holds, and until nobody can still rely on what is lost.
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+
+-- True: refuse. It begins with the first script that sees the other server.  spin: ownership.fail-over
+local function quarantined()
+  local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+  if of[1] and of[1] ~= server then
+    redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+    redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+    return true
+  end
+  return of[2] ~= false
+end
+
+local function quarantineIsOver()
+  return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+
+-- Ends a quarantine. The highest report says who owns the anchor; without one that stays as it was stored. The new
+-- epoch and counter are above all that can have been given away and lost.  spin: ownership.settle
+local function settle()
+  local of = redis.call(
+    'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+  )
+  local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+  local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+  redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+  if of[3] then
+    redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+    redis.call('HDEL', META, 'standby', 'standbyBoot')
+  end
+  redis.call(
+    'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+  )
+end

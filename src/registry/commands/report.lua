@@ -1,0 +1,43 @@
+--[[
+  The owner says what it holds, because another server answers than wrote the anchor's data. Its word counts when
+  nobody reports a higher epoch while the quarantine lasts. At once, without waiting for its end, when nobody else
+  can own the anchor: this incarnation is the stored owner, and neither the data nor it knows of a standby.
+
+  KEYS  the anchor's (include/anchor.lua)
+  ARGV  1 relay  2 boot  3 epoch  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
+        under this epoch, a standby  7 leases JSON  8 sessions JSON: all that it holds
+  Events  owned, ended, activated: once it is settled
+  Returns epoch, or QUARANTINED: report again, or STALE_EPOCH
+]]
+--- @include "ownership"
+--- @include "restoring"
+local relay, boot = ARGV[1], ARGV[2]
+-- 1. Idempotency: settled already.
+if not quarantined() then
+  local current = owner()
+  return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
+end
+-- 2. The highest report counts.  spin: ownership.report
+local known = redis.call('HGET', META, 'reportEpoch')
+if not known or tonumber(known) <= tonumber(ARGV[3]) then
+  redis.call(
+    'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
+    'reportHoldMs', ARGV[5]
+  )
+end
+-- 3. Not while somebody may rely on what is lost.
+local current = owner()
+local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
+if not alone and not quarantineIsOver() then
+  return QUARANTINED
+end
+-- 4. Change.
+local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
+local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
+settle()
+if highest[1] ~= relay or highest[2] ~= boot then
+  return STALE_EPOCH
+end
+publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
+restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
+return redis.call('HGET', META, 'epoch')
