@@ -24,7 +24,7 @@ export interface Supervised {
   duty(duty: Duty): void;
   held(claim: HeldClaim): void;
   released(anchor: string): void;
-  /** From now on the process is well only while `probe` answers. */
+  /** Once the process serves, it is well only while `probe` answers. */
   probe(probe: () => Promise<unknown>): void;
   /** It serves. */
   up(): void;
@@ -51,16 +51,18 @@ export function joinSupervisor(): Supervised {
 
   let probe: () => Promise<unknown> = async () => undefined;
   let askedMs: number | null = null;
+  /** Before, a part may be busy for long with what it is to serve. */
+  let isUp = false;
   const beat = () => {
     const nowMs = monotonicMs();
-    if (askedMs === null) {
+    if (isUp && askedMs === null) {
       askedMs = nowMs;
       const answered = () => {
         askedMs = null;
       };
       probe().then(answered, answered);
     }
-    if (nowMs - askedMs < STUCK_MS) tell({ type: 'beat' });
+    if (askedMs === null || nowMs - askedMs < STUCK_MS) tell({ type: 'beat' });
   };
   beat();
   setInterval(beat, BEAT_MS).unref();
@@ -78,6 +80,9 @@ export function joinSupervisor(): Supervised {
     probe(next) {
       probe = next;
     },
-    up: () => tell({ type: 'up' }),
+    up() {
+      isUp = true;
+      tell({ type: 'up' });
+    },
   };
 }
