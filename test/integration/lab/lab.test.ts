@@ -72,7 +72,7 @@ describe.skipIf(withoutRoot)('a lab', () => {
 
   it('does not disturb another lab of the same shape', async () => {
     const both = await Promise.all([openLab(), openLab()]);
-    const networks = await Promise.all(both.map(createPublicNetwork));
+    const networks = await Promise.all(both.map((one) => createPublicNetwork(one)));
     const hosts = await Promise.all(networks.map((net) => net.host('peer', { address: '198.51.100.20' })));
     await both[0].close();
     const { stdout } = await both[1].run(hosts[1]!.namespace, ['ip', '-4', 'route']);

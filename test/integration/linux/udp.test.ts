@@ -188,7 +188,7 @@ describeAsRoot('UDP batches', () => {
       expect(sender.counters).toMatchObject({ sent: 200, sendErrors: {} });
       for (const [number, target] of targets.entries()) {
         const expected = sends.filter((send) => send.target === number);
-        const seen: Omit<(typeof sends)[0], 'target'>[] = [];
+        const seen: { from: string; trafficClass: number; octets: Uint8Array }[] = [];
         await until(`datagrams for ${number}`, () => {
           for (let count = target.receive(), i = 0; i < count; i += 1) {
             const trafficClass = target.trafficClass(i);
