@@ -40,7 +40,7 @@ export interface ChildAssociation {
 }
 
 export interface Charon {
-  /** @throws Error with swanctl's own words unless it succeeds within `timeoutMs` (10 s) */
+  /** @throws Error with swanctl's own words unless it succeeds within `timeoutMs` (30 s) */
   swanctl(args: string, timeoutMs?: number): Promise<string>;
   associations(): Promise<IkeAssociation[]>;
   /** The end of its log. */
@@ -62,7 +62,7 @@ export async function startCharon(lab: Lab, host: UmlHost, options: CharonOption
      for i in $(seq 100); do [ -S /var/tmp/${name}.vici ] && exit 0; sleep 0.1; done; cat ${log}.out; exit 1`,
     20_000,
   );
-  const swanctl = (args: string, timeoutMs?: number) =>
+  const swanctl = (args: string, timeoutMs = 30_000) =>
     host.exec(`${environment} swanctl ${args} --uri ${socket} 2>&1`, timeoutMs);
   await swanctl(`--load-all --noprompt --file ${file('swanctl.conf')}`);
   return {

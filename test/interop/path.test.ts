@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LAN } from '../../infra/lab/access-network.ts';
 import { PUBLIC_ROUTER } from '../../infra/lab/topology.ts';
@@ -175,15 +176,25 @@ describe.skipIf(missing('the path through a relay'))('the path through a relay',
       const spis = { alice: '0a0a0a0a', bob: '0b0b0b0b' };
       for (const name of ['alice', 'bob'] as const) {
         const { address } = harbour.devices[name]!.lease;
-        // The peer's kernel has no ESP: it says that it does not know the protocol.
-        await at[name].raw(address, PEER_ADDRESS, 50, `${spis[name]}00000001${'00'.repeat(40)}`);
-      }
-      for (const name of ['alice', 'bob'] as const) {
+        let sent = 0;
         await eventually(
           `told about ${spis[name]}`,
-          async () => (await received())[name].slice(before[name].length),
-          (fresh) => fresh.length === 1 && fresh[0]![2] === 50 && fresh[0]![3].startsWith(spis[name]),
+          async () => {
+            // The peer's kernel has no ESP: it says that it does not know the protocol, to one address ever more seldom.
+            await at[name].raw(address, PEER_ADDRESS, 50, `${spis[name]}00000001${'00'.repeat(40)}`);
+            sent += 1;
+            await delay(200);
+            return (await received())[name].slice(before[name].length);
+          },
+          (fresh) => fresh.length > 0,
         );
+        if (sent > 1) console.info(`${engine}: ${name} was told of the ${sent}th packet only`);
+      }
+      const after = await received();
+      for (const name of ['alice', 'bob'] as const) {
+        for (const [type, , protocol, octets] of after[name].slice(before[name].length)) {
+          expect([type, protocol, octets.slice(0, 8)], name).toEqual([3, 50, spis[name]]);
+        }
       }
     });
 

@@ -14,7 +14,7 @@ const INTERVAL_MS = 40;
 /** Packets in each direction, if nobody says stop: half a minute of them. */
 const MOST = 750;
 /** Rounds of a rekey of every device's child association and a move of every device. */
-const ROUNDS = 4;
+const ROUNDS = 2;
 const PLANS = [
   { name: 'alice', leasedIkeSpis: true },
   { name: 'bob' },
@@ -56,7 +56,7 @@ describe.skipIf(missing('unmodified strongSwan', 'uml', 'strongswan'))('unmodifi
       for (const name of NAMES) {
         const { swanctl } = ike.daemons[name]!;
         if (engine !== ENGINES[0]) await swanctl(`--terminate --ike ${name}`);
-        await swanctl(`--initiate --child ${name}-net`, 20_000);
+        await swanctl(`--initiate --child ${name}-net`);
       }
     }, 60_000);
 
