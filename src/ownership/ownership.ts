@@ -260,6 +260,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
           lose(anchor, one);
         } else if (held.get(anchor) === one) {
+          // spin: ownership.hand-over.called-off
           try {
             await steps.thaw(state);
           } catch (failure) {

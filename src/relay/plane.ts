@@ -37,6 +37,7 @@ export function createRelayPlane(options: {
       }
       const activated =
         lease.state === 'active' ? lease : await registry.activate(anchor.id, lease.id, anchor.epoch);
+      // spin: leases.acknowledge
       if (sealing === undefined) return { lease: activated };
       const sealTo = await checkSealingProof(sealing, session.thumbprint);
       const tunnel: Tunnel = {

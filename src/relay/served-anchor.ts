@@ -94,6 +94,7 @@ export async function serveAnchor(
     if (idle) await dropSession(lease.session);
   }
 
+  /** spin: leases.install */
   async function apply(event: LeaseEvent): Promise<void> {
     switch (event.type) {
       case 'granted':

@@ -6,6 +6,7 @@ import type { Timers } from '../../src/ownership/timers.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import type { Connection } from '../../src/registry/connection.ts';
 import { holdMs } from '../../src/registry/hold.ts';
+import { anchorKeys } from '../../src/registry/keys.ts';
 import type { Incarnation, Registry } from '../../src/registry/registry.ts';
 import { createStore } from '../../src/registry/store.ts';
 import { silent } from '../integration/registry/real-redis.ts';
@@ -55,6 +56,8 @@ export class World {
   /** The highest epoch under which anybody has forwarded, and who that was. */
   private highest = { epoch: 0n, relay: '' };
   private broken: string | undefined;
+  private servers = 0;
+  private replica: (Buffer | null)[] = [];
   private pending = 0;
   private starts = 0;
   private readonly connection: Connection;
@@ -71,6 +74,7 @@ export class World {
 
   async begin(ids: readonly string[]): Promise<void> {
     await this.setClock();
+    await this.connection.redis.set('test:server', `${this.anchor} 0`);
     await this.registry.declareAnchor({
       id: this.anchor,
       pool: 'p',
@@ -80,6 +84,30 @@ export class World {
       home: ids[0]!,
     });
     for (const id of ids) this.start(id);
+    await this.cutReplica();
+  }
+
+  private get keys(): string[] {
+    return anchorKeys(this.anchor).slice(0, -1);
+  }
+
+  /** What the registry is told from here on does not reach its replica. */
+  async cutReplica(): Promise<void> {
+    this.replica = await Promise.all(this.keys.map((key) => this.connection.redis.dumpBuffer(key)));
+  }
+
+  /** The replica answers from now on, and nobody else. */
+  async failOver(): Promise<void> {
+    const { redis } = this.connection;
+    this.servers += 1;
+    await redis.del(...this.keys);
+    await Promise.all(
+      this.keys.map((key, i) => {
+        const value = this.replica[i];
+        return value == null ? undefined : redis.restore(key, 0, value);
+      }),
+    );
+    await redis.set('test:server', `${this.anchor} ${this.servers}`);
   }
 
   /** A new incarnation of a relay; the data path of the former one goes with it, or goes on when it is `pinned`. */
@@ -148,6 +176,11 @@ export class World {
       ttlMs: this.options.aloneMs ?? ALONE_MS,
       ttlOf: node.pairing.ttlOf,
       mayBegin: node.standby.mayBegin,
+      report: (anchor, epoch, ttlMs) => {
+        const hasStandby = node.pairing.hadStandby(anchor, epoch);
+        const nothing = { counter: 0n, leases: [], sessions: [] };
+        return registry.report(anchor, { relay: id, boot, epoch, hasStandby, ...nothing }, ttlMs);
+      },
       log: silent,
       timers,
       onOwned: (anchor, epoch, untilMs) => {

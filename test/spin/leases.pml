@@ -133,10 +133,10 @@ active proctype world() {
       /* leases.install: the owner follows the stream, into its journal as well */
       :: d_step { !closed ->
         follow() }
-      /* leases.journal */
+      /* the journal: a relay without one is one that has lost it whenever it starts again */
       :: d_step { journal[a].fence != memory[a].fence || journal[a].holder != memory[a].holder ->
         journal[a].holder = memory[a].holder; journal[a].left = memory[a].left; journal[a].fence = memory[a].fence }
-      /* leases.renew: an owner that knows all, in its journal as well, may go on */
+      /* an owner that knows all, in its journal as well, may go on */
       :: d_step { !closed && memory[a].fence == at[a].fence && journalled -> inTouch = DEADLINE }
       /* leases.activate: installed and journalled */
       :: d_step { at[a].holder > 0 && !at[a].installed && !closed && at[a].left > 0 &&
@@ -154,7 +154,7 @@ active proctype world() {
       /* leases.withdraw */
       :: d_step { at[a].holder > 0 && !at[a].installed && !closed -> end(REFUSED) }
 
-      /* leases.restart: the journal is adopted */
+      /* the relay starts again and adopts its journal */
       :: d_step { crashes < CRASHES ->
         crashes++;
         memory[0].holder = journal[0].holder; memory[0].left = journal[0].left; memory[0].fence = journal[0].fence;

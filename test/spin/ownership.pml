@@ -183,7 +183,8 @@ active proctype world() {
       if
       /* ownership.renew.send: an owner that is not giving the anchor away */
       :: d_step { relay[r].epoch > 0 && relay[r].renewing == 0 && !relay[r].leaving -> relay[r].renewing = T }
-      /* ownership.renew: the registry holds the claim of this epoch; the deadline counts from when it was asked to */
+      /* ownership.renew: the registry holds the claim of this epoch; ownership.renewed: the deadline counts from when
+         it was asked to */
       :: d_step { relay[r].renewing > 0 && owns && !closed -> reg[p].left = HOLD; RENEWED; relay[r].renewing = 0 }
 #ifdef FAULT_DEADLINE_FROM_ANSWER
       :: d_step { relay[r].answered && relay[r].epoch > 0 -> forwardUntil(T); relay[r].answered = false }

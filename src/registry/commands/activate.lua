@@ -23,7 +23,7 @@ end
 if not lease or isOver(lease) then
   return WITHDRAWN
 end
--- 4. Change.
+-- 4. Change.  spin: leases.activate
 lease.state = 'active'
 local json = announce('activated', lease, '')
 save(lease, json)

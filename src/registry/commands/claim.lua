@@ -8,6 +8,7 @@
 ]]
 --- @include "ownership"
 -- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has reported more.
+--    spin: leases.quarantine.over
 if quarantined() then
   if not quarantineIsOver() then
     return QUARANTINED

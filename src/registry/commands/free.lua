@@ -21,7 +21,7 @@ local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
 if not lease then
   return BAD_BIND
 end
--- 3. Change.
+-- 3. Change.  spin: leases.free
 local ended = endLease(lease, 'freed')
 remember(request, ended)
 return { now, ended }

@@ -88,7 +88,7 @@ end
 session.leases[#session.leases + 1] = leaseId
 local sessionJson = cjson.encode(session)
 
--- 5. Change: the event first, then what it says.
+-- 5. Change: the event first, then what it says.  spin: leases.grant
 local lease = {
   id = leaseId,
   anchor = ARGV[11],

@@ -20,7 +20,7 @@ local function write(intent)
   return json
 end
 
--- 1. Idempotency: the intent stands, unless this is the word that its attempt failed. The anchor remembers a
+-- 1. spin: leases.intend.move  Idempotency: the intent stands, unless this is the word that its attempt failed. The anchor remembers a
 --    failure for ever, so no lease of that attempt lives or will.
 local stored = redis.call('HGET', INTENTS, request)
 if stored then
@@ -66,6 +66,6 @@ for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf
   end
 end
 
--- 4. Change. Bind ids are unique for the device (RFC 3103 section 9.12.1).
+-- 4. Change.  spin: leases.intend  Bind ids are unique for the device (RFC 3103 section 9.12.1).
 local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })

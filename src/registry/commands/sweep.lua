@@ -15,7 +15,7 @@ end
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, 'owner') == 0 then
   return STALE_EPOCH
 end
--- 2. Change.
+-- 2. Change.  spin: leases.sweep
 local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0, ARGV[2] + 1)
 local more = #due > tonumber(ARGV[2])
 local answer = { now, 0, more and 1 or 0 }

@@ -19,5 +19,5 @@ end
 if lease.state ~= 'pending' then
   return NOT_PENDING
 end
--- 3. Change.
+-- 3. Change.  spin: leases.withdraw
 return { now, endLease(lease, 'withdrawn') }

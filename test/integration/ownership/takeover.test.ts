@@ -14,9 +14,13 @@ afterAll(() => server.stop());
 afterEach(() => world.stop());
 
 /** Relays that have found each other: r1 owns, r2 stands by, and the first long claim has run down. */
-async function paired(ids: readonly string[] = ['r1', 'r2'], options: WorldOptions = {}): Promise<World> {
+async function paired(
+  ids: readonly string[] = ['r1', 'r2'],
+  options: WorldOptions = {},
+  commands = commandsWithTestClock(),
+): Promise<World> {
   worlds += 1;
-  const connection = commandConnection(server.client(), commandsWithTestClock());
+  const connection = commandConnection(server.client(), commands);
   world = new World(connection, `a${worlds}`, options);
   await world.begin(ids);
   await world.until(() => world.nodes.get('r1')!.pairing.standbyOf(world.anchor) !== undefined, 5_000);
@@ -127,5 +131,19 @@ describe('two forwarders are prevented', () => {
     await world.advance(1_000);
     world.cuts.add('r1 r2');
     await expect(world.advance(2_000)).rejects.toThrow(/r1 and r2 forward at once/);
+  });
+
+  test('and the check sees them: a renewal of what another has taken over', async () => {
+    const from = 'current.relay ~= ARGV[1] or current.epoch ~= ARGV[2]';
+    const faulty = commandsWithTestClock((command, lua) => {
+      if (command !== 'renew') return lua;
+      expect(lua).toContain(from);
+      return lua.replace(from, 'false');
+    });
+    await paired(['r1', 'r2'], {}, faulty);
+    world.cuts.add('r1 r2').add('r1 registry');
+    await world.until(() => world.forwarders().includes('r2'), 1_000);
+    world.cuts.clear();
+    await expect(world.advance(3_000)).rejects.toThrow(/forward at once/);
   });
 });

@@ -73,6 +73,7 @@ local function joinSession(lease)
 end
 
 -- `held` and `sessions` are the owner's, as of fence counter `counter`, of which the last `lost` are not in the data.
+-- spin: leases.report
 local function restore(held, sessions, counter, lost)
   local known = {}
   for _, lease in ipairs(held) do
