@@ -193,8 +193,10 @@ export class XdpMirror implements FastPath {
     for (const session of this.#bySlot.values()) {
       if (session.anchor.id !== anchor) continue;
       session.places.dropLeft();
+      if (session.settled) continue;
+      // Of a session that goes on, the device may have had the newest key of the process before.
       session.keys.dropLeft();
-      if (!session.settled) session.way(null);
+      session.way(null);
     }
     this.#endLeftAnchors();
   }

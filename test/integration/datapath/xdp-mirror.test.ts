@@ -441,6 +441,19 @@ describeAsRoot('the mirror in the XDP program', () => {
     expect(Array.from({ length: 6 }, (_, n) => isOut(n)).filter(Boolean)).toHaveLength(2);
   });
 
+  it('ends what was left on an anchor that the next process never installs, once its time is over', () => {
+    const ann = begin(both, 1, [share(1024)]);
+    both.rig.command({ op: 'deadline', anchor: 'a1', untilMs: both.rig.nowMs + 1_000 });
+    const next = new Both(both.bed, 0xb2n, 2);
+    next.mirror.sweep(bootTimeNs() + 10_000_000_000n);
+    arrives(ann, down(), next);
+    next.mirror.sweep(bootTimeNs() + 60_000_000_000n);
+    next.grace();
+    expect(next.state(0)).toBe(0);
+    expect(next.fromPeer(down()), 'nobody leases it here any more').toBe(null);
+    expect([...both.bed.object.maps.index!.keys()]).toEqual([]);
+  });
+
   it('learns from the program what an ICMP error will quote', () => {
     const ann = begin(both, 1, [share(1024)]);
     const sent = ip(SHARED, PEER, 50, esp(0xabcd0001));
