@@ -114,10 +114,12 @@ static __always_inline int into_tunnel(struct xdp_md *context, struct delivery *
 
 	if (!meter || (from->high == 0 && from->low == 0))
 		return pass(inner->version, PASSED_RACE);
-	const struct hop *hop =
-		find_hop(context, settings, outer, from, to, class, IPPROTO_UDP, length, of->now);
+	struct hop *hop = hop_place(from, to);
 
 	if (!hop)
+		return pass(inner->version, PASSED_RACE);
+	if (!is_hop(hop, context, outer, from, to, class, IPPROTO_UDP, length, of->now) &&
+	    !find_hop(hop, context, settings, outer, from, to, class, IPPROTO_UDP, length, of->now))
 		return pass(inner->version, PASSED_ROUTE);
 	if (!within_rate(&meter->downlink, inner->length, of->now))
 		return drop(GROUP_DOWNLINK, inner->version, DOWNLINK_POLICED);

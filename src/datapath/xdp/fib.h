@@ -23,7 +23,8 @@ static __always_inline const struct port *port_of(const struct config *settings,
 	return 0;
 }
 
-/* How long what the kernel said is taken for true: a route or a neighbour that changes is noticed this much later. */
+/* Routes and neighbours cost a third of all that is done for a packet, and hardly ever change from one packet of a flow to
+ * the next. How long what the kernel said is taken for true: a route or a neighbour that changes is noticed this much later. */
 #define HOP_KEPT_NS 10000000ULL
 
 /* The places are the CPU's own, so nothing here is ever half written. */
@@ -38,12 +39,14 @@ struct hop {
 	__u8 class;
 	__u8 protocol;
 	__u8 pad;
+	/* Of the index, when it said last that the destination is nobody's here; 0: not asked. */
+	__u32 generation;
 	/* what the kernel said */
 	__u32 ifindex;
 	__u16 mtu;
 	__u8 to_mac[6];
 	__u8 from_mac[6];
-	__u8 end[2];
+	__u8 end[6];
 };
 
 struct {
@@ -87,38 +90,51 @@ static __noinline int ask_kernel(struct xdp_md *context, const struct config *se
 	return 1;
 }
 
-/* Where a packet of `length` octets leaves; 0 when the program cannot send it. The kernel's tables cost a third of all that
- * is done for a packet, and hardly ever change from one packet of a flow to the next. */
-static __always_inline const struct hop *find_hop(struct xdp_md *context, const struct config *settings, __u8 version,
-						  const struct address *from, const struct address *to, __u8 class,
-						  __u8 protocol, __u16 length, __u64 now)
+static __always_inline struct hop *hop_place(const struct address *from, const struct address *to)
 {
 	__u64 mixed = (to->low ^ to->high ^ (from->low >> 7) ^ (from->high << 9)) * 0x9e3779b97f4a7c15ULL;
 	__u32 place = mixed >> 54;
-	struct hop *hop = bpf_map_lookup_elem(&hops, &place);
 
-	if (!hop)
-		return 0;
+	return bpf_map_lookup_elem(&hops, &place);
+}
+
+static __always_inline __u64 hop_clock(__u64 now)
+{
 #ifdef MOORING_TEST_CLOCK
 	now = bpf_ktime_get_boot_ns(); /* the kernel's tables do not stand still with the test's clock */
 #endif
-	if (now < hop->until_ns && same_address(&hop->to, to) && same_address(&hop->from, from) &&
-	    hop->ingress == context->ingress_ifindex && hop->version == version && hop->class == class &&
-	    hop->protocol == protocol && length <= hop->mtu)
-		return hop;
+	return now;
+}
+
+/* Whether the place holds what the kernel said of such a packet a moment ago. */
+static __always_inline int is_hop(const struct hop *hop, const struct xdp_md *context, __u8 version,
+				  const struct address *from, const struct address *to, __u8 class, __u8 protocol,
+				  __u16 length, __u64 now)
+{
+	return hop_clock(now) < hop->until_ns && same_address(&hop->to, to) && same_address(&hop->from, from) &&
+	       hop->ingress == context->ingress_ifindex && hop->version == version && hop->class == class &&
+	       hop->protocol == protocol && length <= hop->mtu;
+}
+
+/* Asks the kernel and keeps it; 0 when the program cannot send such a packet. */
+static __always_inline int find_hop(struct hop *hop, struct xdp_md *context, const struct config *settings,
+				    __u8 version, const struct address *from, const struct address *to, __u8 class,
+				    __u8 protocol, __u16 length, __u64 now)
+{
 	hop->from = *from;
 	hop->to = *to;
 	hop->ingress = context->ingress_ifindex;
 	hop->version = version;
 	hop->class = class;
 	hop->protocol = protocol;
+	hop->generation = 0;
 	if (!ask_kernel(context, settings, hop, length))
 		return 0;
-	hop->until_ns = now + HOP_KEPT_NS;
-	return hop;
+	hop->until_ns = hop_clock(now) + HOP_KEPT_NS;
+	return 1;
 }
 
-_Static_assert(HOPS == 1 << 10, "find_hop() takes the upper 10 bits");
+_Static_assert(HOPS == 1 << 10, "hop_place() takes the upper 10 bits");
 
 static __always_inline void write_ethernet(void *at, const struct hop *hop, int version)
 {

@@ -45,15 +45,18 @@ export class IndexMap {
   readonly #valueView: DataView;
   readonly #at: Readonly<Record<'address' | 'number' | 'kind', number>>;
   readonly #in: Readonly<Record<'slot' | 'flags' | 'portShift' | 'spiShift' | 'lease', number>>;
+  readonly #onAddress: () => void;
   /** Keys of a former process that were not written since. */
   readonly #left = new Set<string>();
 
-  constructor(map: BpfMap, btf: Btf) {
+  /** `onAddress` is called after every change of an ADDRESS. */
+  constructor(map: BpfMap, btf: Btf, onAddress: () => void) {
     const [key, value] = [btf.struct('index_key'), btf.struct('index_value')];
     const [kinds, flags] = [btf.enumeration('index_kind'), btf.enumeration('index_flag')];
     const kind = (name: string) => kinds.get(`INDEX_${name}`)!;
     const flag = (name: string) => flags.get(`INDEX_${name}`)!;
     this.#map = map;
+    this.#onAddress = onAddress;
     this.#kinds = {
       ADDRESS: kind('ADDRESS'),
       PORTS: kind('PORTS'),
@@ -106,6 +109,7 @@ export class IndexMap {
       }
       throw error;
     }
+    if (kind === 'ADDRESS') this.#onAddress();
     if (this.#left.size > 0) this.#left.delete(Buffer.from(this.#key).toString('latin1'));
     return true;
   }
@@ -118,6 +122,7 @@ export class IndexMap {
       if (this.#valueView.getUint32(this.#in.slot, true) !== slot) return;
     }
     this.#map.delete(this.#key);
+    if (kind === 'ADDRESS') this.#onAddress();
     if (this.#left.size > 0) this.#left.delete(Buffer.from(this.#key).toString('latin1'));
   }
 
@@ -137,6 +142,7 @@ export class IndexMap {
       this.#map.delete(this.#key);
       this.#left.delete(left);
     }
+    this.#onAddress();
   }
 
   #select(kind: IndexKind, address: Uint8Array, number: number): void {

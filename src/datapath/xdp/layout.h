@@ -73,7 +73,9 @@ struct config {
 	/* Nothing goes back out of an interface by XDP_TX: a veth wakes the receiver of such frames only where that runs
 	 * XDP itself, that of redirected ones also where it merely has GRO on. */
 	__u8 redirect_only;
-	__u8 pad[6];
+	__u8 pad[2];
+	/* Raised after every change of an ADDRESS in the index, never 0 again: what was looked up under it holds. 0: look up. */
+	__u32 index_generation;
 	struct port ports[PORTS];
 	__u64 test_now_ns; /* read only by objects compiled with MOORING_TEST_CLOCK */
 };

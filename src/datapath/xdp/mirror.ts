@@ -97,7 +97,11 @@ export class XdpMirror implements FastPath {
     this.#ways = new Elements(map('ways'), btf.struct('way'));
     this.#meters = new Elements(map('meters'), btf.struct('meter'));
     this.#windows = new ReplayWindows(map('windows'), btf);
-    this.#index = new IndexMap(map('index'), btf);
+    this.#index = new IndexMap(
+      map('index'),
+      btf,
+      indexGeneration(new Elements(map('config'), btf.struct('config'))),
+    );
     this.#leases = new Leases(this.#index);
     this.counts = new Counts(map('counters'), btf);
     this.events = openRingBuffer(map('events'));
@@ -324,4 +328,11 @@ export class XdpMirror implements FastPath {
     }
     return { usedSlots, usedWindows };
   }
+}
+
+/** Raises the number under which the program takes what it looked up for true; an older program has none. */
+function indexGeneration(config: Elements): () => void {
+  const at = config.struct.find('index_generation')?.offset;
+  if (at === undefined) return () => {};
+  return () => config.storeU32(at, (config.u32(at) + 1) >>> 0 || 1);
 }

@@ -260,6 +260,23 @@ static __always_inline int lease_for(const struct datagram *of, const struct pac
 	return -1;
 }
 
+/* Whether the destination is somebody's on the public side, and nobody's here. */
+static __always_inline int to_public(const struct datagram *of, const struct packet *inner, int version)
+{
+	union found found;
+	__u32 reason = UPLINK_UNROUTABLE_DESTINATION;
+
+	if (look_up(&inner->destination, INDEX_ADDRESS, 0, &found)) {
+		if (!(found.value.flags & (INDEX_ENDPOINT | INDEX_HOST)))
+			return pass_datagram(of, version, PASSED_HAIRPIN);
+		reason = found.value.flags & INDEX_ENDPOINT ? UPLINK_OWN_ENDPOINT : UPLINK_RELAY_HOST;
+	} else if (is_routable(&inner->destination, version)) {
+		return UNDECIDED;
+	}
+	tell(EVENT_NOTICE, LIMIT_NOTICE, of, 0, reason);
+	return drop(GROUP_UPLINK, version, reason);
+}
+
 /* The packet in a datagram that was admitted. */
 static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 {
@@ -268,7 +285,6 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 	const struct packet *inner = &of->inner;
 	int version = inner->version;
 	struct flow flow;
-	union found found;
 
 	if (of->form != FORM_PLAIN)
 		return pass_datagram(of, version, PASSED_FORM);
@@ -278,31 +294,32 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 
 	if (lease < 0)
 		return pass_datagram(of, version, PASSED_SOURCE);
-	if (look_up(&inner->destination, INDEX_ADDRESS, 0, &found)) {
-		if (!(found.value.flags & (INDEX_ENDPOINT | INDEX_HOST)))
-			return pass_datagram(of, version, PASSED_HAIRPIN);
-		__u32 reason = found.value.flags & INDEX_ENDPOINT ? UPLINK_OWN_ENDPOINT : UPLINK_RELAY_HOST;
+	__u8 class = egress_inner(of->settings, inner->class, of->outer.class);
+	__u32 generation = *(const volatile __u32 *)&of->settings->index_generation;
+	struct hop *hop = hop_place(&inner->source, &inner->destination);
 
-		tell(EVENT_NOTICE, LIMIT_NOTICE, of, 0, reason);
-		return drop(GROUP_UPLINK, version, reason);
-	}
-	if (!is_routable(&inner->destination, version)) {
-		tell(EVENT_NOTICE, LIMIT_NOTICE, of, 0, UPLINK_UNROUTABLE_DESTINATION);
-		return drop(GROUP_UPLINK, version, UPLINK_UNROUTABLE_DESTINATION);
+	if (!hop)
+		return pass_datagram(of, version, PASSED_RACE);
+	int known = is_hop(hop, context, version, &inner->source, &inner->destination, class, inner->protocol,
+			   inner->length, of->now);
+
+	if (!known || generation == 0 || hop->generation != generation) {
+		int verdict = to_public(of, inner, version);
+
+		if (verdict != UNDECIDED)
+			return verdict;
 	}
 	if (is_unheard(inner->class, of->outer.class))
 		return pass_datagram(of, version, PASSED_CONGESTION);
 	__u32 slot = of->slot;
 	struct meter *meter = bpf_map_lookup_elem(&meters, &slot);
-	__u8 class = egress_inner(of->settings, inner->class, of->outer.class);
 
 	if (!meter)
 		return pass_datagram(of, version, PASSED_RACE);
-	const struct hop *hop = find_hop(context, of->settings, version, &inner->source, &inner->destination, class,
-					 inner->protocol, inner->length, of->now);
-
-	if (!hop)
+	if (!known && !find_hop(hop, context, of->settings, version, &inner->source, &inner->destination, class,
+				inner->protocol, inner->length, of->now))
 		return pass_datagram(of, version, PASSED_ROUTE);
+	hop->generation = generation;
 	if (!within_rate(&meter->uplink, inner->length, of->now))
 		return drop(GROUP_UPLINK, version, UPLINK_POLICED);
 	if (flow.protocol != 0)

