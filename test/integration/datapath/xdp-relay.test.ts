@@ -378,7 +378,7 @@ if (!hasClang())
     const counted = await fastForwarded();
     await engine!.close();
 
-    const talking = talk(peer, ann, 600);
+    const talking = talk(peer, ann, 300);
     await start(0xb2n, { defines: ['MOORING_NEXT_LAYOUT'] });
     expect(engine!.status.notes.join()).toContain('layout 1 held into layout 2');
     const { anchors } = await command({ op: 'left-behind' });
