@@ -38,7 +38,8 @@ const LOG_OCTETS = 64 * 1024;
 
 /**
  * Loads an object file's octets into the kernel: creates its maps, has its programs verified. Throws
- * ERR_MOORING_XDP_UNAVAILABLE with the reason, and for a program that the verifier refuses with the end of its log.
+ * ERR_MOORING_XDP_UNAVAILABLE with the reason, and for a program that the verifier refuses with the end of its log;
+ * ERR_MOORING_SYSCALL for octets that are no object.
  */
 export function loadBpfObject(file: Uint8Array, options: LoadOptions = {}): BpfObject {
   const bpf = libbpf();
