@@ -1,6 +1,8 @@
 import { hkdfSync } from 'node:crypto';
 
-/** HKDF-SHA256 of the machine in place of the portable one: see native-aes.ts. */
+const derived = new Map<string, Uint8Array>();
+
+/** HKDF-SHA256 of the machine in place of the portable one, once for the few keys that all stories have. */
 export function hkdf(
   _sha256: unknown,
   key: Uint8Array,
@@ -8,5 +10,13 @@ export function hkdf(
   info: Uint8Array,
   length: number,
 ): Uint8Array {
-  return new Uint8Array(hkdfSync('sha256', key, salt, info, length));
+  const name = [key, salt, info, Uint8Array.of(length)]
+    .map((part) => Buffer.from(part).toString('latin1'))
+    .join('|');
+  let octets = derived.get(name);
+  if (octets === undefined) {
+    octets = new Uint8Array(hkdfSync('sha256', key, salt, info, length));
+    derived.set(name, octets);
+  }
+  return octets.slice();
 }
