@@ -9,7 +9,9 @@ import { drawn } from './three-engines.ts';
 
 const parameters = drawn(1, 1_000);
 
-test(`the userspace engine does what the decision says, to the last notice, rate and key (seed ${parameters.seed})`, () => {
+test(`the userspace engine does what the decision says, to the last notice, rate and key (seed ${parameters.seed})`, {
+  timeout: 3_600_000,
+}, () => {
   let packets = 0;
   fc.assert(
     fc.property(stories({ minLength: 1, maxLength: 36 }), (story) => {
