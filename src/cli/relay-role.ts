@@ -156,6 +156,7 @@ export async function startRelay(
       if (epoch !== undefined) hold(anchor, epoch, untilMs);
       node.deadline(anchor, untilMs);
     },
+    onLapsed: (anchor, lapsed) => node.lapse(anchor, lapsed),
     onLost(anchor) {
       told.delete(anchor);
       supervised.released(anchor);

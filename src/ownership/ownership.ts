@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import { MooringError } from '../protocol/errors.ts';
+import { LATE_STOP_MS } from '../registry/hold.ts';
 import type { Registry } from '../registry/registry.ts';
 import { processTimers, type Timers } from './timers.ts';
 
@@ -28,6 +29,11 @@ export interface OwnershipOptions {
   onOwned(anchor: string, epoch: bigint, untilMs: number): void | Promise<void>;
   /** Forward for it until then. */
   onDeadline(anchor: string, untilMs: number): void;
+  /**
+   * The deadline has passed without a word: the standby may have begun by now, so the network must not be told any more
+   * that the anchor is here. True from then on; false when it is this relay's again after all.
+   */
+  onLapsed?(anchor: string, lapsed: boolean): void;
   /** It is another's, or given away: stop at once. */
   onLost(anchor: string, epoch: bigint): void;
 }
@@ -81,6 +87,8 @@ interface Held {
   epoch: bigint;
   untilMs: number;
   cancel: () => void;
+  cancelLapse: () => void;
+  lapsed: boolean;
   /** Being handed over: no renewal any more. */
   leaving: boolean;
 }
@@ -97,9 +105,37 @@ export function createOwnership(options: OwnershipOptions): Ownership {
   const held = new Map<string, Held>();
   let stopped = false;
 
+  function letGo(one: Held | undefined): void {
+    one?.cancel();
+    one?.cancelLapse();
+  }
+
+  function watchLapse(anchor: string, one: Held): void {
+    const { onLapsed } = options;
+    if (onLapsed === undefined) return;
+    if (one.lapsed) onLapsed(anchor, false);
+    one.lapsed = false;
+    one.cancelLapse();
+    one.cancelLapse = timers.after(one.untilMs + LATE_STOP_MS - timers.nowMs(), () => {
+      if (held.get(anchor) !== one || one.leaving) return;
+      one.lapsed = true;
+      log.warn({ anchor, epoch: String(one.epoch) }, 'ownership: no word until the deadline');
+      onLapsed(anchor, true);
+    });
+  }
+
   function hold(anchor: string, epoch: bigint, untilMs: number): void {
-    held.get(anchor)?.cancel();
-    held.set(anchor, { epoch, untilMs, cancel: () => undefined, leaving: false });
+    letGo(held.get(anchor));
+    const one = {
+      epoch,
+      untilMs,
+      cancel: () => undefined,
+      cancelLapse: () => undefined,
+      lapsed: false,
+      leaving: false,
+    };
+    held.set(anchor, one);
+    watchLapse(anchor, one);
   }
 
   function scheduleRenewal(anchor: string, one: Held, sentMs: number): void {
@@ -113,6 +149,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     if (untilMs < one.untilMs) return;
     one.untilMs = untilMs;
     options.onDeadline(anchor, untilMs);
+    watchLapse(anchor, one);
   }
 
   /** spin: ownership.renew.send */
@@ -159,7 +196,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
   /** spin: ownership.lost */
   function lose(anchor: string, one: Held): void {
     if (held.get(anchor) !== one) return;
-    one.cancel();
+    letGo(one);
     held.delete(anchor);
     log.warn({ anchor, epoch: String(one.epoch) }, 'ownership: lost');
     options.onLost(anchor, one.epoch);
@@ -272,6 +309,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         }
         throw error;
       }
+      letGo(one);
       held.delete(anchor);
       log.info({ anchor, epoch: String(epoch), to: to.id }, 'ownership: handed over');
       try {
@@ -299,7 +337,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
 
     stop() {
       stopped = true;
-      for (const one of held.values()) one.cancel();
+      for (const one of held.values()) letGo(one);
       held.clear();
     },
   };

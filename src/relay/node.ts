@@ -41,6 +41,8 @@ export interface RelayNode {
   /** Stops serving an anchor at once: nothing more is forwarded or announced for it. */
   forsake(anchor: string): Promise<void>;
   deadline(anchor: string, untilMs: number): void;
+  /** Whether the network is no longer to be told that the anchor is here, though it may still be this relay's. */
+  lapse(anchor: string, lapsed: boolean): void;
   /** All that this relay has of an anchor: what it reports to a registry that may have lost something. */
   held(anchor: string): Held;
   /** Planned hand-over of an anchor to another relay of the site. */
@@ -170,6 +172,18 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       if (!withdrawn.delete(anchor)) announcer.withdraw(former);
       await former.stop();
       log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
+    },
+
+    lapse(anchor, lapsed) {
+      const current = served.get(anchor);
+      if (current === undefined || withdrawn.has(anchor) === lapsed) return;
+      if (lapsed) {
+        withdrawn.add(anchor);
+        announcer.withdraw(current);
+      } else {
+        withdrawn.delete(anchor);
+        announcer.announce(current);
+      }
     },
 
     held: (anchor) => served.get(anchor)?.held() ?? { counter: 0n, leases: [], sessions: [] },

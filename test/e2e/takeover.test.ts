@@ -123,6 +123,30 @@ describe.skipIf(missing('takeover'))('the loss of a relay with its host and its 
     expect((await traffic.measure('alice', window)).both).toMatchObject({ lost: 0, duplicated: 0 });
   });
 
+  it('leaves an owner alone that hears nobody any more: it ceases by itself, though the network still reaches it', async () => {
+    await eventually('paired', claim, ({ remainingMs }) => remainingMs < 600, 15_000);
+    const r2 = harbour.fleet.relays.get('r2')!;
+    const nft = (text: string) => harbour.lab.run(r2.host.namespace, ['nft', ...text.split(' ')]);
+    await nft('add table ip mute');
+    await nft('add chain ip mute out { type filter hook output priority 0 ; }');
+    const cutMs = monotonicMs();
+    await nft('add rule ip mute out meta l4proto tcp drop');
+    await delay(2_500);
+    const window = { fromMs: cutMs, toMs: monotonicMs() - 100 };
+    for (const name of ['alice', 'bob']) {
+      const { gapMs } = (await traffic.measure(name, window)).down;
+      console.info(`loss of registry and standby: to ${name} nothing for ${Math.round(gapMs)} ms`);
+      expect(gapMs, name).toBeLessThan(TAKEOVER_MS);
+    }
+    const settled = { fromMs: window.toMs - 500, toMs: window.toMs };
+    expect((await traffic.measure('alice', settled)).both).toMatchObject({ lost: 0, duplicated: 0 });
+    expect(await claim()).toMatchObject({ owner: 'r1', epoch: 3 });
+    await nft('delete table ip mute');
+    await eventually('paired again', claim, ({ standby }) => standby === 'r2', 15_000);
+    const after = { fromMs: monotonicMs() - 700, toMs: monotonicMs() - 200 };
+    expect((await traffic.measure('alice', after)).both).toMatchObject({ lost: 0, duplicated: 0 });
+  });
+
   // --- the steps -------------------------------------------------------------------------------------
 
   async function bound(): Promise<Map<string, AgentStatus>> {

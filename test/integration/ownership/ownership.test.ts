@@ -187,6 +187,45 @@ describe('the deadline', () => {
   });
 });
 
+test('an owner that hears nothing until its deadline says so, and again when it is the owner after all', async () => {
+  const clock = turnedClock();
+  let away = false;
+  const lapses: [boolean, number][] = [];
+  const ownership = createOwnership({
+    registry: {
+      ...registry,
+      renew: async (...args) => {
+        if (away) throw new MooringError('ERR_MOORING_REGISTRY_UNAVAILABLE', 'away', { temporary: true });
+        return registry.renew(...args);
+      },
+    },
+    relay: 'r1',
+    boot: BOOT,
+    ttlMs: TTL_MS,
+    log: silent,
+    timers: clock.timers,
+    onOwned: () => undefined,
+    onDeadline: () => undefined,
+    onLapsed: (_, lapsed) => lapses.push([lapsed, clock.timers.nowMs()]),
+    onLost: () => undefined,
+  });
+  await ownership.start(['a1']);
+  away = true;
+  for (let turns = 0; turns < 4; turns += 1) {
+    clock.turn(TTL_MS / 4);
+    await until(() => clock.waiting() === 2);
+  }
+  expect(lapses).toEqual([]);
+  clock.turn(50);
+  expect(lapses).toEqual([[true, 1000 + TTL_MS + 50]]);
+  away = false;
+  clock.turn(TTL_MS / 4);
+  await until(() => lapses.length === 2);
+  expect(lapses[1]?.[0]).toBe(false);
+  ownership.stop();
+  expect(clock.waiting()).toBe(0);
+});
+
 test('an owner whose anchor was claimed by another says lost at its next renewal, once, and does not claim back', async () => {
   const clock = turnedClock();
   const { ownership, told } = relay('r1', OLD_BOOT, clock);
