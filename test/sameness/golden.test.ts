@@ -43,6 +43,23 @@ describe.skipIf(cannot !== '')(`decision, userspace and XDP do the same${cannot}
     playAll(withSettings(story(steps), {}), { ignoreNotices: false });
   });
 
+  test('a flow is known by what its device sent, also when that came too soon', () => {
+    const rate = policing(1_000_000, 1280, 10);
+    const rates = { uplink: rate, downlink: null };
+    const policed = new XdpProgram(compileXdp(['MOORING_TEST_CLOCK']), interfaces, rates);
+    try {
+      // Too much for the burst by itself; the probes behind the story send what an error about it would be.
+      const tooMuch = up(0, { packet: { ...ESP, size: 1_260 } });
+      const told = withSettings(story([up(0, { packet: { ...ESP, size: 600, far: 1 } }), tooMuch]), {
+        policing: rates,
+      });
+      playAll(told, { ignoreNotices: true }, policed);
+      expect(policed.counted().uplink.policed).toBe(1);
+    } finally {
+      policed.close();
+    }
+  });
+
   test('a rate lets the same packets of a burst through', () => {
     const burst = Array.from({ length: 60 }, (): Step => down({ size: 1_000 }));
     const burstUp = Array.from({ length: 60 }, (): Step => up(0, { packet: { ...ESP, size: 1_000 } }));

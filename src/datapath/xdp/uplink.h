@@ -320,10 +320,11 @@ static __noinline int uplink(struct xdp_md *context, const struct datagram *of)
 				inner->protocol, inner->length, of->now))
 		return pass_datagram(of, version, PASSED_ROUTE);
 	hop->generation = generation;
-	if (!within_rate(&meter->uplink, inner->length, of->now))
-		return drop(GROUP_UPLINK, version, UPLINK_POLICED);
+	/* as decision/: what may go teaches, also when it comes too soon */
 	if (flow.protocol != 0)
 		tell_flow(slot, of->session, lease, inner, flow.protocol, flow.spi, of->now);
+	if (!within_rate(&meter->uplink, inner->length, of->now))
+		return drop(GROUP_UPLINK, version, UPLINK_POLICED);
 
 	if (!forward_header(at, end, inner, class))
 		return XDP_DROP;
