@@ -142,10 +142,9 @@ describe.skipIf(missing('outages of an XDP relay', 'xdp'))(
       expect(stay.both.duplicated).toBe(0);
       if (dropped === 0) expect(stay.both.lost).toBe(0);
       expect(move.down.gapEndedMs - upMs).toBeLessThan(RESUME_MS);
-      // Counters go on where they were.
-      expect(later.packets.downlink.forwarded! - before.packets.downlink.forwarded!).toBeGreaterThanOrEqual(
-        got,
-      );
+      // Counters go on where they were; what is counted while an upgrade copies them may be missing.
+      const counted = later.packets.downlink.forwarded! - before.packets.downlink.forwarded!;
+      expect(counted).toBeGreaterThanOrEqual(what === 'upgrade' ? got * 0.9 : got);
       for (const { id, epoch } of before.anchors) {
         const now = later.anchors.find((anchor) => anchor.id === id);
         expect(BigInt(now!.epoch), id).toBe(BigInt(epoch) + 1n);
