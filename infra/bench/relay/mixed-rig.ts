@@ -30,7 +30,10 @@ const FIRST_MOVER = 2;
 const MOVERS = 128;
 const OFFERED = { fast: 40_000, slow: 10_000 } as const;
 const OCTETS = 200;
-const TIMES = { full: 1_500, quick: 400 } as const;
+const TIMES = {
+  full: { latencyMs: 1_500, rebindsMs: 2_000 },
+  quick: { latencyMs: 400, rebindsMs: 800 },
+} as const;
 
 interface MixedRig {
   readonly peer: ControlChannel<LoadCommand>;
@@ -46,17 +49,17 @@ export async function mixedMeasurements(
   chosen: readonly string[],
   quick: boolean,
 ): Promise<Measurement[]> {
-  const forMs = quick ? TIMES.quick : TIMES.full;
+  const { latencyMs, rebindsMs } = quick ? TIMES.quick : TIMES.full;
   const wanted = Object.values(MIXED_CASES).filter((name) => chosen.includes(name));
   if (wanted.length === 0) return [];
   const measurements: Measurement[] = [];
   for (const system of SYSTEMS) {
     const rig = await build(lab, system);
     if (wanted.includes(MIXED_CASES.latency)) {
-      measurements.push({ system, case: MIXED_CASES.latency, run: () => latency(rig, forMs) });
+      measurements.push({ system, case: MIXED_CASES.latency, run: () => latency(rig, latencyMs) });
     }
     if (wanted.includes(MIXED_CASES.rebinds)) {
-      measurements.push({ system, case: MIXED_CASES.rebinds, run: () => rebinds(rig, forMs) });
+      measurements.push({ system, case: MIXED_CASES.rebinds, run: () => rebinds(rig, rebindsMs) });
     }
   }
   return measurements;
