@@ -44,15 +44,14 @@ describe.skipIf(cannot !== '')(`decision, userspace and XDP do the same${cannot}
   });
 
   test('a flow is known by what its device sent, also when that came too soon', () => {
-    const rate = policing(1_000_000, 1280, 10);
-    const rates = { uplink: rate, downlink: null };
+    // 1,280 octets at once: more than the packet of the first step has.
+    const rate = { nsPerOctetQ16: 524_288_000, burstNs: 10_240_000 };
+    const rates = { uplink: rate, downlink: rate };
     const policed = new XdpProgram(compileXdp(['MOORING_TEST_CLOCK']), interfaces, rates);
     try {
-      // Too much for the burst by itself; the probes behind the story send what an error about it would be.
-      const tooMuch = up(0, { packet: { ...ESP, size: 1_260 } });
-      const told = withSettings(story([up(0, { packet: { ...ESP, size: 600, far: 1 } }), tooMuch]), {
-        policing: rates,
-      });
+      const tooMuch = up(0, { packet: { ...ESP, family: 1, farPort: 9, size: 1_233, ttl: 2 } });
+      // The probes behind the story are errors about it.
+      const told = withSettings(story([tooMuch, down({ shape: 'esp' })], { 1: 0 }), { policing: rates });
       playAll(told, { ignoreNotices: true }, policed);
       expect(policed.counted().uplink.policed).toBe(1);
     } finally {
