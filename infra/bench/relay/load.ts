@@ -13,6 +13,7 @@ import { DATA } from '../../../src/tunnel/wire.ts';
 import { serve } from '../program.ts';
 import { createMovers, type Movers } from './movers.ts';
 import { type Flow, IPV4_HEADER, innerPacket, PROTOCOL, UDP_HEADER } from './packets.ts';
+import { offerStamped, type StampedLane } from './stamped-load.ts';
 import { bindDevice, type DevicePort, socketAddress } from './tunnel-device.ts';
 import { allocate, CHANNEL, CHANNEL_HEADER } from './turn-client.ts';
 
@@ -125,23 +126,23 @@ function portTo(socket: UdpSocket, target: Target): DevicePort {
   };
 }
 
-function plainSource(flow: Flow, octets: number): Source {
-  const payload = innerPacket(flow, octets);
+/** What sends a plain flow, and where in the packet that begins which it is given. */
+function plainLane(flow: Flow) {
   if (flow.traffic === 'esp') {
     rawSender ??= openRaw(PROTOCOL.esp);
-    const sender = rawSender;
     // A raw socket has no ports.
-    const to = socketAddress(flow.destination, 0);
-    return {
-      next: () => sender.queue(to, payload, IPV4_HEADER, octets - IPV4_HEADER),
-      flush: sender.flush,
-    };
+    return { sender: rawSender, to: socketAddress(flow.destination, 0), at: IPV4_HEADER };
   }
   const socket = plainSockets.get(flow.sourcePort) ?? openSocket(flow.sourcePort);
   plainSockets.set(flow.sourcePort, socket);
   const to = socketAddress(flow.destination, flow.destinationPort);
-  const at = IPV4_HEADER + UDP_HEADER;
-  return { next: () => socket.queue(to, payload, at, octets - at), flush: socket.flush };
+  return { sender: socket, to, at: IPV4_HEADER + UDP_HEADER };
+}
+
+function plainSource(flow: Flow, octets: number): Source {
+  const { sender, to, at } = plainLane(flow);
+  const packet = innerPacket(flow, octets);
+  return { next: () => sender.queue(to, packet, at, octets - at), flush: () => sender.flush() };
 }
 
 function openRaw(protocol: number): UdpSender {
@@ -212,38 +213,18 @@ function offer(packetsPerSecond: number, forMs: number): Offered {
   return { packets, tookMs: monotonicMs() - startMs };
 }
 
-/** Behind 8 octets of ESP or UDP header. */
-const STAMP_AT = IPV4_HEADER + 8;
-/** Few at a time: a packet must not wait for those sent with it. */
-const MIX_BURST = 8;
-
 function mix({ flows, octets, forMs }: Extract<LoadCommand, { op: 'mix' }>): null {
-  const lanes = flows.map(({ flow, packetsPerSecond }) => {
-    const payload = innerPacket(flow, octets);
-    const stamp = new DataView(payload.buffer);
-    const at = flow.traffic === 'esp' ? IPV4_HEADER : IPV4_HEADER + UDP_HEADER;
-    const to = socketAddress(flow.destination, flow.traffic === 'esp' ? 0 : flow.destinationPort);
-    if (flow.traffic === 'esp') rawSender ??= openRaw(PROTOCOL.esp);
-    const sender = flow.traffic === 'esp' ? rawSender! : openSocket();
-    const next = () => {
-      stamp.setBigUint64(STAMP_AT, process.hrtime.bigint(), true);
-      sender.queue(to, payload, at, octets - at);
+  const lanes = flows.map(({ flow, packetsPerSecond }): StampedLane => {
+    const { sender, to, at } = plainLane(flow);
+    const packet = innerPacket(flow, octets);
+    return {
+      packet,
+      packetsPerSecond,
+      queue: () => sender.queue(to, packet, at, octets - at),
+      flush: () => sender.flush(),
     };
-    return { next, flush: sender.flush, packetsPerSecond, sent: 0 };
   });
-  const pause = new Int32Array(new SharedArrayBuffer(4));
-  const startMs = monotonicMs();
-  for (let nowMs = startMs; nowMs - startMs < forMs; nowMs = monotonicMs()) {
-    let sent = 0;
-    for (const lane of lanes) {
-      const due = Math.min(((nowMs - startMs) * lane.packetsPerSecond) / 1_000 - lane.sent, MIX_BURST);
-      for (let i = 0; i < Math.floor(due); i += 1) lane.next();
-      lane.sent += Math.max(0, Math.floor(due));
-      sent += Math.max(0, Math.floor(due));
-      lane.flush();
-    }
-    if (sent === 0) Atomics.wait(pause, 0, 0, 0.05);
-  }
+  offerStamped(lanes, forMs);
   return null;
 }
 
