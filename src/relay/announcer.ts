@@ -31,9 +31,10 @@ export interface Announcer {
   announce(anchor: Announced): void;
   /**
    * What still arrives then waits in this kernel's neighbour queue and goes on to whoever announces the addresses
-   * next: so it forgets who had them before.
+   * next: so it forgets who had them before. `silently`: nobody is expected to, and what arrives is dropped; it would be
+   * answered as unreachable when nobody came.
    */
-  withdraw(anchor: Announced): void;
+  withdraw(anchor: Announced, silently?: boolean): void;
 }
 
 export function createAnnouncer(options: {
@@ -75,7 +76,10 @@ export function createAnnouncer(options: {
         }
         for (const address of proxied(anchor)) ensureNeighbourProxy(device, address, netlink);
       });
-      for (const endpoint of anchor.endpoints) ensureAddress(device, hostPrefix(endpoint));
+      for (const endpoint of anchor.endpoints) {
+        ensureAddress(device, hostPrefix(endpoint));
+        removeRoute(blackhole(endpoint));
+      }
       if (options.announce === 'routed') return;
       const here = [...anchor.endpoints, ...proxied(anchor)];
       announce(device, here);
@@ -91,13 +95,17 @@ export function createAnnouncer(options: {
       repeating.set(anchor.endpoints.join(), repeats);
     },
 
-    withdraw(anchor) {
+    withdraw(anchor, silently = false) {
       for (const timer of repeating.get(anchor.endpoints.join()) ?? []) clearTimeout(timer);
       repeating.delete(anchor.endpoints.join());
       withNetlink((netlink) => {
         const proxies = proxied(anchor);
         for (const address of [...anchor.endpoints, ...proxies]) removeNeighbour(device, address, netlink);
-        for (const endpoint of anchor.endpoints) removeAddress(device, hostPrefix(endpoint));
+        for (const endpoint of anchor.endpoints) {
+          if (silently) ensureRoute(blackhole(endpoint), netlink);
+          else removeRoute(blackhole(endpoint), netlink);
+          removeAddress(device, hostPrefix(endpoint));
+        }
         for (const address of proxies) removeNeighbourProxy(device, address, netlink);
         for (const prefix of anchor.prefixes) {
           removeRoute({ destination: prefix, device: tun }, netlink);
@@ -106,6 +114,11 @@ export function createAnnouncer(options: {
       });
     },
   };
+}
+
+/** Under a tunnel endpoint that is nobody's here: longer than the segment's own route. */
+function blackhole(endpoint: string) {
+  return { destination: hostPrefix(endpoint), kind: 'blackhole', metric: BLACKHOLE_METRIC } as const;
 }
 
 function hostPrefix(address: string): string {

@@ -62,6 +62,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const leftBehind = new Map(options.leftBehind?.map(({ anchor, sessions }) => [anchor, sessions]));
   /** Being handed over: no longer announced here. */
   const withdrawn = new Set<string>();
+  /** Those of them that lapsed. */
+  const silent = new Set<string>();
   let ownership: Ownership | null = null;
   let standby: Pick<Standby, 'promise' | 'released'> | undefined;
 
@@ -158,6 +160,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       );
       served.set(anchor, started);
       withdrawn.delete(anchor);
+      silent.delete(anchor);
       announcer.announce(started);
       log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
       // Grants that nobody acknowledged yet may have been waiting for an owner.
@@ -169,7 +172,9 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       if (former === undefined) return;
       served.delete(anchor);
       await engine.command({ op: 'drop-anchor', anchor });
-      if (!withdrawn.delete(anchor)) announcer.withdraw(former);
+      const isWithdrawn = withdrawn.delete(anchor);
+      // What had lapsed was dropped silently: whoever owns it now is to get what still arrives here.
+      if (silent.delete(anchor) || !isWithdrawn) announcer.withdraw(former);
       await former.stop();
       log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
     },
@@ -179,9 +184,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       if (current === undefined || withdrawn.has(anchor) === lapsed) return;
       if (lapsed) {
         withdrawn.add(anchor);
-        announcer.withdraw(current);
+        silent.add(anchor);
+        announcer.withdraw(current, true);
       } else {
         withdrawn.delete(anchor);
+        silent.delete(anchor);
         announcer.announce(current);
       }
     },
