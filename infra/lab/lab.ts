@@ -112,7 +112,7 @@ function watchForEnd(): void {
   }
 }
 
-/** A namespace is quiet: no router discovery, no duplicate address detection, no reverse path filter. */
+/** A namespace is quiet, and answers every time: no router discovery, no duplicate address detection, no reverse path filter. */
 const NAMESPACE_SETTINGS = [
   'net.ipv4.conf.all.rp_filter=0',
   'net.ipv4.conf.default.rp_filter=0',
@@ -125,6 +125,9 @@ const NAMESPACE_SETTINGS = [
   'net.ipv6.conf.all.accept_ra=0',
   'net.ipv6.conf.default.accept_ra=0',
   'net.ipv6.conf.default.router_solicitations=0',
+  // Routers answer one packet a second to an address otherwise: a second traceroute would miss hops.
+  'net.ipv4.icmp_ratelimit=0',
+  'net.ipv6.icmp.ratelimit=0',
 ];
 
 function execute(argv: readonly string[], input?: string): Promise<{ stdout: string }> {
