@@ -12,6 +12,7 @@ import { nodeCommand } from '../../lab/node-command.ts';
 import { type FrameAddresses, plainFrame, tunnelledFrame } from './frames.ts';
 import { devicePort, indexOf, placeOf } from './leases.ts';
 import type { LoopEndCommand, Turned } from './loop-end.ts';
+import { bindPolling } from './packet-injector.ts';
 import { type Flow, innerPacket, type Traffic } from './packets.ts';
 import { KEY_NUMBER } from './program-instance.ts';
 import type { Loaded, XdpHostCommand, XdpHostPlan } from './xdp-host.ts';
@@ -29,6 +30,7 @@ const MAC = {
   towardsDevice: '02:00:00:00:02:01',
 } as const;
 export const INTERFACES = { towardsPeer: 'peer0', towardsDevice: 'dev0' } as const;
+const POLLED: readonly string[] = [...Object.values(INTERFACES), 'net0', 'net1'];
 /** Of inner packets; the largest case fits an Ethernet's 1,500 with what the tunnel adds. */
 export const INNER_MTU = 1_400;
 const PEER_PORT = 9_000;
@@ -94,6 +96,8 @@ async function join(
     `neighbour replace ${net}.2 lladdr ${endMac} dev ${name} nud permanent`,
   ]);
   await lab.ip(end, [`address add ${net}.2/24 dev net0`, 'link set net0 up']);
+  await polledByThreads(lab, relay, name);
+  await polledByThreads(lab, end, 'net0');
 }
 
 /** The ends alone, without anything between them: what they cost is known by it. */
@@ -104,6 +108,16 @@ async function joinDirectly(lab: Lab, peer: Namespace, device: Namespace): Promi
     'link set net1 up',
   ]);
   await lab.ip(device, ['link set net1 up']);
+  for (const end of [peer, device]) await polledByThreads(lab, end, 'net1');
+}
+
+/** Each queue has a thread, which can be bound to a processor, and each processor sends by its own queue. */
+async function polledByThreads(lab: Lab, namespace: Namespace, device: string): Promise<void> {
+  const at = `/sys/class/net/${device}`;
+  // veth polls at all only with this, or with a program on it.
+  await lab.run(namespace, ['ethtool', '-K', device, 'gro', 'on']);
+  const orders = [`1 > ${at}/threaded`, `1 > ${at}/queues/tx-0/xps_cpus`, `2 > ${at}/queues/tx-1/xps_cpus`];
+  await lab.run(namespace, ['sh', '-ec', orders.map((order) => `echo ${order}`).join('; ')]);
 }
 
 async function start<Command extends object>(
@@ -183,6 +197,7 @@ export async function runLoop(loop: ClosedLoop, run: LoopRun): Promise<LoopFigur
     const name = middle.kind === 'kernel' ? 'leave' : middle.kind === 'bare' ? 'bare' : middle.name;
     await loop.relay.request({ op: 'attach', name, mode });
   }
+  bindPolling(POLLED);
   try {
     return await circle(loop, run, Math.min(settleMs + windowMs + 20_000, LONGEST_MS));
   } finally {

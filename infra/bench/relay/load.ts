@@ -15,7 +15,7 @@ import { createMovers, type Movers } from './movers.ts';
 import { type Flow, IPV4_HEADER, innerPacket, PROTOCOL, UDP_HEADER } from './packets.ts';
 import { offerStamped, type StampedLane } from './stamped-load.ts';
 import { bindDevice, type DevicePort, socketAddress } from './tunnel-device.ts';
-import { allocate, CHANNEL, CHANNEL_HEADER } from './turn-client.ts';
+import { allocate, bindChannel, CHANNEL, CHANNEL_HEADER } from './turn-client.ts';
 
 export interface LoadPlan {
   readonly interface: string;
@@ -37,6 +37,8 @@ export type LoadCommand =
     }
   /** Become a TURN client; answers the relayed port. */
   | { readonly op: 'turn'; readonly server: Target; readonly peer: Target }
+  /** Makes what the TURN server granted last longer. */
+  | { readonly op: 'renew-turn' }
   /** Make ready to offer packets whose IP length at the peer's side is `octets`. `count` bounds what is sealed ahead. */
   | {
       readonly op: 'prepare';
@@ -91,7 +93,7 @@ const plan = JSON.parse(process.argv[2] ?? '') as LoadPlan;
 type Source = { readonly next: () => boolean; readonly flush: () => number };
 
 let tunnel: { readonly socket: UdpSocket; readonly relay: Target; readonly sender: DataSender } | undefined;
-let turn: { readonly socket: UdpSocket; readonly server: Target } | undefined;
+let turn: { readonly socket: UdpSocket; readonly server: Target; readonly peer: Target } | undefined;
 let source: Source | undefined;
 const plainSockets = new Map<number, UdpSocket>();
 let rawSender: UdpSender | undefined;
@@ -259,8 +261,12 @@ serve<LoadCommand>(async (command) => {
     case 'turn': {
       const { server, peer } = command;
       const socket = openSocket();
-      turn = { socket, server };
+      turn = { socket, server, peer };
       return allocate(portTo(socket, server), peer);
+    }
+    case 'renew-turn': {
+      const { socket, server, peer } = turn ?? missing('turn');
+      return bindChannel(portTo(socket, server), peer);
     }
     case 'prepare': {
       const { via, flow, octets, count } = command;

@@ -68,7 +68,10 @@ export function openLoopMeasurements(rig: Rig, chosen: readonly string[], quick:
       ([system, lane]): Measurement => ({
         system,
         case: of.name,
-        run: () => measure(rig, of, lane, times),
+        async run() {
+          if (system === COTURN) await rig.device.request({ op: 'renew-turn' });
+          return measure(rig, of, lane, times);
+        },
       }),
     ),
   );

@@ -81,9 +81,14 @@ export async function allocate(port: DevicePort, peer: { address: string; port: 
     attribute(ATTRIBUTE.requestedTransport, Uint8Array.of(UDP, 0, 0, 0)),
     attribute(ATTRIBUTE.lifetime, lifetime),
   ]);
+  await bindChannel(port, peer);
+  return granted.get(ATTRIBUTE.xorRelayedAddress)!.readUInt16BE(2) ^ (MAGIC >>> 16);
+}
+
+/** Binds CHANNEL to the peer, anew for the ten minutes that a binding lasts; the peer's permission, of five, with it. */
+export async function bindChannel(port: DevicePort, peer: { address: string; port: number }): Promise<void> {
   await exchange(port, METHOD.channelBind, [
     attribute(ATTRIBUTE.channelNumber, Uint8Array.of(CHANNEL >> 8, CHANNEL & 0xff, 0, 0)),
     attribute(ATTRIBUTE.xorPeerAddress, xorAddress(peer.address, peer.port)),
   ]);
-  return granted.get(ATTRIBUTE.xorRelayedAddress)!.readUInt16BE(2) ^ (MAGIC >>> 16);
 }
