@@ -2,11 +2,11 @@ import type { RelaySettings } from '../config/schema.ts';
 import type { EngineAnswer, EngineCommand, EngineEvent, LeftBehind } from '../datapath/engine-api.ts';
 import type { Ownership } from '../ownership/ownership.ts';
 import type { Standby } from '../ownership/standby.ts';
+import { processTimers, type Timers } from '../ownership/timers.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { EndReason, Lease } from '../protocol/lease.ts';
-import type { RelayPlane, SessionState } from '../protocol/relay-plane.ts';
+import type { OperatorPlane, RelayPlane, SessionState } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
-import { monotonicMs } from '../telemetry/clock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Announcer } from './announcer.ts';
 import { createRelayPlane } from './plane.ts';
@@ -30,10 +30,11 @@ export interface RelayNodeOptions {
   readonly planeFor: (relay: string) => Promise<RelayPlane>;
   readonly onEnded: (lease: Lease, reason: EndReason) => void;
   readonly log: Log;
+  readonly timers?: Timers;
 }
 
 export interface RelayNode {
-  readonly plane: RelayPlane;
+  readonly plane: RelayPlane & OperatorPlane;
   /** The engine's events go here. */
   engineEvent(event: EngineEvent): void;
   /** Begins to serve an anchor that ownership has claimed. */
@@ -55,7 +56,7 @@ export interface RelayNode {
 
 /** Puts registry, ownership, engine and network together into a relay. */
 export function createRelayNode(options: RelayNodeOptions): RelayNode {
-  const { registry, engine, announcer, log, settings } = options;
+  const { registry, engine, announcer, log, settings, timers = processTimers } = options;
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
@@ -81,13 +82,15 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     return ownership;
   };
 
-  const sweeper = setInterval(() => {
+  let endSweeping = timers.after(SWEEP_EVERY_MS, sweepAll);
+  function sweepAll(): void {
+    endSweeping = timers.after(SWEEP_EVERY_MS, sweepAll);
     for (const anchor of served.values()) {
       anchor
         .sweep()
         .catch((error: Error) => log.warn({ anchor: anchor.id, error: error.message }, 'cannot sweep now'));
     }
-  }, SWEEP_EVERY_MS);
+  }
 
   /** It goes on under another epoch: as after a hand-over, from itself. */
   async function handToItself(anchor: string, epoch: bigint): Promise<readonly SessionState[]> {
@@ -105,6 +108,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       registry,
       port: settings.port,
       mtu: settings.innerMtu,
+      handOver: (anchor, to) => node.handOver(anchor, to),
+      claim: (anchor) => claimed().claim(anchor, true),
       promise: (anchor, epoch) => standby?.promise(anchor, epoch) ?? false,
       async adopt(anchor, epoch, sessions) {
         const owner = await registry.owner(anchor);
@@ -155,7 +160,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       const resumed = given.length > 0 ? given : await handToItself(anchor, epoch);
       await served.get(anchor)?.stop();
       const started = await serveAnchor(
-        { anchor, epoch, untilMs, siteKey: options.siteKey, registry, engine, onEnded: options.onEnded, log },
+        {
+          ...{ anchor, epoch, untilMs, registry, engine, log, timers },
+          siteKey: options.siteKey,
+          onEnded: options.onEnded,
+        },
         resumed,
       );
       served.set(anchor, started);
@@ -202,7 +211,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     },
 
     async handOver(anchor, relay) {
-      const startedMs = monotonicMs();
+      const startedMs = timers.nowMs();
       const current = owned(anchor);
       const successor = await registry.relay(relay);
       if (successor === null || relay === settings.id) {
@@ -230,7 +239,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         thaw: (sessions) =>
           node.serve(anchor, current.epoch, claimed().owned().get(anchor)?.untilMs ?? startedMs, sessions),
       });
-      return { epoch, tookMs: monotonicMs() - startedMs };
+      return { epoch, tookMs: timers.nowMs() - startedMs };
     },
 
     anchors: () =>
@@ -242,7 +251,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     },
 
     async close() {
-      clearInterval(sweeper);
+      endSweeping();
       for (const anchor of served.values()) await anchor.stop();
       served.clear();
     },

@@ -1,8 +1,8 @@
 import type { EngineCommand, EngineSession } from '../datapath/engine-api.ts';
+import { processTimers, type Timers } from '../ownership/timers.ts';
 import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
 import type { SessionState } from '../protocol/relay-plane.ts';
 import type { Registry, Snapshot } from '../registry/registry.ts';
-import { monotonicMs } from '../telemetry/clock.ts';
 import type { Log } from '../telemetry/log.ts';
 import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
 
@@ -21,6 +21,7 @@ export interface ServedAnchorOptions {
   readonly engine: { command(command: EngineCommand): Promise<unknown> };
   readonly onEnded: (lease: Lease, reason: EndReason) => void;
   readonly log: Log;
+  readonly timers?: Pick<Timers, 'nowMs'>;
 }
 
 /**
@@ -57,7 +58,7 @@ export async function serveAnchor(
   options: ServedAnchorOptions,
   resumed: readonly SessionState[] = [],
 ): Promise<ServedAnchor> {
-  const { anchor, epoch, registry, engine, log } = options;
+  const { anchor, epoch, registry, engine, log, timers = processTimers } = options;
   const anchorKey = deriveAnchorKey(options.siteKey, anchor);
   const leases = new Map<string, Lease>();
   const untilMs = new Map<string, number>();
@@ -78,7 +79,7 @@ export async function serveAnchor(
   }
 
   async function installLease(lease: Lease): Promise<void> {
-    const endsMs = monotonicMs() + lease.remainingMs;
+    const endsMs = timers.nowMs() + lease.remainingMs;
     leases.set(lease.id, lease);
     untilMs.set(lease.id, endsMs);
     await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
@@ -194,7 +195,7 @@ export async function serveAnchor(
       counter: BigInt(lastId.slice(lastId.indexOf('-') + 1)),
       leases: [...leases.values()].map((lease) => ({
         ...lease,
-        remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - monotonicMs())),
+        remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - timers.nowMs())),
       })),
       sessions: [...sessions.values()],
     }),

@@ -1,4 +1,4 @@
-import { setTimeout as wait } from 'node:timers/promises';
+import { processTimers, type Timers } from '../ownership/timers.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { RelayPlane } from '../protocol/relay-plane.ts';
 import type { PlaneFor, SignallingRegistry } from './door.ts';
@@ -26,7 +26,11 @@ const RETRY_MS = 100;
  * The registry is asked each time who the owner is. While it is away, the owner it named last is asked: an owner
  * that is none any more refuses by itself.
  */
-export function createOwners(registry: Pick<SignallingRegistry, 'owner'>, planeFor: PlaneFor): Owners {
+export function createOwners(
+  registry: Pick<SignallingRegistry, 'owner'>,
+  planeFor: PlaneFor,
+  timers: Pick<Timers, 'after'> = processTimers,
+): Owners {
   const lastKnown = new Map<string, { relay: string; epoch: bigint }>();
 
   async function find(anchor: string): Promise<OwnerRelay> {
@@ -46,21 +50,22 @@ export function createOwners(registry: Pick<SignallingRegistry, 'owner'>, planeF
 
   return {
     async ask(anchor, withinMs, call) {
-      const over = new AbortController();
-      const deadline = wait(withinMs, undefined, { signal: over.signal }).then(
-        () => {
-          over.abort();
-          throw unreachable(anchor, `its owner did not answer within ${withinMs} ms`);
-        },
-        () => new Promise<never>(() => {}),
-      );
+      let isOver = false;
+      let callOff = (): void => undefined;
+      const deadline = new Promise<never>((_, reject) => {
+        callOff = timers.after(withinMs, () => {
+          isOver = true;
+          reject(unreachable(anchor, `its owner did not answer within ${withinMs} ms`));
+        });
+      });
       const attempts = async () => {
         for (;;) {
           try {
             return await call(await find(anchor));
           } catch (error) {
-            if (over.signal.aborted || (error instanceof MooringError && !error.temporary)) throw error;
-            await wait(RETRY_MS, undefined, { signal: over.signal });
+            if (isOver || (error instanceof MooringError && !error.temporary)) throw error;
+            await new Promise<void>((resolve) => timers.after(RETRY_MS, resolve));
+            if (isOver) throw error;
           }
         }
       };
@@ -70,7 +75,8 @@ export function createOwners(registry: Pick<SignallingRegistry, 'owner'>, planeF
       try {
         return await Promise.race([answer, deadline]);
       } finally {
-        over.abort();
+        isOver = true;
+        callOff();
       }
     },
   };
