@@ -1,6 +1,6 @@
 import type { Settings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { RelayPlane } from '../protocol/relay-plane.ts';
+import type { OperatorPlane, RelayPlane } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
 import type { PlaneClient } from '../relay/plane-client.ts';
@@ -8,8 +8,8 @@ import type { Log } from '../telemetry/log.ts';
 
 /** The relay planes that this process can reach, by relay id. */
 export interface Planes {
-  for(relay: string): Promise<RelayPlane>;
-  useLocal(relay: string, plane: RelayPlane): void;
+  for(relay: string): Promise<RelayPlane & OperatorPlane>;
+  useLocal(relay: string, plane: RelayPlane & OperatorPlane): void;
   close(): void;
 }
 
@@ -22,7 +22,7 @@ export function createPlanes(
 ): Planes {
   const tls = settings.relay?.plane?.tls ?? settings.signalling?.planeTls;
   const clients = new Map<string, PlaneClient>();
-  let local: { relay: string; plane: RelayPlane } | null = null;
+  let local: { relay: string; plane: RelayPlane & OperatorPlane } | null = null;
   return {
     async for(relay) {
       if (local?.relay === relay) return local.plane;

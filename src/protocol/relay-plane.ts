@@ -23,6 +23,14 @@ export interface RelayPlane {
   promise(params: PromiseParams): Promise<PromiseResult>;
 }
 
+/** What an operator's node asks of a relay: who owns an anchor is for relays alone to change. */
+export interface OperatorPlane {
+  /** Hand an anchor that this relay owns over to another relay of its site, as planned. */
+  handOver(params: HandOverParams): Promise<HandOverResult>;
+  /** Claim an anchor whose owner is gone: an operator's word stands for its home's or its standby's right. */
+  claim(params: ClaimParams): Promise<ClaimResult>;
+}
+
 /** X25519 public key (RFC 8037) that K_root is sealed to. */
 export const SealingKey = Type.Object(
   {
@@ -131,3 +139,17 @@ export const PromiseParams = Type.Object({
 export type PromiseParams = Static<typeof PromiseParams>;
 export const PromiseResult = Type.Object({ promised: Type.Array(Type.String()) });
 export type PromiseResult = Static<typeof PromiseResult>;
+
+const AnchorId = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
+const Epoch = Type.String({ pattern: '^[0-9]+$' });
+
+export const HandOverParams = Type.Object({ anchor: AnchorId, to: AnchorId });
+export type HandOverParams = Static<typeof HandOverParams>;
+/** The epoch under which the other relay owns it, and how long it took. */
+export const HandOverResult = Type.Object({ epoch: Epoch, tookMs: Type.Number() });
+export type HandOverResult = Static<typeof HandOverResult>;
+
+export const ClaimParams = Type.Object({ anchor: AnchorId });
+export type ClaimParams = Static<typeof ClaimParams>;
+export const ClaimResult = Type.Object({ epoch: Epoch });
+export type ClaimResult = Static<typeof ClaimResult>;

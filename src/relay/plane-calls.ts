@@ -5,7 +5,10 @@ import { EndReason, Lease } from '../protocol/lease.ts';
 import {
   AdoptParams,
   ApplyParams,
+  ClaimParams,
+  HandOverParams,
   InstallParams,
+  type OperatorPlane,
   PrepareParams,
   PromiseParams,
   RebindParams,
@@ -18,7 +21,7 @@ export const PLANE_SUBPROTOCOL = 'mooring.relay.v1';
 /** A hand-over of 4,096 sessions with their windows fits. */
 export const PLANE_MAX_FRAME_BYTES = 16 * 1024 * 1024;
 
-export type PlaneCall = keyof RelayPlane;
+export type PlaneCall = keyof RelayPlane | keyof OperatorPlane;
 
 const params: Record<PlaneCall, TSchema> = {
   install: InstallParams,
@@ -27,25 +30,30 @@ const params: Record<PlaneCall, TSchema> = {
   prepare: PrepareParams,
   adopt: AdoptParams,
   promise: PromiseParams,
+  handOver: HandOverParams,
+  claim: ClaimParams,
 };
 
-/** Who a node is, by its certificate's common name: `relay:ID` or `signalling:ID`. */
-export type PlaneRole = 'relay' | 'signalling';
+/** Who a node is, by its certificate's common name: `relay:ID`, `signalling:ID` or `admin:ID`. */
+export type PlaneRole = 'relay' | 'signalling' | 'admin';
 
 /** A signalling node may not pretend to hand an anchor over: sessions' paths would follow its word. */
 export const CALLERS: Readonly<Record<PlaneCall, readonly PlaneRole[]>> = {
   install: ['signalling', 'relay'],
-  apply: ['signalling', 'relay'],
+  apply: ['signalling', 'relay', 'admin'],
   rebind: ['signalling', 'relay'],
   prepare: ['relay'],
   adopt: ['relay'],
   promise: ['relay'],
+  // A relay, because an operator may ask any of them.
+  handOver: ['relay', 'admin'],
+  claim: ['relay', 'admin'],
 };
 
 /** The role that a certificate's common name gives; null for any other name. */
 export function roleOf(commonName: string | string[] | undefined): PlaneRole | null {
   const [role] = String(commonName ?? '').split(':', 1);
-  return role === 'relay' || role === 'signalling' ? role : null;
+  return role === 'relay' || role === 'signalling' || role === 'admin' ? role : null;
 }
 
 /** Checks the parameters of a call from the network; throws ERR_MOORING_BAD_INPUT. */

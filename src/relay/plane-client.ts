@@ -3,16 +3,18 @@ import { WebSocket } from 'ws';
 import type { MutualTls } from '../config/schema.ts';
 import { checked } from '../protocol/checked.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { RelayPlane } from '../protocol/relay-plane.ts';
+import type { OperatorPlane, RelayPlane } from '../protocol/relay-plane.ts';
 import type { Log } from '../telemetry/log.ts';
 import { LeaseEnded, PLANE_MAX_FRAME_BYTES, PLANE_SUBPROTOCOL, type PlaneCall } from './plane-calls.ts';
 import { errorOfFrame, type PlaneFrame, readPlaneFrame } from './plane-frame.ts';
 
 /** A call that has not been answered by then has failed: milliseconds. */
 const CALL_TIMEOUT_MS = 2_000;
+/** A hand-over carries the state of up to 4,096 sessions to a third relay. */
+const HAND_OVER_TIMEOUT_MS = 20_000;
 const checkEnded = checked(LeaseEnded);
 
-export interface PlaneClient extends RelayPlane {
+export interface PlaneClient extends RelayPlane, OperatorPlane {
   close(): void;
 }
 
@@ -89,14 +91,14 @@ export function connectPlane(options: {
     else entry.reject(errorOfFrame(frame.error));
   }
 
-  function call<T>(name: PlaneCall, params: unknown): Promise<T> {
+  function call<T>(name: PlaneCall, params: unknown, timeoutMs = CALL_TIMEOUT_MS): Promise<T> {
     socket ??= open();
     const current = socket;
     const id = nextId++;
     return new Promise<T>((resolve, reject) => {
       const timer = setTimeout(
-        () => settle(id)?.reject(unreachable(`no answer to ${name} within ${CALL_TIMEOUT_MS} ms`)),
-        CALL_TIMEOUT_MS,
+        () => settle(id)?.reject(unreachable(`no answer to ${name} within ${timeoutMs} ms`)),
+        timeoutMs,
       );
       waiting.set(id, { resolve, reject, timer });
       const text = JSON.stringify({ id, call: name, params });
@@ -112,6 +114,8 @@ export function connectPlane(options: {
     prepare: (params) => call('prepare', params),
     adopt: (params) => call('adopt', params),
     promise: (params) => call('promise', params),
+    handOver: (params) => call('handOver', params, HAND_OVER_TIMEOUT_MS),
+    claim: (params) => call('claim', params),
     close() {
       socket?.terminate();
       socket = null;

@@ -4,7 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { MutualTls } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { RelayPlane } from '../protocol/relay-plane.ts';
+import type { OperatorPlane, RelayPlane } from '../protocol/relay-plane.ts';
 import type { Log } from '../telemetry/log.ts';
 import {
   CALLERS,
@@ -34,7 +34,7 @@ const PING_MS = 5_000;
 export async function servePlane(options: {
   readonly listen: { readonly host: string; readonly port: number };
   readonly tls: MutualTls;
-  readonly plane: RelayPlane;
+  readonly plane: RelayPlane & OperatorPlane;
   readonly log: Log;
 }): Promise<PlaneServer> {
   const { plane, log } = options;

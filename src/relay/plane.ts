@@ -1,7 +1,7 @@
 import type { EngineCommand } from '../datapath/engine-api.ts';
 import { socketAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
+import type { OperatorPlane, RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import { sealRoot } from '../tunnel/root-sealing.ts';
 import { CONTROL } from '../tunnel/wire.ts';
@@ -20,7 +20,9 @@ export function createRelayPlane(options: {
   readonly adopt: (anchor: string, epoch: bigint, sessions: readonly SessionState[]) => Promise<void>;
   /** Whether this relay, as standby, promises not to claim the anchor now. */
   readonly promise: (anchor: string, epoch: bigint) => boolean;
-}): RelayPlane {
+  readonly handOver: (anchor: string, to: string) => Promise<{ epoch: bigint; tookMs: number }>;
+  readonly claim: (anchor: string) => Promise<bigint>;
+}): RelayPlane & OperatorPlane {
   const { owned, engine, registry } = options;
   return {
     async install({ lease: wanted, sealing }) {
@@ -85,6 +87,15 @@ export function createRelayPlane(options: {
     async adopt({ anchor, epoch, sessions }) {
       await options.adopt(anchor, BigInt(epoch), sessions);
       return {};
+    },
+
+    async handOver({ anchor, to }) {
+      const { epoch, tookMs } = await options.handOver(anchor, to);
+      return { epoch: String(epoch), tookMs };
+    },
+
+    async claim({ anchor }) {
+      return { epoch: String(await options.claim(anchor)) };
     },
 
     async promise({ anchors }) {

@@ -5,6 +5,8 @@ import { LeaseEvent } from '../../src/protocol/lease.ts';
 import {
   AdoptParams,
   ApplyParams,
+  ClaimParams,
+  HandOverParams,
   InstallParams,
   InstallResult,
   PrepareParams,
@@ -41,6 +43,8 @@ const families: readonly [string, Readonly<Record<string, TSchema>>, Frames][] =
       prepare: PrepareParams,
       adopt: AdoptParams,
       promise: PromiseParams,
+      handOver: HandOverParams,
+      claim: ClaimParams,
     },
     plane.params,
   ],

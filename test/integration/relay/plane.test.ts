@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createAuthority, type Leaf } from '../../../infra/lab/certificates.ts';
 import { MooringError } from '../../../src/protocol/errors.ts';
-import type { RelayPlane } from '../../../src/protocol/relay-plane.ts';
+import type { OperatorPlane, RelayPlane } from '../../../src/protocol/relay-plane.ts';
 import type { LeaseEnded } from '../../../src/relay/plane-calls.ts';
 import { connectPlane, type PlaneClient } from '../../../src/relay/plane-client.ts';
 import { type PlaneServer, servePlane } from '../../../src/relay/plane-server.ts';
@@ -26,14 +26,14 @@ const calls: [string, unknown][] = [];
 let answer: (call: string) => unknown = () => ({});
 
 const plane = Object.fromEntries(
-  ['install', 'apply', 'rebind', 'prepare', 'adopt'].map((call) => [
+  ['install', 'apply', 'rebind', 'prepare', 'adopt', 'handOver', 'claim'].map((call) => [
     call,
     async (params: unknown) => {
       calls.push([call, params]);
       return answer(call);
     },
   ]),
-) as unknown as RelayPlane;
+) as unknown as RelayPlane & OperatorPlane;
 
 const clients: PlaneClient[] = [];
 function client(leaf: Leaf, authority = caFile, onEnded?: (event: LeaseEnded) => void): PlaneClient {
@@ -59,7 +59,7 @@ beforeAll(async () => {
   const authority = await createAuthority(within('ours'));
   const stranger = await createAuthority(within('theirs'));
   caFile = authority.certFile;
-  for (const name of ['relay:r1', 'relay:r2', 'signalling:s1', 'printer']) {
+  for (const name of ['relay:r1', 'relay:r2', 'signalling:s1', 'admin:console', 'printer']) {
     leaves[name] = await authority.issue(name, ['127.0.0.1']);
   }
   leaves.stranger = await stranger.issue('relay:r2', ['127.0.0.1']);
@@ -117,6 +117,17 @@ describe('the relay plane between processes', () => {
       /adopt is not for this certificate; its common name must begin with relay:/,
     );
     expect(calls).toEqual([]);
+  });
+
+  it("lets an operator's node ask a relay to hand over, and no signalling node", async () => {
+    answer = () => ({ epoch: '8', tookMs: 12 });
+    const admin = client(leaves['admin:console']!);
+    await expect(admin.handOver({ anchor: 'a1', to: 'r2' })).resolves.toEqual({ epoch: '8', tookMs: 12 });
+    expect(calls).toEqual([['handOver', { anchor: 'a1', to: 'r2' }]]);
+    await expect(client(leaves['signalling:s1']!).claim({ anchor: 'a1' })).rejects.toThrow(
+      /claim is not for this certificate; its common name must begin with relay: or admin:/,
+    );
+    await expect(admin.adopt({ anchor: 'a1', epoch: '9', sessions: [] })).rejects.toThrow(/adopt is not for/);
   });
 
   it('serves nobody whose certificate names no role', async () => {
