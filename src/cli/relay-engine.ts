@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { RelaySettings } from '../config/schema.ts';
 import type { EngineClient } from '../datapath/userspace/client.ts';
 import type { XdpWish } from '../datapath/xdp/fast-engine.ts';
+import { nativeCryptography } from '../linux/native-cryptography.ts';
 import { trafficRules } from '../relay/traffic-rules.ts';
+import { useCryptography } from '../tunnel/cryptography.ts';
 import type { Supervised } from './supervised.ts';
 
 /** A relay's packet engine, and the incarnation that it speaks for. */
@@ -18,6 +20,7 @@ export interface RelayEngine {
  */
 export async function startRelayEngine(relay: RelaySettings, supervised: Supervised): Promise<RelayEngine> {
   const { startUserspaceEngine } = await import('../datapath/userspace/client.ts');
+  useCryptography(nativeCryptography);
   const boot = randomBytes(8).toString('hex');
   const client = await startUserspaceEngine({
     ...trafficRules(relay),

@@ -1,6 +1,6 @@
-import { gcm } from '@noble/ciphers/aes.js';
 import { badInput } from '../protocol/errors.ts';
 import { decodeBody, directionOf, encodeBody } from './control-body.ts';
+import { cryptography } from './cryptography.ts';
 import { deriveControlAeadKey, deriveControlTagKey } from './keys.ts';
 import type { ControlDraft, ControlMessage } from './message.ts';
 import { type SipKey, sipKey, tagMatches, writeTag } from './siphash.ts';
@@ -91,7 +91,10 @@ export class ControlChannel {
     view.setBigUint64(CONTROL.boot, this.boot);
     view.setBigUint64(CONTROL.counter, this.#counter);
     const header = datagram.subarray(0, CONTROL.tag);
-    datagram.set(gcm(this.#sendAeadKey, nonceOf(datagram), header).encrypt(body), CONTROL.sealed);
+    datagram.set(
+      cryptography().sealAesGcm(this.#sendAeadKey, nonceOf(datagram), header, body),
+      CONTROL.sealed,
+    );
     const covered = taggedPart(datagram);
     writeTag(this.#sendTagKey, covered, 0, covered, 8, covered.length - 8, datagram, CONTROL.tag);
     return datagram;
@@ -132,12 +135,8 @@ export class ControlChannel {
   #unseal(boot: bigint, nonce: Uint8Array, header: Uint8Array, sealed: Uint8Array): Uint8Array | null {
     const known = this.#peerAeadKeys.get(boot);
     const key = known ?? deriveControlAeadKey(this.#root, this.#receives, boot);
-    let plain: Uint8Array;
-    try {
-      plain = gcm(key, nonce, header).decrypt(sealed);
-    } catch {
-      return null; // the only failure of well-sized input is a wrong authentication tag
-    }
+    const plain = cryptography().openAesGcm(key, nonce, header, sealed);
+    if (plain === null) return null;
     if (known === undefined) {
       const oldest = this.#peerAeadKeys.size < PEER_KEYS ? undefined : this.#peerAeadKeys.keys().next().value;
       if (oldest !== undefined) this.#peerAeadKeys.delete(oldest);

@@ -1,8 +1,7 @@
-import { hkdf } from '@noble/hashes/hkdf.js';
-import { sha256 } from '@noble/hashes/sha2.js';
 import { concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js';
 import * as base64url from 'jose/base64url';
 import type { Session } from '../protocol/lease.ts';
+import { cryptography } from './cryptography.ts';
 import type { Direction } from './wire.ts';
 
 /**
@@ -88,7 +87,7 @@ function derive(
   label: string,
   ...fields: readonly Uint8Array[]
 ): Uint8Array {
-  return hkdf(sha256, key, salt, concatBytes(utf8ToBytes(label), ...fields), length);
+  return cryptography().hkdfSha256(key, salt, concatBytes(utf8ToBytes(label), ...fields), length);
 }
 
 function directionOctet(direction: Direction): Uint8Array {

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { nativeCryptography } from '../../linux/native-cryptography.ts';
 import { runPacketLoop } from '../../linux/packet-loop.ts';
 import { packetWorkerData } from '../../linux/packet-worker.ts';
 import { openTun } from '../../linux/tun.ts';
 import { openUdp, type UdpOptions, type UdpSocket } from '../../linux/udp.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
+import { useCryptography } from '../../tunnel/cryptography.ts';
 import { DATA } from '../../tunnel/wire.ts';
 import type { EngineCounters } from '../engine-api.ts';
 import { openFastEngine } from '../xdp/fast-engine.ts';
@@ -23,6 +25,8 @@ import {
 /** A burst of a few milliseconds must fit while the loop serves the other side. */
 const TUN_QUEUE_PACKETS = 4096;
 const SETTLE_PACKETS = 256;
+
+useCryptography(nativeCryptography);
 
 const { port, wakeupFd, settings } = packetWorkerData<EngineSettings>();
 const tell = (message: FromEngine): void => port.postMessage(message);
