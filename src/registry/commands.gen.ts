@@ -3101,6 +3101,232 @@ publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
 restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
+  revoke: {
+    name: 'mooring_revoke_f92e6782a4f9',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+return true
+end
+return of[2] ~= false
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call(
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease, json)
+redis.call('HSET', LEASES, lease.id, json)
+end
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return last
+end
+if quarantined() then
+return QUARANTINED
+end
+local function isForeign(lease)
+return ARGV[2] ~= '' and lease.device.tenant ~= ARGV[2]
+end
+local request = 'revoke:' .. ARGV[1]
+local answered = recall(request)
+if answered then
+return isForeign(cjson.decode(answered)) and BAD_BIND or { now, answered }
+end
+local lease = leaseOf(ARGV[1])
+if not lease or isOver(lease) or isForeign(lease) then
+return BAD_BIND
+end
+local ended = endLease(lease, 'revoked')
+remember(request, ended)
+return { now, ended }`,
+  },
   snapshot: {
     name: 'mooring_snapshot_f23f4a66483c',
     keys: 13,

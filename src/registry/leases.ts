@@ -6,7 +6,7 @@ import { deviceKeys, poolKey } from './keys.ts';
 import { leaseFrom, sessionFrom } from './records.ts';
 import { anchorOf, type EndedEvent, type Registry } from './registry.ts';
 
-type Leases = Pick<Registry, 'activate' | 'withdraw' | 'extend' | 'free' | 'attach' | 'sweep'>;
+type Leases = Pick<Registry, 'activate' | 'withdraw' | 'extend' | 'free' | 'revoke' | 'attach' | 'sweep'>;
 
 /** What happens to a lease once it is granted. */
 export function leaseCommands(connection: Connection): Leases {
@@ -43,6 +43,15 @@ export function leaseCommands(connection: Connection): Leases {
       const answer = await askAnchor(connection, 'free', anchorOf(leaseId), args, `lease ${leaseId}`);
       const [nowMs, lease] = answer as [number, string];
       const event = ended(lease, 'freed', nowMs);
+      await forget(event.lease);
+      return event;
+    },
+
+    async revoke({ leaseId, tenant = '' }) {
+      const args = [leaseId, tenant];
+      const answer = await askAnchor(connection, 'revoke', anchorOf(leaseId), args, `lease ${leaseId}`);
+      const [nowMs, lease] = answer as [number, string];
+      const event = ended(lease, 'revoked', nowMs);
       await forget(event.lease);
       return event;
     },

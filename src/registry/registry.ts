@@ -193,6 +193,11 @@ export interface Registry {
   /** Ends the device's lease. RSIP 306 when it is not the device's. */
   free(params: { leaseId: string; device: Device; requestId: string }): Promise<EndedEvent>;
   /**
+   * Ends a lease by an operator's word; `tenant`: only if it is this tenant's. Said again within an hour it answers the
+   * same. RSIP 306 when there is no such lease.
+   */
+  revoke(params: { leaseId: string; tenant?: string }): Promise<EndedEvent>;
+  /**
    * The session that carries the device's lease. With the key (thumbprint) it began with it stays; with another
    * one it is replaced. RSIP 306 when the lease is not the device's.
    */
