@@ -9,16 +9,22 @@ import { createDevice, type Device, type DeviceEvent, type HeldLease } from '../
 import type { WebSocketLike } from '../sdk/web-socket.ts';
 import { ChangeLog } from './change-log.ts';
 import type { LaptopConfig } from './config.ts';
+import { ControlHosts } from './control-hosts.ts';
 import { type ControlRequest, serveControl } from './control-socket.ts';
+import { killSwitch, killSwitchTable } from './kill-switch.ts';
 import { type AccessLink, matchesGlob } from './link-choice.ts';
 import { watchAccessLinks } from './link-watch.ts';
 import { linuxSystem } from './linux-system.ts';
-import { planNetwork } from './network-plan.ts';
+import { type Machine, planNetwork } from './network-plan.ts';
 import { obtainLease } from './obtain-lease.ts';
+import { formerFile } from './replaced-file.ts';
 import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
 import type { AgentStatus, Move } from './status.ts';
+import type { SystemChange } from './system-change.ts';
 import { createTokenClient } from './token.ts';
 import { runTunnel, type TunnelRun } from './tunnel-run.ts';
+
+const THIS_MACHINE: Machine = { sysctl: readSysctl, file: formerFile };
 
 export const CONTROL_SOCKET = 'agent.sock';
 
@@ -66,6 +72,7 @@ class RunningAgent implements Agent {
   readonly #onStatus: (status: AgentStatus) => void;
   readonly #state: StateDir;
   readonly #changes: ChangeLog;
+  readonly #hosts: ControlHosts;
   #device: Device | null = null;
   #held: HeldLease | null = null;
   #mtu = 0;
@@ -85,6 +92,11 @@ class RunningAgent implements Agent {
     this.#onStatus = options.onStatus ?? (() => {});
     this.#state = new StateDir(config.stateDir);
     this.#changes = new ChangeLog(this.#state, linuxSystem);
+    this.#hosts = new ControlHosts({
+      urls: controlUrls(config),
+      state: this.#state,
+      onChange: () => this.#hostsMoved(),
+    });
     this.done = new Promise((resolve, reject) => {
       this.#isDone = resolve;
       this.#hasFailed = reject;
@@ -106,17 +118,22 @@ class RunningAgent implements Agent {
     this.#control = await serveControl(this.#state.file(CONTROL_SOCKET), (request) => this.#obey(request));
     try {
       const key = await deviceKey(this.#state);
-      const tokens = createTokenClient(issuer, key, this.#state);
+      await this.#shut();
+      const tokens = createTokenClient(issuer, key, this.#state, this.#hosts);
       const ca = signalling.caFile === undefined ? undefined : readCa(signalling.caFile);
       this.#device = await createDevice({
         url: signalling.url,
-        connect: (url, subprotocol) =>
-          new WebSocket(url, subprotocol, {
+        connect: (url, subprotocol) => {
+          const socket = new WebSocket(url, subprotocol, {
             ...(ca === undefined ? {} : { ca }),
             perMessageDeflate: false,
             maxPayload: 65_536,
             handshakeTimeout: 8_000,
-          }) as WebSocketLike,
+            lookup: this.#hosts.lookup,
+          });
+          socket.once('upgrade', (answer) => this.#hosts.proven(url, answer.socket.remoteAddress));
+          return socket as WebSocketLike;
+        },
         credentials: (fresh) => tokens.credentials(fresh),
         onEvent: (event) => this.#deviceEvent(event),
       });
@@ -157,13 +174,7 @@ class RunningAgent implements Agent {
         },
         'lease held',
       );
-      const endpoints = tunnel.endpoints.map(({ address }) => address);
-      const plan = planNetwork(
-        this.#config,
-        { address: lease.address, mtu: this.#mtu, endpoints },
-        readSysctl,
-      );
-      this.#changes.become(plan);
+      this.#changes.become(this.#plan(held));
       if (this.#stopping !== null) return;
       this.#run = runTunnel({
         held,
@@ -177,6 +188,36 @@ class RunningAgent implements Agent {
       this.#run.mover.update(this.#links);
     } catch (error) {
       await this.#giveUp(error);
+    }
+  }
+
+  #plan({ lease, tunnel }: HeldLease): SystemChange[] {
+    const { endpoints } = tunnel;
+    const planned = { lease, mtu: this.#mtu, endpoints, control: this.#hosts.destinations };
+    return planNetwork(this.#config, planned, THIS_MACHINE);
+  }
+
+  /** The kill switch stands before anything is asked of a network; of the relay nothing is known yet, or still. */
+  async #shut(): Promise<void> {
+    if (!this.#config.killSwitch) {
+      this.#changes.restore((change) => !isKillSwitch(change, this.#config));
+      return;
+    }
+    if (!this.#hosts.complete) await this.#hosts.refresh();
+    if (!this.#hosts.complete) {
+      this.#log.warn(
+        'the kill switch is not closed yet: the names of signalling or issuer are not resolved here',
+      );
+    }
+    this.#hostsMoved();
+  }
+
+  /** Signalling or issuer have other addresses than the machine lets the agent reach. */
+  #hostsMoved(): void {
+    if (this.#held !== null) this.#changes.become(this.#plan(this.#held));
+    else if (this.#config.killSwitch && this.#hosts.complete) {
+      const { tun, table } = this.#config;
+      this.#changes.add(killSwitch({ tun, table, endpoints: [], control: this.#hosts.destinations }));
     }
   }
 
@@ -262,7 +303,7 @@ class RunningAgent implements Agent {
         return this.use(request.link);
       case 'down':
         // Answered when everything is back; the socket closes behind the answer.
-        await this.#down(request.free).finally(() => setImmediate(() => void this.stop()));
+        await this.#down(request.free, true).finally(() => setImmediate(() => void this.stop()));
         return {};
       default:
         return request satisfies never;
@@ -297,6 +338,7 @@ class RunningAgent implements Agent {
             },
       epoch: session === null ? null : String(session.epoch),
       keyNumber: session?.keyNumber ?? null,
+      killSwitch: this.#changes.made.some((change) => isKillSwitch(change, this.#config)),
       links: mover?.links ?? this.#links,
       wanted: mover?.wanted ?? null,
       signalling: { connected: this.#device?.connected ?? false, lastError: this.#lastError },
@@ -309,7 +351,7 @@ class RunningAgent implements Agent {
   async stop(options: { readonly free?: boolean } = {}, because?: unknown): Promise<void> {
     let fault = because;
     try {
-      await this.#down(options.free ?? false);
+      await this.#down(options.free ?? false, false);
     } catch (error) {
       this.#log.error(describe(error), 'the machine is not quite as it was');
       fault ??= error;
@@ -319,13 +361,13 @@ class RunningAgent implements Agent {
     else this.#hasFailed(fault);
   }
 
-  /** Everything but the control socket. Throws ERR_MOORING_RESTORE. */
-  #down(free: boolean): Promise<void> {
-    this.#stopping ??= this.#takeDown(free);
+  /** Everything but the control socket; the kill switch only when it is `opened`. Throws ERR_MOORING_RESTORE. */
+  #down(free: boolean, opened: boolean): Promise<void> {
+    this.#stopping ??= this.#takeDown(free, opened);
     return this.#stopping;
   }
 
-  async #takeDown(free: boolean): Promise<void> {
+  async #takeDown(free: boolean, opened: boolean): Promise<void> {
     this.#stopWatching();
     if (free && this.#held !== null) {
       await this.#held.free().then(
@@ -336,9 +378,27 @@ class RunningAgent implements Agent {
     }
     this.#device?.close();
     await this.#run?.stop();
-    this.#changes.restore();
-    this.#log.info('stopped; the machine is as it was');
+    const stays = (change: SystemChange): boolean => !opened && isKillSwitch(change, this.#config);
+    this.#changes.restore(stays);
+    this.#log.info(
+      this.#changes.made.length === 0
+        ? 'stopped; the machine is as it was'
+        : 'stopped; the kill switch stays: `mooring restore` takes it back',
+    );
   }
+}
+
+function isKillSwitch(change: SystemChange, { table }: LaptopConfig): boolean {
+  return change.kind === 'nftables' && change.table === killSwitchTable(table);
+}
+
+function controlUrls({ signalling, issuer }: LaptopConfig): string[] {
+  const { tokenEndpoint, deviceAuthorizationEndpoint } = issuer;
+  return [
+    signalling.url,
+    tokenEndpoint,
+    ...(deviceAuthorizationEndpoint === undefined ? [] : [deviceAuthorizationEndpoint]),
+  ];
 }
 
 /** What a log line or a terminal needs of an error; never a secret. */

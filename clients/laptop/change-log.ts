@@ -6,6 +6,8 @@ import { identityOf, type System, SystemChange } from './system-change.ts';
 
 const FILE = 'changes.jsonl';
 const checkChange = checked(SystemChange);
+/** What these change is always there before, and comes back. */
+const HAS_FORMER: ReadonlySet<SystemChange['kind']> = new Set(['sysctl', 'file']);
 
 /**
  * What the agent has changed on this machine: each change is on the disk before it is made, so that whoever
@@ -42,9 +44,15 @@ export class ChangeLog {
         this.#system.make(made);
         continue;
       }
+      if (made?.kind === 'file' && change.kind === 'file') {
+        // What stood there before us is on the first record, and only there.
+        if (made.text !== change.text) this.#replace(made, { ...change, before: made.before });
+        this.#system.make(change);
+        continue;
+      }
       if (change.kind === 'sysctl' && change.before === change.value) continue;
       if (made === undefined) {
-        if (change.kind !== 'sysctl' && this.#system.exists(change)) {
+        if (!HAS_FORMER.has(change.kind) && this.#system.exists(change)) {
           throw new MooringError(
             'ERR_MOORING_CONFLICT',
             `${identityOf(change)} exists already and is not the agent's; remove it, or choose another name or table in the configuration`,
@@ -56,9 +64,18 @@ export class ChangeLog {
     }
   }
 
-  /** Takes back everything, last first. Throws ERR_MOORING_RESTORE when something stays; that stays on record. */
-  restore(): void {
-    this.#takeBack(this.#made);
+  /** Makes one change beside what is on record, or makes it anew if it is on record. Throws ERR_MOORING_CONFLICT. */
+  add(change: SystemChange): void {
+    const identity = identityOf(change);
+    this.become([...this.#made.filter((made) => identityOf(made) !== identity), change]);
+  }
+
+  /**
+   * Takes back everything but what is to stay, last first. Throws ERR_MOORING_RESTORE when something else stays; that
+   * stays on record.
+   */
+  restore(stays: (change: SystemChange) => boolean = () => false): void {
+    this.#takeBack(this.#made.filter((change) => !stays(change)));
   }
 
   #takeBack(changes: readonly SystemChange[]): void {
@@ -78,6 +95,11 @@ export class ChangeLog {
         `not taken back: ${failed.join('; ')}; run \`restore\` again as root, or remove them by hand`,
       );
     }
+  }
+
+  #replace(made: SystemChange, change: SystemChange): void {
+    this.#takeBack([made]);
+    this.#append(change);
   }
 
   #append(change: SystemChange): void {

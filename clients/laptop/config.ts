@@ -5,8 +5,10 @@ import {
   readSettingsFile,
   refuseSetting as refuse,
 } from '../../src/config/settings-file.ts';
-import { parsePrefix } from '../../src/protocol/address.ts';
+import { parseAddress, parsePrefix } from '../../src/protocol/address.ts';
 import { LeaseKind } from '../../src/protocol/lease.ts';
+
+const INTERFACE = '^[\\w.-]{1,15}$';
 
 /** Every setting of the laptop agent. */
 export const LaptopConfig = Type.Object(
@@ -73,13 +75,13 @@ export const LaptopConfig = Type.Object(
       description: 'access interfaces in order of preference, as globs (`wlan*`)',
     }),
     tun: Type.String({
-      pattern: '^[^/\\s%]{1,15}$',
+      pattern: INTERFACE,
       default: 'mooring',
       description: 'name of the TUN device',
     }),
     behind: Type.Optional(
       Type.String({
-        pattern: '^[^/\\s]{1,15}$',
+        pattern: INTERFACE,
         description: 'thin form: a host on this interface holds the leased address, not this machine',
       }),
     ),
@@ -87,6 +89,17 @@ export const LaptopConfig = Type.Object(
       default: [],
       description:
         'prefixes that this machine reaches from the leased address; default: only what programs send from that address',
+    }),
+    killSwitch: Type.Boolean({
+      default: false,
+      description:
+        'nothing leaves this machine but through the tunnel, from the start of the agent until `mooring down` or `mooring restore`: also not when the agent is stopped or killed',
+    }),
+    dns: Type.Array(Type.String(), {
+      default: [],
+      maxItems: 3,
+      description:
+        'addresses of resolvers that /etc/resolv.conf names while the lease is held; with a `routes` that leads to them they are asked through the tunnel',
     }),
     mtu: Type.Optional(
       Type.Integer({ minimum: 1280, maximum: 65535, description: 'octets; at most what the lease allows' }),
@@ -124,6 +137,13 @@ export function parseLaptopConfig(text: string, file = 'configuration'): LaptopC
       parsePrefix(route, `routes.${i}`);
     } catch (cause) {
       throw refuse(file, `routes.${i}`, JSON.stringify(route), 'use address/bits, host bits zero', cause);
+    }
+  });
+  config.dns.forEach((address, i) => {
+    try {
+      parseAddress(address, `dns.${i}`);
+    } catch (cause) {
+      throw refuse(file, `dns.${i}`, JSON.stringify(address), "write a resolver's address", cause);
     }
   });
   if (config.behind !== undefined && config.routes.length > 0) {

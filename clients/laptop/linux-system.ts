@@ -1,10 +1,12 @@
 import { existsSync } from 'node:fs';
 import { ensureAddress, listAddresses, removeAddress } from '../../src/linux/addresses.ts';
 import { findLink } from '../../src/linux/links.ts';
+import { hasTable, removeTable, replaceTable } from '../../src/linux/nftables.ts';
 import { ensureRoute, listRoutes, type RouteSpec, removeRoute } from '../../src/linux/routes.ts';
 import { ensureRule, listRules, type Rule, removeRule } from '../../src/linux/rules.ts';
 import { readSysctl, writeSysctl } from '../../src/linux/sysctl.ts';
 import { openTun, removeTun } from '../../src/linux/tun.ts';
+import { putBack, readWholeFile, replaceFile } from './replaced-file.ts';
 import type { System, SystemChange } from './system-change.ts';
 
 type Of<K extends SystemChange['kind']> = Extract<SystemChange, { kind: K }>;
@@ -35,6 +37,10 @@ function exists(change: SystemChange): boolean {
       );
     case 'sysctl':
       return readSysctl(change.name) === change.value;
+    case 'nftables':
+      return hasTable(change.table);
+    case 'file':
+      return readWholeFile(change.path) === change.text;
     default:
       return change satisfies never;
   }
@@ -57,6 +63,12 @@ function make(change: SystemChange): void {
       return;
     case 'sysctl':
       writeSysctl(change.name, change.value);
+      return;
+    case 'nftables':
+      replaceTable(change.table, change.rules);
+      return;
+    case 'file':
+      replaceFile(change.path, change.text);
       return;
     default:
       change satisfies never;
@@ -82,6 +94,12 @@ function unmake(change: SystemChange): void {
       if (existsSync(`/proc/sys/${change.name}`) && readSysctl(change.name) === change.value) {
         writeSysctl(change.name, change.before);
       }
+      return;
+    case 'nftables':
+      removeTable(change.table);
+      return;
+    case 'file':
+      putBack(change.path, change.text, change.before);
       return;
     default:
       change satisfies never;

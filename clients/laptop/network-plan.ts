@@ -1,19 +1,32 @@
 import { parseAddress } from '../../src/protocol/address.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
+import type { Lease } from '../../src/protocol/lease.ts';
 import type { LaptopConfig } from './config.ts';
+import { type Destination, killSwitch } from './kill-switch.ts';
+import { portMapping } from './port-mapping.ts';
+import type { FormerFile } from './replaced-file.ts';
 import type { SystemChange } from './system-change.ts';
 
 const MAIN_TABLE = 254;
 /** Behind every other route of the table. */
 const LAST_METRIC = 0x7fff_ffff;
 
+const RESOLV_CONF = '/etc/resolv.conf';
+
 export interface Planned {
-  /** Leased address, canonical text. */
-  readonly address: string;
+  readonly lease: Pick<Lease, 'address' | 'ports' | 'spis'>;
   /** Inner MTU, octets. */
   readonly mtu: number;
   /** Tunnel endpoints of the anchor. */
-  readonly endpoints: readonly string[];
+  readonly endpoints: readonly Destination[];
+  /** Where signalling and issuer are. */
+  readonly control: readonly Destination[];
+}
+
+/** What a plan needs to know of the machine. */
+export interface Machine {
+  sysctl(name: string): string;
+  file(path: string): FormerFile;
 }
 
 /**
@@ -21,17 +34,19 @@ export interface Planned {
  * TUN, and a blackhole under it) stands before anything is sent its way.
  */
 export function planNetwork(
-  config: Pick<LaptopConfig, 'tun' | 'table' | 'behind' | 'routes'>,
-  { address, mtu, endpoints }: Planned,
-  readSysctl: (name: string) => string,
+  config: Pick<LaptopConfig, 'tun' | 'table' | 'behind' | 'routes' | 'killSwitch' | 'dns'>,
+  { lease, mtu, endpoints, control }: Planned,
+  machine: Machine,
 ): SystemChange[] {
+  const { address } = lease;
   const v4 = parseAddress(address).length === 4;
   const host = `${address}/${v4 ? 32 : 128}`;
   const everything = v4 ? '0.0.0.0/0' : '::/0';
   const { tun, table, behind } = config;
-  const plan: SystemChange[] = [{ kind: 'tun', name: tun, mtu, forwarding: behind !== undefined }];
+  const plan: SystemChange[] = config.killSwitch ? [killSwitch({ tun, table, endpoints, control })] : [];
+  plan.push({ kind: 'tun', name: tun, mtu, forwarding: behind !== undefined });
   const set = (name: string, value: string, enough: (now: string) => boolean): void => {
-    const before = readSysctl(name);
+    const before = machine.sysctl(name);
     plan.push({ kind: 'sysctl', name, value: enough(before) ? before : value, before });
   };
 
@@ -45,6 +60,8 @@ export function planNetwork(
   plan.push({ kind: 'rule', priority: table, table, from: host, to: null });
   if (behind === undefined) {
     plan.push({ kind: 'address', device: tun, prefix: host });
+    const mapping = portMapping(tun, table, lease);
+    if (mapping !== null) plan.push(mapping);
   } else {
     if (!v4) {
       throw new MooringError(
@@ -58,19 +75,22 @@ export function planNetwork(
 
   const routed = config.routes.filter((prefix) => !prefix.includes(':') === v4);
   if (routed.length > 0) {
-    for (const endpoint of endpoints) {
-      const endpointV4 = !endpoint.includes(':');
-      if (endpointV4 !== v4) continue;
-      // The tunnel itself never goes through the tunnel.
+    // The tunnel itself never goes through the tunnel, nor does what brings it back when it is lost.
+    const beside = [...endpoints, ...control].map((destination) => destination.address);
+    for (const outer of new Set(beside.filter((one) => !one.includes(':') === v4))) {
       plan.push({
         kind: 'rule',
         priority: table - 1,
         table: MAIN_TABLE,
         from: null,
-        to: `${endpoint}/${v4 ? 32 : 128}`,
+        to: `${outer}/${v4 ? 32 : 128}`,
       });
     }
     for (const prefix of routed) plan.push({ kind: 'rule', priority: table, table, from: null, to: prefix });
+  }
+  if (config.dns.length > 0) {
+    const text = `# Until \`mooring down\` or \`mooring restore\`.\n${config.dns.map((one) => `nameserver ${one}\n`).join('')}`;
+    plan.push({ kind: 'file', path: RESOLV_CONF, text, before: machine.file(RESOLV_CONF) });
   }
   return plan;
 }

@@ -41,6 +41,8 @@ export interface AgentStatus {
   /** Of the anchor, decimal. */
   readonly epoch: string | null;
   readonly keyNumber: number | null;
+  /** Nothing leaves the machine but through the tunnel. */
+  readonly killSwitch: boolean;
   readonly links: readonly AccessLink[];
   /** What `use` asked for. */
   readonly wanted: string | null;

@@ -10,6 +10,7 @@ export function summary(status: AgentStatus): string {
     path === null
       ? 'path        none'
       : `path        ${path.link}, seen as ${path.observed ?? 'unknown'}, round trip ${path.rttMs.toFixed(1)} ms, generation ${path.generation}`,
+    ...(status.killSwitch ? ['kill switch on'] : []),
     `links       ${links.map(({ id }) => id).join(', ') || 'none'}`,
     `signalling  ${signalling.connected ? 'connected' : `not connected${signalling.lastError === null ? '' : `: ${signalling.lastError}`}`}`,
   ];

@@ -40,6 +40,19 @@ export const SystemChange = Type.Union([
     value: Type.String(),
     before: Type.String(),
   }),
+  /** A table of family inet; `rules` is its body in nft's language. */
+  Type.Object({ kind: Type.Literal('nftables'), table: Type.String(), rules: Type.String() }),
+  /** `before` is put back if `text` still stands then; null: there was no file. */
+  Type.Object({
+    kind: Type.Literal('file'),
+    path: Type.String(),
+    text: Type.String(),
+    before: Type.Union([
+      Type.Object({ text: Type.String() }),
+      Type.Object({ link: Type.String() }),
+      Type.Null(),
+    ]),
+  }),
 ]);
 export type SystemChange = Static<typeof SystemChange>;
 
@@ -66,6 +79,10 @@ export function identityOf(change: SystemChange): string {
       return `rule ${change.priority} from ${change.from ?? 'all'} to ${change.to ?? 'all'} table ${change.table}`;
     case 'sysctl':
       return `sysctl ${change.name}`;
+    case 'nftables':
+      return `nftables table inet ${change.table}`;
+    case 'file':
+      return `file ${change.path}`;
     default:
       change satisfies never;
       return '';

@@ -3,6 +3,7 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { MooringError } from '../../src/protocol/errors.ts';
 import { type DpopKey, dpopProof } from '../sdk/dpop.ts';
+import type { ControlHosts } from './control-hosts.ts';
 
 const REQUEST_TIMEOUT_MS = 8_000;
 const LONGEST_ANSWER_OCTETS = 65_536;
@@ -23,14 +24,19 @@ export interface IssuerClient {
   post(url: string, form: () => Promise<Record<string, string>>): Promise<IssuerAnswer>;
 }
 
-export function createIssuerClient(caFile: string | undefined, key: DpopKey): IssuerClient {
+/** `hosts`: who says where the issuer is, in the place of the system's resolver. */
+export function createIssuerClient(
+  caFile: string | undefined,
+  key: DpopKey,
+  hosts?: ControlHosts,
+): IssuerClient {
   const ca = caFile === undefined ? undefined : readFileSync(caFile, 'utf8');
   let nonce: string | undefined;
   return {
     async post(url, form) {
       for (let attempt = 1; ; attempt += 1) {
         const proof = { htm: 'POST', htu: url, ...(nonce === undefined ? {} : { nonce }) } as const;
-        const answer = await send(url, ca, new URLSearchParams(await form()).toString(), {
+        const answer = await send(url, ca, hosts, new URLSearchParams(await form()).toString(), {
           DPoP: await dpopProof(key, proof),
         });
         nonce = answer.nonce ?? nonce;
@@ -53,6 +59,7 @@ interface Answer extends IssuerAnswer {
 function send(
   url: string,
   ca: string | undefined,
+  hosts: ControlHosts | undefined,
   body: string,
   headers: Readonly<Record<string, string>>,
 ): Promise<Answer> {
@@ -68,6 +75,7 @@ function send(
       {
         method: 'POST',
         ...(ca === undefined ? {} : { ca }),
+        ...(hosts === undefined ? {} : { lookup: hosts.lookup }),
         agent: false,
         signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
         headers: {
@@ -77,6 +85,7 @@ function send(
         },
       },
       (response) => {
+        hosts?.proven(url, response.socket.remoteAddress);
         const chunks: Buffer[] = [];
         let length = 0;
         response.on('data', (chunk: Buffer) => {

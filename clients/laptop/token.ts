@@ -3,6 +3,7 @@ import type { Credentials } from '../sdk/connection.ts';
 import { type DpopKey, dpopProof } from '../sdk/dpop.ts';
 import { clientAssertion } from './client-assertion.ts';
 import type { LaptopConfig } from './config.ts';
+import type { ControlHosts } from './control-hosts.ts';
 import { userLogin } from './login.ts';
 import type { StateDir } from './state-dir.ts';
 import { createIssuerClient, type IssuerAnswer, reasonOf } from './token-endpoint.ts';
@@ -34,8 +35,9 @@ export function createTokenClient(
   settings: LaptopConfig['issuer'],
   key: DpopKey,
   state: StateDir,
+  hosts?: ControlHosts,
 ): TokenClient {
-  const issuer = createIssuerClient(settings.caFile, key);
+  const issuer = createIssuerClient(settings.caFile, key, hosts);
   const { privateKeyFile } = settings;
   const grant =
     privateKeyFile === undefined ? userLogin(settings, state) : clientAssertion(settings, privateKeyFile);

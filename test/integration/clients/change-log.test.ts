@@ -27,7 +27,7 @@ describe.skipIf(!isRoot)("the laptop's changes to the machine (needs root: netwo
 
   beforeAll(() => {
     const script = join(import.meta.dirname, 'crash-steps.ts');
-    const text = execFileSync('unshare', ['--net', process.execPath, '--import', 'tsx', script], {
+    const text = execFileSync('unshare', ['--net', '--mount', process.execPath, '--import', 'tsx', script], {
       encoding: 'utf8',
       timeout: 50_000,
       maxBuffer: 64 << 20,

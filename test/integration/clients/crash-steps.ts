@@ -1,13 +1,15 @@
 /**
- * Runs in a network namespace of its own: brings the machine to a plan, dies at every step of it in turn, and
+ * Runs in namespaces of its own (network, mounts): brings the machine to a plan, dies at every step of it in turn, and
  * prints what the machine looked like before, and after whoever came next restored it.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ChangeLog } from '../../../clients/laptop/change-log.ts';
 import { linuxSystem } from '../../../clients/laptop/linux-system.ts';
-import { planNetwork } from '../../../clients/laptop/network-plan.ts';
+import { type Planned, planNetwork } from '../../../clients/laptop/network-plan.ts';
+import { formerFile } from '../../../clients/laptop/replaced-file.ts';
 import { StateDir } from '../../../clients/laptop/state-dir.ts';
 import { identityOf, type System, type SystemChange } from '../../../clients/laptop/system-change.ts';
 import { listAddresses } from '../../../src/linux/addresses.ts';
@@ -41,22 +43,36 @@ function machine(): string {
     rules: listRules(),
     arpIgnore: readSysctl('net/ipv4/conf/all/arp_ignore'),
     forwarding: readSysctl('net/ipv4/conf/lan0/forwarding'),
+    firewall: execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }),
+    resolvers: readFileSync('/etc/resolv.conf', 'utf8'),
   });
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'mooring-crash-'));
 try {
+  const resolvConf = join(dir, 'resolv.conf');
+  writeFileSync(resolvConf, 'nameserver 192.0.2.53\n');
+  execFileSync('mount', ['--bind', resolvConf, '/etc/resolv.conf']);
   setLink('lo', { up: true });
   const lan = openTap({ name: 'lan0', mtu: 1500 });
   const results: { plan: string; at: string; step: string; before: string; dirty: boolean; after: string }[] =
     [];
   const forms = {
-    own: { tun: 'moor0', table: 4556, routes: ['203.0.113.0/24', '0.0.0.0/0'] },
-    behind: { tun: 'moor0', table: 4556, routes: [], behind: 'lan0' },
+    own: {
+      ...{ tun: 'moor0', table: 4556, routes: ['203.0.113.0/24', '0.0.0.0/0'] },
+      ...{ killSwitch: true, dns: ['198.51.100.53'] },
+    },
+    behind: { tun: 'moor0', table: 4556, routes: [], behind: 'lan0', killSwitch: false, dns: [] },
   };
+  const leased = (address: string): Planned => ({
+    lease: { address, ports: { first: 4096, count: 64 }, spis: null },
+    mtu: 1280,
+    endpoints: [{ address: '192.0.2.1', port: 4556 }],
+    control: [{ address: '192.0.2.2', port: 443 }],
+  });
+  const here = { sysctl: readSysctl, file: formerFile };
   for (const [name, form] of Object.entries(forms)) {
-    const plan = (): SystemChange[] =>
-      planNetwork(form, { address: '198.51.100.77', mtu: 1280, endpoints: ['192.0.2.1'] }, readSysctl);
+    const plan = (): SystemChange[] => planNetwork(form, leased('198.51.100.77'), here);
     for (let step = 1; step <= plan().length; step += 1) {
       for (const when of ['before', 'after'] as const) {
         const before = machine();
@@ -84,17 +100,12 @@ try {
   // A new process goes on with what the dead one made, and leaves nothing of a plan that changed.
   const before = machine();
   const state = new StateDir(join(dir, 'resumed'));
-  const own = () =>
-    planNetwork(forms.own, { address: '198.51.100.77', mtu: 1280, endpoints: ['192.0.2.1'] }, readSysctl);
+  const own = () => planNetwork(forms.own, leased('198.51.100.77'), here);
   new ChangeLog(state, linuxSystem).become(own());
   const once = machine();
   new ChangeLog(state, linuxSystem).become(own());
   const twice = machine();
-  const other = planNetwork(
-    forms.behind,
-    { address: '198.51.100.99', mtu: 1280, endpoints: ['192.0.2.1'] },
-    readSysctl,
-  );
+  const other = planNetwork(forms.behind, leased('198.51.100.99'), here);
   new ChangeLog(state, linuxSystem).become(other);
   const moved = machine();
   new ChangeLog(state, linuxSystem).restore();

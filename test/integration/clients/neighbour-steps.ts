@@ -59,10 +59,15 @@ try {
   }
   const observed: Record<string, { withoutRule: boolean; withRule: boolean }> = {};
   for (const family of [4, 6] as const) {
-    const form = { tun: 'moor0', table: 4556, routes: [] };
-    const leased = { address: LEASED[family], mtu: 1280, endpoints: ['203.0.113.1'] };
+    const form = { tun: 'moor0', table: 4556, routes: [], killSwitch: false, dns: [] };
+    const leased = {
+      lease: { address: LEASED[family], ports: null, spis: null },
+      mtu: 1280,
+      endpoints: [{ address: '203.0.113.1', port: 4556 }],
+      control: [],
+    };
     const changes = new ChangeLog(new StateDir(join(dir, `state${family}`)), linuxSystem);
-    changes.become(planNetwork(form, leased, readSysctl));
+    changes.become(planNetwork(form, leased, { sysctl: readSysctl, file: () => null }));
     const withRule = await isAnswered(family);
     if (family === 4) writeSysctl('net/ipv4/conf/all/arp_ignore', '0');
     observed[`IPv${family}`] = { withRule, withoutRule: await isAnswered(family) };

@@ -9,6 +9,7 @@ const nothing: AgentStatus = {
   path: null,
   epoch: null,
   keyNumber: null,
+  killSwitch: false,
   links: [],
   wanted: null,
   signalling: { connected: false, lastError: 'wss://door cannot be reached' },
