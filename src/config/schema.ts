@@ -41,16 +41,60 @@ const Anchor = Type.Object(
     }),
     prefixes: Type.Array(Type.String(), {
       minItems: 1,
-      description: 'public addresses or prefixes that it serves, whole',
+      description:
+        'public addresses or prefixes that it serves, whole. One that is taken out is drained: no new leases, and it goes with its last one',
     }),
+    retire: Type.Optional(
+      Type.Boolean({
+        description: 'drain it: no new leases, and it goes with its last one. Leaving it out says nothing',
+      }),
+    ),
   },
   { additionalProperties: false },
 );
 export type AnchorSettings = Static<typeof Anchor>;
 
-const Pool = Type.Object(
+const ClaimRules = (description: string) =>
+  Type.Array(
+    Type.Object(
+      {
+        claim: Type.String({
+          minLength: 1,
+          maxLength: 128,
+          description: 'of the access token; `scope` is read as a list of words',
+        }),
+        values: Type.Array(Type.String({ minLength: 1 }), {
+          minItems: 1,
+          description: 'it must be one of these, or a list that holds one of them',
+        }),
+      },
+      { additionalProperties: false },
+    ),
+    { minItems: 1, description },
+  );
+export type ClaimRules = Static<ReturnType<typeof ClaimRules>>;
+
+export const Pool = Type.Object(
   {
     name: Name,
+    realm: Type.Optional(
+      Type.Union([Type.Literal('public'), Type.Literal('private')], {
+        description:
+          'public (when nothing is said): addresses that the whole Internet can reach; private: those of a network behind the relay. Devices are told, and private address space (RFC 1918, RFC 4193, RFC 6598) needs it',
+      }),
+    ),
+    retire: Type.Optional(
+      Type.Boolean({
+        description:
+          'drain all its anchors: no new leases, and each goes with its last one. Leaving a pool out says nothing',
+      }),
+    ),
+    mayLease: Type.Optional(
+      ClaimRules('who may lease: devices whose access token meets every rule; everybody without it'),
+    ),
+    mayUseIpsec: Type.Optional(
+      ClaimRules('who may lease SPIs: tokens that meet every rule; everybody who may lease without it'),
+    ),
     sharing: Type.Union([Type.Literal('whole'), Type.Literal('shared')], {
       description: 'whole: an address a lease; shared: a block of ports and of SPIs a lease',
     }),
@@ -68,6 +112,13 @@ const Pool = Type.Object(
           default: 86_400_000,
           description: 'milliseconds; longer wishes are shortened',
         }),
+        min: Type.Optional(
+          Type.Integer({
+            minimum: 1_000,
+            description:
+              'milliseconds: from half of an anchor leased on, what it leases lasts the shorter the fewer shares are left, from max down to this; without it lease times do not depend on that',
+          }),
+        ),
       },
       { additionalProperties: false, default: {} },
     ),
@@ -82,7 +133,29 @@ const Pool = Type.Object(
       default: 120_000,
       description: 'milliseconds before a freed share goes to another device (RFC 3102 §6.1)',
     }),
+    spiCoolingMs: Type.Optional(
+      Type.Integer({
+        minimum: 120_000,
+        description:
+          'milliseconds that SPIs should rest before another device gets them, when nothing is said 3,600,000: leases of ports alone take the shares whose SPIs still rest, and leases of SPIs those that have rested longest',
+      }),
+    ),
+    largestPortBlock: Type.Optional(
+      Type.Integer({
+        minimum: 8,
+        maximum: 32768,
+        description:
+          'ports that a lease may grow to, doubling while the block beside it is free; a power of two; without it leases do not grow',
+      }),
+    ),
     maxLeasesPerDevice: Type.Integer({ minimum: 1, default: 4 }),
+    maxLeasesPerTenant: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description:
+          'dealt out to anchors in chunks; requests under way at the same time may exceed it by one chunk, an eighth of it, each',
+      }),
+    ),
     remotePolicy: Type.Optional(
       Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')], {
         description:

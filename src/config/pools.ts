@@ -1,0 +1,120 @@
+import { Value } from 'typebox/value';
+import { contains, parseAddress, parsePrefix } from '../protocol/address.ts';
+import { checked } from '../protocol/checked.ts';
+import type { MooringError } from '../protocol/errors.ts';
+import { Pool, type PoolSettings } from './schema.ts';
+import { refuseSetting } from './settings-file.ts';
+
+type Refuse = (field: string, value: string | number, remedy: string) => MooringError;
+type Prefix = ReturnType<typeof parsePrefix>;
+
+/** Address space that is nobody's to lease, and what is used in private networks alone. */
+const NEVER_LEASED = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/3',
+  '::/127',
+  'fe80::/10',
+  'ff00::/8',
+];
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'];
+
+/**
+ * A pool as an operator writes it, in a file or in a request: checked, with its defaults filled in. Throws
+ * ERR_MOORING_CONFIG naming `source`, field, value and remedy.
+ */
+export function parsePool(value: unknown, source = 'pool'): PoolSettings {
+  const refuse: Refuse = (field, found, remedy) => refuseSetting(source, field, found, remedy);
+  const check = checked(Pool, ({ field, value: found, remedy }) => refuse(field, found, remedy));
+  const pool = check(Value.Default(Pool, structuredClone(value)));
+  checkPools([pool], (field, found, remedy) => refuse(field.replace(/^pools\.0\./, ''), found, remedy));
+  return pool;
+}
+
+/** What a schema cannot say of pools; `refuse` gets the field from `pools` on. */
+export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void {
+  const names = new Set<string>();
+  const anchors = new Set<string>();
+  const served: { field: string; prefix: Prefix }[] = [];
+  const endpoints: { field: string; text: string; bytes: Uint8Array }[] = [];
+  pools.forEach((pool, p) => {
+    if (names.has(pool.name)) throw refuse(`pools.${p}.name`, pool.name, 'give every pool a name of its own');
+    names.add(pool.name);
+    checkSizes(pool, `pools.${p}`, refuse);
+    pool.anchors.forEach((anchor, a) => {
+      const field = `pools.${p}.anchors.${a}`;
+      if (anchors.has(anchor.id))
+        throw refuse(`${field}.id`, anchor.id, 'give every anchor an id of its own');
+      anchors.add(anchor.id);
+      anchor.endpoints.forEach((text, i) => {
+        const bytes = parseAddress(text, `${field}.endpoints.${i}`);
+        endpoints.push({ field: `${field}.endpoints.${i}`, text, bytes });
+      });
+      anchor.prefixes.forEach((text, i) => {
+        const prefix = parsePrefix(text, `${field}.prefixes.${i}`);
+        checkRealm(prefix, pool.realm ?? 'public', (remedy) =>
+          refuse(`${field}.prefixes.${i}`, text, remedy),
+        );
+        const clash = served.find((other) => overlap(other.prefix, prefix));
+        if (clash !== undefined) {
+          throw refuse(
+            `${field}.prefixes.${i}`,
+            text,
+            `it overlaps ${clash.field}; an address belongs to one anchor`,
+          );
+        }
+        served.push({ field: `${field}.prefixes.${i}`, prefix });
+      });
+    });
+  });
+  for (const endpoint of endpoints) {
+    const clash = served.find((other) => contains(other.prefix, endpoint.bytes));
+    if (clash !== undefined) {
+      throw refuse(
+        endpoint.field,
+        endpoint.text,
+        `a tunnel endpoint is never leased: take it out of ${clash.field}`,
+      );
+    }
+    if (endpoints.some((other) => other !== endpoint && other.text === endpoint.text)) {
+      throw refuse(endpoint.field, endpoint.text, 'give every anchor a tunnel endpoint of its own');
+    }
+  }
+}
+
+function checkSizes(pool: PoolSettings, field: string, refuse: Refuse): void {
+  for (const size of ['portBlock', 'spiBlock', 'largestPortBlock'] as const) {
+    const value = pool[size];
+    if (value !== undefined && (value & (value - 1)) !== 0) {
+      throw refuse(`${field}.${size}`, value, 'use a power of two');
+    }
+  }
+  if (pool.largestPortBlock !== undefined && pool.largestPortBlock < pool.portBlock) {
+    const remedy = `use at least portBlock (${pool.portBlock})`;
+    throw refuse(`${field}.largestPortBlock`, pool.largestPortBlock, remedy);
+  }
+  const { leaseMs } = pool;
+  for (const name of ['default', 'min'] as const) {
+    const value = leaseMs[name];
+    if (value !== undefined && value > leaseMs.max) {
+      throw refuse(`${field}.leaseMs.${name}`, value, `use at most leaseMs.max (${leaseMs.max})`);
+    }
+  }
+}
+
+function checkRealm(
+  prefix: Prefix,
+  realm: 'public' | 'private',
+  refuse: (remedy: string) => MooringError,
+): void {
+  const inside = (spaces: readonly string[]) => spaces.some((text) => overlap(parsePrefix(text), prefix));
+  if (inside(NEVER_LEASED)) throw refuse('name addresses that a host may have');
+  if (realm === 'public' && inside(PRIVATE)) {
+    throw refuse('it is private address space: set `realm: private` for the pool, or name public addresses');
+  }
+}
+
+function overlap(a: Prefix, b: Prefix): boolean {
+  return contains(a, b.bytes) || contains(b, a.bytes);
+}
