@@ -6,7 +6,7 @@ import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership, type Ownership } from '../ownership/ownership.ts';
 import { privateSocket } from '../registry/private-server.ts';
 import type { Registry } from '../registry/registry.ts';
-import { createAnnouncer } from '../relay/announcer.ts';
+import { type Announcer, createAnnouncer } from '../relay/announcer.ts';
 import { createRelayNode, type RelayNode } from '../relay/node.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
 import { loadSiteKey, siteName } from '../relay/site-key.ts';
@@ -35,6 +35,8 @@ export interface RunningRelay {
 
 export interface RelayParts {
   readonly engine: RelayEngine;
+  /** What tells the network; default: by netlink, as the settings say. */
+  readonly announcer?: Announcer;
   readonly registry: Registry;
   readonly planes: Planes;
   readonly metrics: Metrics;
@@ -53,12 +55,9 @@ export async function startRelay(
   const { registry, planes, metrics, log, undo, supervised } = parts;
   const { boot, client: engine } = parts.engine;
   const siteKey = loadSiteKey({ file: relay.masterKeyFile, dataDir: settings.dataDir, log });
-  const announcer = createAnnouncer({
-    interface: relay.interface,
-    tun: relay.tun,
-    announce: relay.announce,
-    log,
-  });
+  const announcer =
+    parts.announcer ??
+    createAnnouncer({ interface: relay.interface, tun: relay.tun, announce: relay.announce, log });
   supervised.probe(() => engine.command({ op: 'counters' }));
   supervised.duty(dutyOf(relay, settings, engine));
   tellEngine(engine, log);
