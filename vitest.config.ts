@@ -31,6 +31,7 @@ export default defineConfig({
       suite('integration', 60_000),
       suite('e2e', 180_000, false),
       suite('interop', 180_000, false),
+      suite('chaos', 180_000, false),
       suite('soak', 3_600_000, false),
     ],
   },

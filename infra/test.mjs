@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { setup } from './setup.mjs';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '..');
-const SUITES = ['unit', 'contract', 'property', 'spin', 'sameness', 'integration', 'e2e', 'interop'];
+const SUITES = ['unit', 'contract', 'property', 'spin', 'sameness', 'integration', 'e2e', 'interop', 'chaos'];
 
 /** Seconds that each suite may take, from the table in CONTRIBUTING.md. */
 function shares() {
