@@ -56,9 +56,31 @@ export async function verifyAccessToken(
   token: string,
   rules: TokenRules,
   keyFor: JWTVerifyGetKey,
-  clock: { readonly nowMs: number; readonly toleranceS: number },
+  clock: TokenClock,
 ): Promise<TokenFacts> {
   const deviceClaim = rules.deviceClaim ?? 'sub';
+  const payload = await verifiedClaims(token, rules, keyFor, clock, deviceClaim);
+  return {
+    device: deviceOf(payload, rules, deviceClaim),
+    jkt: boundKey(payload),
+    expiresAtMs: (payload.exp ?? 0) * 1000,
+    scopes: scopesOf(payload),
+  };
+}
+
+export interface TokenClock {
+  readonly nowMs: number;
+  readonly toleranceS: number;
+}
+
+/** The claims of an access token whose signature, algorithm, type, issuer, audience and times hold. */
+export async function verifiedClaims(
+  token: string,
+  rules: Pick<TokenRules, 'issuer' | 'audience' | 'algorithms' | 'typ'>,
+  keyFor: JWTVerifyGetKey,
+  clock: TokenClock,
+  subjectClaim: string,
+): Promise<JWTPayload> {
   const { payload } = await jwtVerify(token, keyFor, {
     algorithms: [...rules.algorithms],
     issuer: rules.issuer,
@@ -66,22 +88,22 @@ export async function verifyAccessToken(
     typ: rules.typ ?? 'at+jwt',
     clockTolerance: clock.toleranceS,
     currentDate: new Date(clock.nowMs),
-    requiredClaims: ['exp', 'iat', deviceClaim],
+    requiredClaims: ['exp', 'iat', subjectClaim],
   }).catch((error: unknown) => {
     throw explain(error, rules);
   });
-  const { iat = 0, exp = 0 } = payload;
+  const { iat = 0 } = payload;
   if (iat * 1000 > clock.nowMs + clock.toleranceS * 1000) {
     throw refuse('ERR_MOORING_TOKEN_NOT_YET_VALID', 'claim iat lies in the future: check the clocks', {
       data: { claim: 'iat' },
     });
   }
-  return {
-    device: deviceOf(payload, rules, deviceClaim),
-    jkt: boundKey(payload),
-    expiresAtMs: exp * 1000,
-    scopes: typeof payload.scope === 'string' ? payload.scope.split(' ').filter(Boolean) : [],
-  };
+  return payload;
+}
+
+/** The scopes of a token (RFC 8693 §4.2). */
+export function scopesOf({ scope }: JWTPayload): readonly string[] {
+  return typeof scope === 'string' ? scope.split(' ').filter(Boolean) : [];
 }
 
 const checkDevice = checked(Device, ({ field, remedy }) => {
@@ -119,7 +141,10 @@ const EXPLAINED_CLAIMS = {
   nbf: 'ERR_MOORING_TOKEN_NOT_YET_VALID',
 } as const;
 
-function explain(error: unknown, rules: TokenRules): MooringError {
+function explain(
+  error: unknown,
+  rules: Pick<TokenRules, 'audience' | 'typ' | 'algorithms' | 'issuer'>,
+): MooringError {
   if (error instanceof MooringError) return error;
   if (error instanceof errors.JWTExpired) {
     return refuse('ERR_MOORING_TOKEN_EXPIRED', 'fetch a new one', { data: { claim: 'exp' } });

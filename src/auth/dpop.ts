@@ -27,14 +27,14 @@ const PRIVATE_MEMBERS = ['d', 'k', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'priv'];
 
 export interface ProofContext {
   readonly accessToken: string;
-  /** Nonce that the server gave for this one proof. */
-  readonly nonce: string;
+  /** Nonce that the server gave for this one proof; null: it gave none, and refuses a proof twice by its `jti`. */
+  readonly nonce: string | null;
   /** Method that `htm` must name. */
   readonly method: string;
   /** URL that `htu` must name; query and fragment do not count (RFC 9449 §4.3). */
   readonly url: string;
-  /** What the claim `seal` must name: `x` of the X25519 key that session keys are to be sealed to. */
-  readonly seal: string;
+  /** What the claim `seal` must name: `x` of the X25519 key that session keys are to be sealed to; null: nothing. */
+  readonly seal: string | null;
   /** Thumbprint that the access token is bound to. */
   readonly jkt: string;
   readonly nowMs: number;
@@ -148,12 +148,12 @@ function checkClaims(payload: JWTPayload, context: ProofContext): void {
       { data: { claim: 'iat' } },
     );
   }
-  if (nonce !== context.nonce) {
+  if (context.nonce !== null && nonce !== context.nonce) {
     throw refuse('ERR_MOORING_DPOP_NONCE', 'use the nonce of the welcome frame, once', {
       data: { claim: 'nonce' },
     });
   }
-  if (payload.seal !== context.seal) {
+  if (context.seal !== null && payload.seal !== context.seal) {
     throw refuse('ERR_MOORING_DPOP_SEAL', `it is ${shown(payload.seal)}: use x of the sealing key`, {
       data: { claim: 'seal' },
     });

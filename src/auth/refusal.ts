@@ -14,6 +14,10 @@ export const REFUSALS = {
   ERR_MOORING_TOKEN_KEY_UNKNOWN: 'the issuer publishes no such key',
   ERR_MOORING_TOKEN_SIGNATURE: 'the signature of the access token does not verify',
   ERR_MOORING_TOKEN_UNBOUND: 'claim cnf.jkt is missing: the access token is not bound to a key',
+  ERR_MOORING_TOKEN_SCHEME: 'the access token does not come as its binding asks',
+  ERR_MOORING_TOKEN_CERTIFICATE:
+    'the access token is bound to another certificate than the one of this connection',
+  ERR_MOORING_TOKEN_TENANT: 'the access token names no tenant',
   ERR_MOORING_ISSUER_UNREACHABLE: 'the keys of the token issuer cannot be fetched',
   ERR_MOORING_DPOP_TOO_LARGE: 'the DPoP proof is too long',
   ERR_MOORING_DPOP_MALFORMED: 'the DPoP proof is not a signed JWT',
@@ -28,6 +32,7 @@ export const REFUSALS = {
   ERR_MOORING_DPOP_NONCE: 'claim nonce of the DPoP proof is not the one of this socket',
   ERR_MOORING_DPOP_SEAL: 'claim seal of the DPoP proof is not the sealing key',
   ERR_MOORING_DPOP_TOKEN_HASH: 'claim ath of the DPoP proof is not the hash of the access token',
+  ERR_MOORING_DPOP_REPEATED: 'the DPoP proof has been used before',
   ERR_MOORING_DPOP_KEY_MISMATCH: 'the access token is bound to another key than the one of the DPoP proof',
 } as const;
 
