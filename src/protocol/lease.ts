@@ -124,5 +124,7 @@ export const LeaseEvent = Type.Union([
   Type.Object({ type: Type.Literal('session'), fence: Fence, session: Session, replaces: Hex128 }),
   /** Ownership changed: `relay` owns the anchor under the epoch of this fence. */
   Type.Object({ type: Type.Literal('owned'), fence: Fence, relay: Type.String() }),
+  /** The anchor's declaration has changed: it has other addresses. */
+  Type.Object({ type: Type.Literal('declared'), fence: Fence }),
 ]);
 export type LeaseEvent = Static<typeof LeaseEvent>;

@@ -2,7 +2,7 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_3945e0c33f5f',
+    name: 'mooring_abandon_c5dfd08eef27',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -20,6 +20,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -39,7 +40,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_95ca066612f0',
+    name: 'mooring_activate_6dc68fd5d332',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -57,6 +58,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -265,7 +267,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   appoint: {
-    name: 'mooring_appoint_2199108ee7f0',
+    name: 'mooring_appoint_6eebee64a9a9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -283,6 +285,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -377,7 +380,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_92b43d1c9431',
+    name: 'mooring_attach_6b4d12816c0f',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -395,6 +398,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -640,7 +644,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_c5639a131e15',
+    name: 'mooring_claim_0ced2266a052',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -658,6 +662,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -764,7 +769,7 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_b3a58ce7b64f',
+    name: 'mooring_confirm_ebb2f67e8eb9',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -782,6 +787,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -806,7 +812,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_9649f31952cf',
+    name: 'mooring_declare_fc15db2446a7',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -824,6 +830,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -919,28 +926,51 @@ redis.call(
 'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
 end
-local stored = redis.call('HGET', META, 'planText')
-if stored ~= ARGV[1] then
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local stored = redis.call('HMGET', META, 'plan', 'declaration')
+local isKnown = stored[2] ~= false
+local isMoving = stored[1] ~= ARGV[2]
+if isMoving then
 if quarantined() then
 return QUARANTINED
 end
+if (stored[1] or '') ~= ARGV[1] then
+return PLAN_MOVED
+end
+if ARGV[3] == '1' and stored[1] then
 if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
 return LEASES_WOULD_BE_ORPHANED
 end
-local plan = cjson.decode(ARGV[1])
-plan.key = cjson.decode(ARGV[2])
 redis.call('DEL', COOLING, FORMER)
-redis.call('HSET', META, 'planText', ARGV[1], 'plan', cjson.encode(plan), 'frontier', 0, 'capacity', ARGV[3])
 end
-local former = redis.call('HGET', META, 'declaration')
-redis.call('HSET', META, 'coolingMs', ARGV[4], 'home', ARGV[5], 'declaration', ARGV[6], 'quarantineMs', ARGV[7])
+if ARGV[3] == '1' then
+redis.call('HSET', META, 'frontier', 0)
+end
+redis.call('HSET', META, 'plan', ARGV[2], 'capacity', cjson.decode(ARGV[2]).capacity)
+end
+redis.call(
+'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
+'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'largestPortBlock', ARGV[10], 'quarantineMs', ARGV[11]
+)
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
 redis.call('HSETNX', META, 'server', server)
-return former and cjson.decode(former).pool or ''`,
+if isMoving and isKnown then
+publish(takeFence(), 'declared', '')
+end
+return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
   describe: {
-    name: 'mooring_describe_f61286cbe802',
+    name: 'mooring_describe_a68676d3f590',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -958,6 +988,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -975,7 +1006,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_0a943e351d4f',
+    name: 'mooring_extend_39a24d3072e8',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -993,6 +1024,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1200,7 +1232,7 @@ remember(request, 'E')
 return { now, json }`,
   },
   forget: {
-    name: 'mooring_forget_5c5ca92260d2',
+    name: 'mooring_forget_169e811c83b0',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1218,6 +1250,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1232,7 +1265,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_19e1edbdba79',
+    name: 'mooring_free_d37b57aa7f0a',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1250,6 +1283,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1455,7 +1489,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_bed36e4a9b59',
+    name: 'mooring_grant_d2d7a29f6bf0',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1473,6 +1507,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1907,7 +1942,7 @@ redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
 return { now, json, sessionJson, replaced, freeSlots() }`,
   },
   held_by: {
-    name: 'mooring_held_by_84d3ff9c2aff',
+    name: 'mooring_held_by_f4f1ebff3fee',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1925,6 +1960,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1945,7 +1981,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_c63dc2c12050',
+    name: 'mooring_held_on_a52a44332bed',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1963,6 +1999,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2167,7 +2204,7 @@ end
 return answer`,
   },
   intend: {
-    name: 'mooring_intend_f8d61f4110db',
+    name: 'mooring_intend_43ec5cb7641e',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2185,6 +2222,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2247,8 +2285,8 @@ end
 local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
   },
-  put_hint: {
-    name: 'mooring_put_hint_7776068ef831',
+  layout: {
+    name: 'mooring_layout_16a92527ca48',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2266,6 +2304,126 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+return { now, redis.call('HGET', META, 'plan') or '' }`,
+  },
+  occupancy: {
+    name: 'mooring_occupancy_f5f944d62b95',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+if redis.call('HEXISTS', META, 'plan') == 0 then
+return UNDECLARED
+end
+return { now, redis.call('HLEN', LEASES), freeSlots() }`,
+  },
+  put_hint: {
+    name: 'mooring_put_hint_1b7802eb98b7',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2295,7 +2453,7 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_9d4910fad6e4',
+    name: 'mooring_read_events_0e17c7684dab',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2313,6 +2471,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2370,7 +2529,7 @@ end
 return { now, counter, entries }`,
   },
   release: {
-    name: 'mooring_release_40eecc34235f',
+    name: 'mooring_release_47579ba5dae6',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2388,6 +2547,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2479,7 +2639,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_578828327074',
+    name: 'mooring_renew_a39da899fc0c',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2497,6 +2657,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2586,7 +2747,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_76551ce9f9ac',
+    name: 'mooring_report_0a773ad9be81',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2604,6 +2765,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3102,7 +3264,7 @@ restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
   revoke: {
-    name: 'mooring_revoke_f92e6782a4f9',
+    name: 'mooring_revoke_5f564eaee8ef',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3120,6 +3282,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3328,7 +3491,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_f23f4a66483c',
+    name: 'mooring_snapshot_5ae4edf74649',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3346,6 +3509,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3416,7 +3580,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_b5e17aa62042',
+    name: 'mooring_sweep_4e2737953c29',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3434,6 +3598,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3640,8 +3805,67 @@ end
 answer[2] = freeSlots()
 return answer`,
   },
+  take_space: {
+    name: 'mooring_take_space_7b834076fdde',
+    keys: 2,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local SPANS, ANCHORS = unpack(KEYS)
+local anchor = ARGV[1]
+local function each(json, act)
+for _, span in ipairs(json and cjson.decode(json) or {}) do
+act(span .. ':' .. anchor)
+end
+end
+local function remove(member)
+redis.call('ZREM', SPANS, member)
+end
+local function add(member)
+redis.call('ZADD', SPANS, 0, member)
+end
+local former = redis.call('HGET', ANCHORS, anchor)
+if former == ARGV[2] then
+return ''
+end
+each(former, remove)
+local clash = ''
+for _, span in ipairs(cjson.decode(ARGV[2])) do
+local family, first, last = string.match(span, '^(%d):(%x+):(%x+)$')
+local before = redis.call('ZREVRANGEBYLEX', SPANS, '[' .. family .. ':' .. last .. ';', '[' .. family .. ':', 'LIMIT', 0, 1)[1]
+if before and string.match(before, '^%d:%x+:(%x+)') >= first then
+clash = before
+break
+end
+end
+if clash ~= '' then
+each(former, add)
+return clash
+end
+each(ARGV[2], add)
+if ARGV[2] == '[]' then
+redis.call('HDEL', ANCHORS, anchor)
+else
+redis.call('HSET', ANCHORS, anchor, ARGV[2])
+end
+return ''`,
+  },
   transfer: {
-    name: 'mooring_transfer_054b8f187463',
+    name: 'mooring_transfer_78ba031ffcb9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3659,6 +3883,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3749,7 +3974,7 @@ end
 return own(ARGV[3], ARGV[4], ARGV[5])`,
   },
   withdraw: {
-    name: 'mooring_withdraw_d7e722d3fe71',
+    name: 'mooring_withdraw_667515b01a9a',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3767,6 +3992,7 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3986,4 +4212,5 @@ export const REFUSALS = {
   REQUEST_MISUSED: -14,
   QUARANTINED: -16,
   REMOTE_FAMILY: -15,
+  PLAN_MOVED: -17,
 } as const;

@@ -46,6 +46,26 @@ export function poolKey(pool: string): string {
   return `${LAYOUT}:{p:${pool}}:anchors`;
 }
 
+/** What a pool is: field `policy`, and what a configuration file last said of it and of each of its anchors. */
+export function poolPolicyKey(pool: string): string {
+  return `${LAYOUT}:{p:${pool}}:policy`;
+}
+
+/** Held by whoever is changing a pool just now. */
+export function poolTurnKey(pool: string): string {
+  return `${LAYOUT}:{p:${pool}}:turn`;
+}
+
+/** Names of all pools: a hint where to look. */
+export function poolsKey(): string {
+  return `${LAYOUT}:pools`;
+}
+
+/** Which anchor has which addresses, in the order of commands/take_space.lua. */
+export function spaceKeys(): string[] {
+  return [`${LAYOUT}:{space}:spans`, `${LAYOUT}:{space}:anchors`];
+}
+
 export function relayKey(relay: string): string {
   return `${LAYOUT}:{r:${relay}}:announcement`;
 }

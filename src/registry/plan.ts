@@ -1,5 +1,6 @@
-import { contains, formatAddress, type Prefix, parseAddress, parsePrefix } from '../protocol/address.ts';
+import { contains, formatAddress, parseAddress, parsePrefix } from '../protocol/address.ts';
 import { badInput } from '../protocol/errors.ts';
+import { overlap, prefixText } from './prefix-sets.ts';
 import type { AnchorDeclaration } from './registry.ts';
 
 /** Leases an anchor holds at most: keeps a snapshot, which stops everything else in Redis, to milliseconds. */
@@ -9,31 +10,69 @@ const FIRST_PORT = 1024;
 /** SPIs below are reserved (RFC 4303 §2.1). */
 const FIRST_SPI = 256;
 /** Addresses of a larger prefix differ in so many bits: Lua counts exactly up to 2^53. */
-const MAX_WIDTH = 48;
+export const MAX_WIDTH = 48;
 const DEFAULT_BLOCK = 64;
 const DEFAULT_COOLING_MS = 120_000;
+/** How long SPIs should rest, where nothing is said. */
+export const SPI_COOLING_MS = 3_600_000;
+const DEFAULT_LONGEST_LEASE_MS = 86_400_000;
 
 /** A declaration checked and made canonical. */
 export type CheckedDeclaration = Required<AnchorDeclaration>;
 
-/** What decides the resources of a slot; read by commands/include/resources.lua, which adds the key. */
-export interface Plan {
+/** A prefix of a plan. */
+export interface PlanPrefix {
+  /** Octets in hexadecimal. */
+  readonly hex: string;
+  readonly bits: number;
+  /** Bits of the host part that vary. */
+  readonly width: number;
+  /** Addresses used: all, or as many as the anchor can need. */
+  readonly addresses: number;
+  /** What of it is not leased any more; absent: nothing. */
+  readonly closed?: readonly Closed[];
+}
+
+/** Addresses, counted from the first of their prefix, of which nothing is granted. */
+export interface Closed {
+  readonly from: number;
+  readonly count: number;
+  /** When the last lease on them ends, by the registry's clock. */
+  readonly untilMs: number;
+  /** Nobody has them any more. */
+  readonly gone?: true;
+}
+
+/** Slots `first` to `first + slots - 1`, dealt over the addresses of some prefixes in turn. */
+export interface Segment {
+  readonly first: number;
+  readonly slots: number;
+  readonly addresses: number;
+  /** Distinguishes its permutations from those of other segments. */
+  readonly tweak: number;
+  readonly prefixes: readonly PlanPrefix[];
+}
+
+/** What every slot of an anchor has in common. A change of it numbers the slots anew. */
+export interface Shape {
   readonly pool: string;
   readonly sharing: 'whole' | 'shared';
-  readonly prefixes: readonly {
-    /** Octets in hexadecimal. */
-    readonly hex: string;
-    /** Bits of the host part that vary. */
-    readonly width: number;
-    /** Addresses used: all, or as many as the anchor can need. */
-    readonly addresses: number;
-  }[];
-  readonly addresses: number;
   readonly portBlock: number;
   readonly firstPortBlock: number;
   readonly spiBlock: number;
   readonly spiWidth: number;
   readonly reservedSpiBlocks: number;
+}
+
+/** What decides the resources of a slot; read by commands/include/resources.lua. */
+export interface Plan extends Shape {
+  /** Of the permutations. */
+  readonly key: readonly number[];
+  /** Slots numbered so far. */
+  readonly slots: number;
+  /** Slots that may be leased now. */
+  readonly capacity: number;
+  readonly segments: readonly Segment[];
 }
 
 /** Checks an anchor's declaration. Throws ERR_MOORING_BAD_INPUT naming field, value and remedy. */
@@ -45,7 +84,8 @@ export function checkDeclaration(declaration: AnchorDeclaration): CheckedDeclara
     }
   }
   const prefixes = declaration.prefixes.map((text, at) => parsePrefix(text, `anchor.prefixes[${at}]`));
-  if (prefixes.length === 0) throw badInput('anchor.prefixes', '', 'name at least one prefix');
+  if (prefixes.length === 0 && declaration.retiring !== true)
+    throw badInput('anchor.prefixes', '', 'name at least one prefix');
   prefixes.forEach((prefix, at) => {
     const clash = prefixes.findIndex((other, o) => o < at && overlap(prefix, other));
     if (clash >= 0) {
@@ -78,50 +118,45 @@ export function checkDeclaration(declaration: AnchorDeclaration): CheckedDeclara
       'name one address of each family at most',
     );
   }
+  const portBlock = powerOfTwo('anchor.portBlock', declaration.portBlock ?? DEFAULT_BLOCK, 32_768);
+  const coolingMs = declaration.coolingMs ?? DEFAULT_COOLING_MS;
+  const longestLeaseMs = declaration.longestLeaseMs ?? DEFAULT_LONGEST_LEASE_MS;
   return {
     id,
     pool,
     sharing,
-    prefixes: prefixes.map((prefix) => `${formatAddress(prefix.bytes)}/${prefix.bits}`),
+    prefixes: prefixes.map(prefixText),
     endpoints: endpoints.map(formatAddress),
-    portBlock: powerOfTwo('anchor.portBlock', declaration.portBlock ?? DEFAULT_BLOCK, 32_768),
+    portBlock,
+    largestPortBlock: powerOfTwo(
+      'anchor.largestPortBlock',
+      declaration.largestPortBlock ?? portBlock,
+      32_768,
+    ),
     spiBlock: powerOfTwo('anchor.spiBlock', declaration.spiBlock ?? DEFAULT_BLOCK, 65_536),
-    coolingMs: declaration.coolingMs ?? DEFAULT_COOLING_MS,
+    coolingMs,
+    spiCoolingMs: declaration.spiCoolingMs ?? Math.max(SPI_COOLING_MS, coolingMs),
+    longestLeaseMs,
+    shortestLeaseMs: declaration.shortestLeaseMs ?? longestLeaseMs,
+    retiring: declaration.retiring ?? false,
     home,
   };
 }
 
-/** The plan of a checked declaration, and how many leases it makes. */
-export function planOf(declaration: CheckedDeclaration): { plan: Plan; capacity: number } {
-  let needed = MAX_LEASES;
-  const prefixes = declaration.prefixes.map((text) => {
-    const { bytes, bits } = parsePrefix(text);
-    const width = Math.min(bytes.length * 8 - bits, MAX_WIDTH);
-    const addresses = Math.min(2 ** width, needed);
-    needed -= addresses;
-    return { hex: Buffer.from(bytes).toString('hex'), width, addresses };
-  });
-  const addresses = MAX_LEASES - needed;
-  const firstPortBlock = Math.ceil(FIRST_PORT / declaration.portBlock);
-  const blocks = declaration.sharing === 'whole' ? 1 : 65_536 / declaration.portBlock - firstPortBlock;
+/** The shape of a declaration's slots. */
+export function shapeOf(declaration: CheckedDeclaration): Shape {
+  const { pool, sharing, portBlock, spiBlock } = declaration;
   return {
-    plan: {
-      pool: declaration.pool,
-      sharing: declaration.sharing,
-      prefixes: prefixes.filter((prefix) => prefix.addresses > 0),
-      addresses,
-      portBlock: declaration.portBlock,
-      firstPortBlock,
-      spiBlock: declaration.spiBlock,
-      spiWidth: 32 - Math.log2(declaration.spiBlock),
-      reservedSpiBlocks: Math.ceil(FIRST_SPI / declaration.spiBlock),
-    },
-    capacity: Math.min(MAX_LEASES, addresses * blocks),
+    ...{ pool, sharing, portBlock, spiBlock },
+    firstPortBlock: Math.ceil(FIRST_PORT / portBlock),
+    spiWidth: 32 - Math.log2(spiBlock),
+    reservedSpiBlocks: Math.ceil(FIRST_SPI / spiBlock),
   };
 }
 
-function overlap(a: Prefix, b: Prefix): boolean {
-  return contains(a, b.bytes) || contains(b, a.bytes);
+/** Leases that an address makes. */
+export function slotsAnAddress({ sharing, portBlock, firstPortBlock }: Shape): number {
+  return sharing === 'whole' ? 1 : 65_536 / portBlock - firstPortBlock;
 }
 
 function powerOfTwo(field: string, value: number, most: number): number {

@@ -59,6 +59,7 @@ export function eventFrom(json: string, nowMs: number): LeaseEvent {
     case 'session':
       return { ...event, session: shownSession(partOf(event.session, json)) };
     case 'owned':
+    case 'declared':
       return event;
     default:
       throw damaged(json);

@@ -50,7 +50,7 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
   LEASES_WOULD_BE_ORPHANED: {
     code: 'ERR_MOORING_ANCHOR_IN_USE',
     text: (subject) =>
-      `${subject}: its prefixes, blocks, sharing or pool cannot change while leases are held or cooling; free them and wait for coolingMs, or declare another anchor`,
+      `${subject}: its block sizes, sharing or pool cannot change while leases are held or cooling; free them and wait for coolingMs, or declare another anchor`,
   },
   WITHDRAWN: {
     code: 'ERR_MOORING_WITHDRAWN',
@@ -87,6 +87,11 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
     text: (subject) =>
       `${subject}: the registry has failed over or restarted and may have lost something; its relay is being asked, try again`,
     detail: { temporary: true, retryAfterMs: 1000 },
+  },
+  PLAN_MOVED: {
+    code: 'ERR_MOORING_PLAN_MOVED',
+    text: (subject) => `${subject}: somebody else is changing its declaration; look at it and declare again`,
+    detail: { temporary: true, retryAfterMs: 100 },
   },
   REQUEST_MISUSED: {
     code: 'ERR_MOORING_REQUEST_MISUSED',

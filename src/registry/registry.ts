@@ -1,4 +1,6 @@
 import type { Device, Lease, LeaseEvent, LeaseKind, PathHint, Remote, Session } from '../protocol/lease.ts';
+import type { PoolTurns } from './pool-turn.ts';
+import type { Pools } from './pools.ts';
 
 /** What an operator's configuration says of an anchor. */
 export interface AnchorDeclaration {
@@ -14,8 +16,18 @@ export interface AnchorDeclaration {
   readonly portBlock?: number;
   /** SPIs a lease on a shared address, a power of two; default 64. */
   readonly spiBlock?: number;
+  /** Ports that a lease may grow to, a power of two; default: as many as it begins with. */
+  readonly largestPortBlock?: number;
   /** How long freed resources rest before another device gets them, milliseconds; default 2 min (RFC 6887 §15). */
   readonly coolingMs?: number;
+  /** How long SPIs rest where that is possible, milliseconds; default 1 h. */
+  readonly spiCoolingMs?: number;
+  /** A lease ends at the latest so long after it began or was extended, milliseconds; default 24 h. */
+  readonly longestLeaseMs?: number;
+  /** Down to this the limit falls from half of the anchor leased on; default: it does not fall. */
+  readonly shortestLeaseMs?: number;
+  /** All of its prefixes are taken out: it goes with its last lease; default false. */
+  readonly retiring?: boolean;
   /** The relay that may claim it first. */
   readonly home: string;
 }
@@ -24,6 +36,8 @@ export interface AnchorDeclaration {
 export interface Anchor extends Required<AnchorDeclaration> {
   /** Leases it can hold: at most 4,096. */
   readonly capacity: number;
+  /** Prefixes that are not declared any more and still leased; until when at the latest, by the registry's clock. */
+  readonly draining: readonly { readonly prefix: string; readonly untilMs: number }[];
 }
 
 /** A relay, and which start of it. */
@@ -121,7 +135,7 @@ export interface RelayAnnouncement {
  * Leases and ownership in Redis. Every mutation is one script in one slot and safe to send twice. Failures are
  * `MooringError`; when Redis cannot be reached they are ERR_MOORING_REGISTRY_UNAVAILABLE, temporary.
  */
-export interface Registry {
+export interface Registry extends Pools, PoolTurns {
   /**
    * Makes an anchor known, idempotently. Refuses (ERR_MOORING_ANCHOR_IN_USE) a change of resources while a lease
    * is held or cooling: it would be orphaned.

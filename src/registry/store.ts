@@ -4,6 +4,8 @@ import type { Connection } from './connection.ts';
 import { grantCommands } from './granting.ts';
 import { relayKey, relaysKey, wakeChannel } from './keys.ts';
 import { leaseCommands, noteFree } from './leases.ts';
+import { poolTurns } from './pool-turn.ts';
+import { poolCommands } from './pools.ts';
 import type { Registry, RelayAnnouncement } from './registry.ts';
 
 /** The registry over a connection; `close` ends what was opened for it. */
@@ -22,6 +24,8 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     ...leases,
     ...grantCommands(connection),
 
+    ...poolCommands(connection, anchors),
+    ...poolTurns(connection),
     async declareAnchor(declaration) {
       const anchor = await anchors.declareAnchor(declaration);
       pools.set(anchor.id, anchor.pool);

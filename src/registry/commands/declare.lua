@@ -1,35 +1,51 @@
 --[[
-  Makes an anchor known, or changes its declaration. Declaring the same again changes nothing.
+  Makes an anchor known, or changes what is declared of it. Declaring the same again changes nothing.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 plan JSON: what decides the resources of a slot, without the permutation key
-        2 permutation key JSON, used when the resources are new
-        3 capacity  4 coolingMs  5 home relay  6 declaration JSON  7 quarantineMs
-  Events  none
-  Returns the pool it was in before, or '', or LEASES_WOULD_BE_ORPHANED, QUARANTINED
+  ARGV  1 the plan that this one follows, as it is stored, or ''  2 plan JSON (plan.ts)
+        3 '1' when it numbers the slots anew: only while nobody holds or just held one of the old
+        4 declaration JSON  5 home relay  6 coolingMs  7 spiCoolingMs  8 longestLeaseMs  9 shortestLeaseMs
+        10 largestPortBlock  11 quarantineMs
+  Events  declared, when addresses come or go
+  Returns the pool it was in before, or '', or LEASES_WOULD_BE_ORPHANED, PLAN_MOVED, QUARANTINED
 ]]
 --- @include "slots"
 --- @include "quarantine"
--- 1. The same resources again: nothing about slots changes.
-local stored = redis.call('HGET', META, 'planText')
-if stored ~= ARGV[1] then
+--- @include "events"
+local stored = redis.call('HMGET', META, 'plan', 'declaration')
+local isKnown = stored[2] ~= false
+local isMoving = stored[1] ~= ARGV[2]
+-- 1. Slots: as one declaration after another, and never under a registry that may have lost something.
+if isMoving then
   if quarantined() then
     return QUARANTINED
   end
-  -- 2. Other resources: only while nobody holds or just held one of the old.
-  if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
-    return LEASES_WOULD_BE_ORPHANED
+  if (stored[1] or '') ~= ARGV[1] then
+    return PLAN_MOVED
   end
-  -- 3. A new numbering of slots under a new permutation.
-  local plan = cjson.decode(ARGV[1])
-  plan.key = cjson.decode(ARGV[2])
-  redis.call('DEL', COOLING, FORMER)
-  redis.call('HSET', META, 'planText', ARGV[1], 'plan', cjson.encode(plan), 'frontier', 0, 'capacity', ARGV[3])
+  -- 2. Other resources: only while nobody holds or just held one of the old.
+  if ARGV[3] == '1' and stored[1] then
+    if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
+      return LEASES_WOULD_BE_ORPHANED
+    end
+    redis.call('DEL', COOLING, FORMER)
+  end
+  -- 3. Change.
+  if ARGV[3] == '1' then
+    redis.call('HSET', META, 'frontier', 0)
+  end
+  redis.call('HSET', META, 'plan', ARGV[2], 'capacity', cjson.decode(ARGV[2]).capacity)
 end
-local former = redis.call('HGET', META, 'declaration')
 -- 4. What may change at any time.
-redis.call('HSET', META, 'coolingMs', ARGV[4], 'home', ARGV[5], 'declaration', ARGV[6], 'quarantineMs', ARGV[7])
+redis.call(
+  'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
+  'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'largestPortBlock', ARGV[10], 'quarantineMs', ARGV[11]
+)
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
 redis.call('HSETNX', META, 'server', server)
-return former and cjson.decode(former).pool or ''
+-- 5. Its relay is to announce other addresses.
+if isMoving and isKnown then
+  publish(takeFence(), 'declared', '')
+end
+return isKnown and cjson.decode(stored[2]).pool or ''

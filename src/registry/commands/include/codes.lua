@@ -16,3 +16,4 @@ local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17

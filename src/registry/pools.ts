@@ -1,0 +1,254 @@
+import { createHash } from 'node:crypto';
+import type { AnchorSettings, PoolSettings } from '../config/schema.ts';
+import { MooringError } from '../protocol/errors.ts';
+import { askAnchor } from './asking.ts';
+import type { Connection } from './connection.ts';
+import { poolKey, poolPolicyKey, poolsKey } from './keys.ts';
+import { SPI_COOLING_MS } from './plan.ts';
+import { disjoint } from './prefix-sets.ts';
+import type { AnchorDeclaration, Owner, Registry } from './registry.ts';
+import { hostPrefix, takeSpace } from './space.ts';
+
+/** Policy of a pool: all that is said of it but its anchors. */
+export type PoolPolicy = Omit<PoolSettings, 'anchors'>;
+
+/** Who says what a pool is. A file's word counts when it is another than its last one. */
+export type PoolSource = 'file' | 'operator';
+
+export interface AnchorView {
+  readonly id: string;
+  readonly pool: string;
+  readonly home: string;
+  readonly endpoints: readonly string[];
+  /** Leasable now. */
+  readonly prefixes: readonly string[];
+  /** Taken out: nothing of it is granted any more, and leases on it end at the latest when the time is over. */
+  readonly draining: readonly { readonly prefix: string; readonly remainingMs: number }[];
+  /** Nothing is granted any more, and the anchor goes with its last lease. */
+  readonly retiring: boolean;
+  /** Leases that it can hold. */
+  readonly capacity: number;
+  /** Leases that it holds. */
+  readonly held: number;
+  /** Leases that a stranger could get now. */
+  readonly free: number;
+  readonly owner: Owner | null;
+}
+
+export interface PoolView {
+  readonly policy: PoolPolicy;
+  readonly retiring: boolean;
+  readonly anchors: readonly AnchorView[];
+}
+
+/** What operators do with pools; every change is made while leases live on. */
+export interface Pools {
+  /** Every pool, retiring ones too, in the order of their names. */
+  pools(): Promise<readonly PoolView[]>;
+  /** What every pool is, without its anchors' state: cheap enough to be asked often. */
+  policies(): Promise<readonly PoolPolicy[]>;
+  pool(name: string): Promise<PoolView | null>;
+  /**
+   * Makes the pool as said: new, or with another policy, grown or shrunk. Anchors that are not named stay as they are:
+   * one goes by `retire: true` in its settings, as does a pool. Idempotent. Throws ERR_MOORING_OVERLAP where an address is
+   * another anchor's, ERR_MOORING_ANCHOR_IN_USE where leases would lose their shape, ERR_MOORING_BAD_INPUT naming a field.
+   */
+  declarePool(pool: PoolSettings, source: PoolSource): Promise<PoolView>;
+  /** Drains every anchor of the pool. ERR_MOORING_UNKNOWN_POOL. */
+  retirePool(name: string): Promise<PoolView>;
+  /** Drains an anchor: no new leases, and it goes with its last one. ERR_MOORING_UNKNOWN_ANCHOR. */
+  retireAnchor(id: string): Promise<AnchorView>;
+}
+
+/** Pools over the registry's anchors. */
+export function poolCommands(
+  connection: Connection,
+  anchors: Pick<Registry, 'declareAnchor' | 'anchor' | 'owner'>,
+): Pools {
+  const policyOf = async (name: string): Promise<PoolPolicy | null> => {
+    const json = await connection.plain((redis) => redis.hget(poolPolicyKey(name), 'policy'));
+    return json === null ? null : (JSON.parse(json) as PoolPolicy);
+  };
+  const names = async () => (await connection.plain((redis) => redis.smembers(poolsKey()))).sort();
+  const anchorIds = async (pool: string) =>
+    (await connection.plain((redis) => redis.hkeys(poolPolicyKey(pool))))
+      .filter((field) => field.startsWith('anchor:'))
+      .map((field) => field.slice('anchor:'.length))
+      .sort();
+
+  async function anchorView(id: string): Promise<AnchorView | null> {
+    const [anchor, owner] = await Promise.all([anchors.anchor(id), anchors.owner(id)]);
+    if (anchor === null) return null;
+    const answer = await askAnchor(connection, 'occupancy', id, []);
+    const [nowMs, held, free] = answer as unknown as [number, number, number];
+    const { pool, home, endpoints, prefixes, draining, retiring, capacity } = anchor;
+    return {
+      ...{ id, pool, home, endpoints, prefixes, retiring, capacity, held, free, owner },
+      draining: draining.map(({ prefix, untilMs }) => ({
+        prefix,
+        remainingMs: Math.max(0, untilMs - nowMs),
+      })),
+    };
+  }
+
+  async function view(policy: PoolPolicy): Promise<PoolView> {
+    const views = await Promise.all((await anchorIds(policy.name)).map(anchorView));
+    return {
+      policy,
+      retiring: policy.retire === true,
+      anchors: views.flatMap((one) => (one?.pool === policy.name ? [one] : [])),
+    };
+  }
+
+  /** Whether this is what the source said last time: then an operator's later word stands. */
+  async function isRepeated(
+    pool: string,
+    field: string,
+    digest: string,
+    source: PoolSource,
+  ): Promise<boolean> {
+    if (source === 'operator') return false;
+    return (await connection.plain((redis) => redis.hget(poolPolicyKey(pool), field))) === digest;
+  }
+
+  async function declareAnchor(
+    policy: PoolPolicy,
+    anchor: AnchorSettings,
+    source: PoolSource,
+  ): Promise<void> {
+    const declaration = declarationOf(policy, anchor);
+    const field = `said:${anchor.id}`;
+    const digest = digestOf(declaration);
+    if (await isRepeated(policy.name, field, digest, source)) return;
+    const known = await anchors.anchor(anchor.id);
+    const kept = known === null ? [] : [...known.prefixes, ...known.draining.map(({ prefix }) => prefix)];
+    const space = (prefixes: readonly string[]) =>
+      takeSpace(connection, anchor.id, [...prefixes, ...declaration.endpoints.map(hostPrefix)]);
+    const wanted = declaration.prefixes;
+    await space(disjoint([...wanted, ...kept]));
+    const declared = await anchors.declareAnchor(declaration);
+    await space(disjoint([...declared.prefixes, ...declared.draining.map(({ prefix }) => prefix)]));
+    await connection.plain((redis) => redis.hset(poolPolicyKey(policy.name), `anchor:${anchor.id}`, ''));
+    if (source === 'file')
+      await connection.plain((redis) => redis.hset(poolPolicyKey(policy.name), field, digest));
+  }
+
+  async function writePolicy(policy: PoolPolicy): Promise<void> {
+    await connection.plain((redis) => redis.sadd(poolsKey(), policy.name));
+    await connection.plain((redis) =>
+      redis.hset(poolPolicyKey(policy.name), 'policy', JSON.stringify(policy)),
+    );
+  }
+
+  async function viewOf(name: string): Promise<PoolView> {
+    const policy = await policyOf(name);
+    if (policy === null) throw unknownPool(name);
+    return view(policy);
+  }
+
+  return {
+    async pools() {
+      const policies = await Promise.all((await names()).map(policyOf));
+      return Promise.all(policies.flatMap((policy) => (policy === null ? [] : [view(policy)])));
+    },
+
+    async policies() {
+      const policies = await Promise.all((await names()).map(policyOf));
+      return policies.flatMap((policy) => policy ?? []);
+    },
+
+    async pool(name) {
+      const policy = await policyOf(name);
+      return policy === null ? null : view(policy);
+    },
+
+    async declarePool({ anchors: wanted, ...said }, source) {
+      const digest = digestOf(said);
+      const stands = await isRepeated(said.name, 'said', digest, source);
+      const policy = (stands ? await policyOf(said.name) : null) ?? said;
+      // Anchors first: what cannot be is refused before anything of the policy has changed.
+      for (const anchor of wanted) await declareAnchor(policy, anchor, source);
+      await writePolicy(policy);
+      const named = new Set(wanted.map(({ id }) => id));
+      for (const id of await anchorIds(said.name)) {
+        // The others follow a changed policy, too.
+        const anchor = stands || named.has(id) ? null : await anchors.anchor(id);
+        if (anchor !== null && anchor.pool === said.name) {
+          const { home, endpoints, prefixes, retiring } = anchor;
+          await declareAnchor(
+            policy,
+            { id, home, endpoints: [...endpoints], prefixes: [...prefixes], retire: retiring },
+            'operator',
+          );
+        }
+      }
+      if (source === 'file')
+        await connection.plain((redis) => redis.hset(poolPolicyKey(said.name), 'said', digest));
+      return view(policy);
+    },
+
+    async retirePool(name) {
+      const policy = await policyOf(name);
+      if (policy === null) throw unknownPool(name);
+      await writePolicy({ ...policy, retire: true });
+      for (const id of await anchorIds(name)) {
+        if ((await anchors.anchor(id))?.pool === name) await this.retireAnchor(id);
+      }
+      return viewOf(name);
+    },
+
+    async retireAnchor(id) {
+      const anchor = await anchors.anchor(id);
+      if (anchor === null) throw unknownAnchor(id);
+      const { draining: _, capacity: __, ...declaration } = anchor;
+      await anchors.declareAnchor({ ...declaration, retiring: true });
+      await connection.plain((redis) => redis.zrem(poolKey(anchor.pool), id));
+      const retired = await anchorView(id);
+      if (retired === null) throw unknownAnchor(id);
+      return retired;
+    },
+  };
+}
+
+/** What the anchors of a pool share, said of each. */
+export function declarationOf(pool: PoolPolicy, anchor: AnchorSettings): AnchorDeclaration {
+  const { id, home, endpoints, prefixes } = anchor;
+  const { max, min = max } = pool.leaseMs;
+  return {
+    ...{ id, home, endpoints, prefixes },
+    pool: pool.name,
+    sharing: pool.sharing,
+    coolingMs: pool.coolingMs,
+    longestLeaseMs: max,
+    shortestLeaseMs: min,
+    retiring: pool.retire === true || anchor.retire === true,
+    ...(pool.sharing === 'whole'
+      ? {}
+      : {
+          portBlock: pool.portBlock,
+          spiBlock: pool.spiBlock,
+          largestPortBlock: pool.largestPortBlock ?? pool.portBlock,
+          spiCoolingMs: pool.spiCoolingMs ?? Math.max(SPI_COOLING_MS, pool.coolingMs),
+        }),
+  };
+}
+
+function digestOf(value: unknown): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 32);
+}
+
+function unknownPool(name: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_UNKNOWN_POOL',
+    `pool ${name} is not declared; take a name from the list of pools`,
+    { rsip: 308, data: { pool: name } },
+  );
+}
+
+function unknownAnchor(id: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_UNKNOWN_ANCHOR',
+    `anchor ${id} is not declared; take an id from the list of pools`,
+    { data: { anchor: id } },
+  );
+}
