@@ -235,9 +235,9 @@ class RunningAgent implements Agent {
         this.#log.info('signalling connected');
         break;
       case 'disconnected':
-        this.#lastError = event.error.message;
+        this.#lastError = whyUnreached(event.error.message);
         this.#log.warn(
-          { error: event.error.message, code: event.error.code, retryInMs: Math.round(event.retryInMs) },
+          { error: this.#lastError, code: event.error.code, retryInMs: Math.round(event.retryInMs) },
           'signalling lost',
         );
         break;
@@ -399,6 +399,15 @@ function controlUrls({ signalling, issuer }: LaptopConfig): string[] {
     tokenEndpoint,
     ...(deviceAuthorizationEndpoint === undefined ? [] : [deviceAuthorizationEndpoint]),
   ];
+}
+
+/** What a network that wants its user to sign in first makes of a connection (RFC 8952 section 1). */
+const PORTAL = /certificate|unable to verify|altnames|wrong version number|Unexpected server response: 30\d/i;
+
+function whyUnreached(message: string): string {
+  return PORTAL.test(message)
+    ? `${message}; another server answers in its place: does this access network want you to sign in first (captive portal)?`
+    : message;
 }
 
 /** What a log line or a terminal needs of an error; never a secret. */

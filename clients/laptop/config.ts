@@ -113,7 +113,7 @@ export const LaptopConfig = Type.Object(
       minimum: 1,
       maximum: 0x7fffffff,
       default: 4556,
-      description: 'routing table of its own, and priority of its rules',
+      description: 'routing table of its own, and priority of its rules (and one below and above)',
     }),
     logLevel: Type.Union(
       ['trace', 'debug', 'info', 'warn', 'error', 'fatal'].map((level) => Type.Literal(level)),

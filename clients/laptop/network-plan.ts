@@ -86,7 +86,11 @@ export function planNetwork(
         to: `${outer}/${v4 ? 32 : 128}`,
       });
     }
-    for (const prefix of routed) plan.push({ kind: 'rule', priority: table, table, from: null, to: prefix });
+    for (const prefix of routed) {
+      // The kernel takes a rule that says nothing for every other one of its priority (EEXIST): it gets its own.
+      const priority = prefix.endsWith('/0') ? table + 1 : table;
+      plan.push({ kind: 'rule', priority, table, from: null, to: prefix });
+    }
   }
   if (config.dns.length > 0) {
     const text = `# Until \`mooring down\` or \`mooring restore\`.\n${config.dns.map((one) => `nameserver ${one}\n`).join('')}`;

@@ -77,6 +77,8 @@ export interface AgentOptions {
   /** Prefixes that the device reaches from the leased address whatever its programs say. */
   readonly routes?: readonly string[];
   readonly leaseMs?: number;
+  /** Nothing leaves the device but through the tunnel. */
+  readonly killSwitch?: boolean;
 }
 
 export interface Agent {
@@ -108,7 +110,7 @@ export interface Fleet {
   /** Private key file of a device's token client. */
   clientKeyFile(device: string): string;
   agent(device: Device, options: AgentOptions): Promise<Agent>;
-  /** `mooring anchor move`; resolves with its answer. */
+  /** `mooring anchor handover`; resolves with its answer. */
   moveAnchor(anchor: string, from: string, to: string): Promise<{ epoch: string; tookMs: number }>;
   /** `mooring …` in a namespace, to its end. */
   mooring(namespace: Namespace, ...args: string[]): Promise<string>;
@@ -196,7 +198,17 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
       if (relay === undefined) throw new Error(`there is no relay ${from} in this fleet`);
       const { host, configFile } = relay;
       return JSON.parse(
-        await mooring(host.namespace, 'anchor', 'move', anchor, '--to', to, '--config', configFile, '--json'),
+        await mooring(
+          host.namespace,
+          'anchor',
+          'handover',
+          anchor,
+          '--to',
+          to,
+          '--config',
+          configFile,
+          '--json',
+        ),
       );
     },
     agent: (device, agentOptions) =>
