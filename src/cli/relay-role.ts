@@ -129,8 +129,8 @@ export async function startRelay(
     registry,
     planes,
     ownership: () => ownership,
-    onFollow: () => undefined,
-    onUnfollow: () => undefined,
+    onFollow: (anchor) => void node.follow(anchor),
+    onUnfollow: (anchor) => node.unfollow(anchor),
     log,
   });
   undo.push(() => takeover.close());
@@ -213,7 +213,10 @@ function dutyOf(relay: RelaySettings, settings: Settings, engine: EngineClient):
   const { id, interface: device, tun, announce, ownershipMs } = relay;
   return {
     relay: { id, interface: device, tun, announce, ownershipMs },
-    registryUrl: process.env.REDIS_URL || (settings.redisUrl ?? privateSocket(settings.dataDir)),
+    registry: {
+      url: process.env.REDIS_URL || (settings.redisUrl ?? privateSocket(settings.dataDir)),
+      redis: settings.redis,
+    },
     logLevel: settings.logLevel,
     pins: pinsOf(relay, engine),
   };

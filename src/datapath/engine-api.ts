@@ -8,6 +8,14 @@ import type { SessionState } from '../protocol/relay-plane.ts';
  */
 export type EngineCommand =
   /**
+   * Another relay owns the anchor, and this one may take it over: `session`, `lease`, `drop-session` and `drop-lease` are kept
+   * for it, their keys derived, and nothing is forwarded. The anchor's `anchor` command ends that: all of it is installed then, bit
+   * by bit while packets pass, a session at once when its device speaks.
+   */
+  | { readonly op: 'follow'; readonly anchor: string }
+  /** It is followed no longer: what was kept is forgotten. */
+  | { readonly op: 'unfollow'; readonly anchor: string }
+  /**
    * Every address that the relay's own host answers to (canonical text), in place of those named before: no device may
    * speak to them through the tunnel. Before the first anchor, and at every change.
    */
@@ -51,6 +59,8 @@ export interface EngineAnchor {
    * meanwhile would make devices change keys that the import is about to continue.
    */
   readonly resumes?: boolean;
+  /** Of the sessions that were followed: where each was last proven. */
+  readonly hints?: readonly PathHint[];
 }
 
 export interface EngineSession {
@@ -106,4 +116,11 @@ export type EngineEvent =
       /** From the first message of this rebind to the flip, milliseconds. */
       readonly tookMs: number;
     }
-  | { readonly type: 'lease-expired'; readonly anchor: string; readonly lease: string };
+  | { readonly type: 'lease-expired'; readonly anchor: string; readonly lease: string }
+  /** A lease that was followed cannot be installed: another has its resources. */
+  | {
+      readonly type: 'lease-refused';
+      readonly anchor: string;
+      readonly lease: string;
+      readonly reason: string;
+    };

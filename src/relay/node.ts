@@ -8,12 +8,16 @@ import type { EndReason, Lease } from '../protocol/lease.ts';
 import type { OperatorPlane, RelayPlane, SessionState } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Held } from './anchor-copy.ts';
 import type { Announcer } from './announcer.ts';
+import { createFollowedAnchors } from './followed-anchors.ts';
 import { createRelayPlane } from './plane.ts';
-import { type Held, type ServedAnchor, serveAnchor } from './served-anchor.ts';
+import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
 
 /** How often the owner looks for expired leases and missed events, milliseconds. */
 const SWEEP_EVERY_MS = 1_000;
+/** An anchor that was to be handed over to this relay, and was not, is followed so long, milliseconds. */
+const PREPARED_MS = 30_000;
 
 export interface RelayNodeOptions {
   readonly settings: RelaySettings;
@@ -41,6 +45,10 @@ export interface RelayNode {
   serve(anchor: string, epoch: bigint, untilMs: number, resumed?: readonly SessionState[]): Promise<void>;
   /** Stops serving an anchor at once: nothing more is forwarded or announced for it. */
   forsake(anchor: string): Promise<void>;
+  /** Another relay owns the anchor and this one may take it over: has its state and keys ready from now on. */
+  follow(anchor: string): Promise<void>;
+  /** It is not to be taken over any more. */
+  unfollow(anchor: string): void;
   deadline(anchor: string, untilMs: number): void;
   /** Whether the network is no longer to be told that the anchor is here, though it may still be this relay's. */
   lapse(anchor: string, lapsed: boolean): void;
@@ -68,6 +76,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   let ownership: Ownership | null = null;
   let standby: Pick<Standby, 'promise' | 'released'> | undefined;
 
+  const followed = createFollowedAnchors((anchor) => ({
+    ...{ anchor, registry, engine, log, timers },
+    siteKey: options.siteKey,
+  }));
+
   const owned = (anchor: string): ServedAnchor => {
     const found = served.get(anchor);
     if (found !== undefined) return found;
@@ -92,6 +105,14 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     }
   }
 
+  function resize(anchor: string, former: readonly string[], prefixes: readonly string[]): void {
+    const current = served.get(anchor);
+    if (current === undefined || withdrawn.has(anchor)) return;
+    const gone = former.filter((prefix) => !prefixes.includes(prefix));
+    if (gone.length > 0) announcer.withdraw({ endpoints: [], prefixes: gone });
+    announcer.announce(current);
+  }
+
   /** It goes on under another epoch: as after a hand-over, from itself. */
   async function handToItself(anchor: string, epoch: bigint): Promise<readonly SessionState[]> {
     const former = served.get(anchor);
@@ -110,6 +131,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       mtu: settings.innerMtu,
       handOver: (anchor, to) => node.handOver(anchor, to),
       claim: (anchor) => claimed().claim(anchor, true),
+      async prepare(anchor) {
+        if (served.has(anchor)) return;
+        await followed.begin(anchor, 'hand-over');
+        timers.after(PREPARED_MS, () => followed.end(anchor, 'hand-over'));
+      },
       promise: (anchor, epoch) => standby?.promise(anchor, epoch) ?? false,
       async adopt(anchor, epoch, sessions) {
         const owner = await registry.owner(anchor);
@@ -149,6 +175,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
             ?.sweep()
             .catch((error: Error) => log.warn({ error: error.message }, 'cannot sweep now'));
           return;
+        case 'lease-refused': {
+          const { anchor, lease, reason } = event;
+          log.error({ anchor, lease, reason }, 'a followed lease is not installed');
+          return;
+        }
         default:
           event satisfies never;
       }
@@ -159,14 +190,14 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       leftBehind.delete(anchor);
       const resumed = given.length > 0 ? given : await handToItself(anchor, epoch);
       await served.get(anchor)?.stop();
-      const started = await serveAnchor(
-        {
-          ...{ anchor, epoch, untilMs, registry, engine, log, timers },
-          siteKey: options.siteKey,
-          onEnded: options.onEnded,
-        },
-        resumed,
-      );
+      const wanted = {
+        ...{ anchor, epoch, untilMs, registry, engine, log, timers },
+        siteKey: options.siteKey,
+        onEnded: options.onEnded,
+        onResized: (former: readonly string[], prefixes: readonly string[]) =>
+          resize(anchor, former, prefixes),
+      };
+      const started = (await followed.take(anchor, wanted, resumed)) ?? (await serveAnchor(wanted, resumed));
       served.set(anchor, started);
       withdrawn.delete(anchor);
       silent.delete(anchor);
@@ -175,6 +206,12 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       // Grants that nobody acknowledged yet may have been waiting for an owner.
       await started.follow();
     },
+
+    async follow(anchor) {
+      if (!served.has(anchor)) await followed.begin(anchor, 'standby');
+    },
+
+    unfollow: (anchor) => followed.end(anchor, 'standby'),
 
     async forsake(anchor) {
       const former = served.get(anchor);
@@ -252,6 +289,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
 
     async close() {
       endSweeping();
+      followed.close();
       for (const anchor of served.values()) await anchor.stop();
       served.clear();
     },

@@ -18,6 +18,8 @@ export function createRelayPlane(options: {
   /** Inner MTU, octets. */
   readonly mtu: number;
   readonly adopt: (anchor: string, epoch: bigint, sessions: readonly SessionState[]) => Promise<void>;
+  /** Resolves when the anchor's state and keys are ready to be taken over. */
+  readonly prepare: (anchor: string) => Promise<void>;
   /** Whether this relay, as standby, promises not to claim the anchor now. */
   readonly promise: (anchor: string, epoch: bigint) => boolean;
   readonly handOver: (anchor: string, to: string) => Promise<{ epoch: bigint; tookMs: number }>;
@@ -81,6 +83,7 @@ export function createRelayPlane(options: {
           { data: { anchor } },
         );
       }
+      await options.prepare(anchor);
       return {};
     },
 

@@ -26,6 +26,33 @@ export function peekIndex(buffer: Uint8Array, at: number, length: number): numbe
   return length < 4 ? 0 : (buffer[at + 1]! << 16) | (buffer[at + 2]! << 8) | buffer[at + 3]!;
 }
 
+/** What one end of a session's CONTROL needs of K_root for as long as its incarnation lives. */
+export interface ControlKeys {
+  /** K_root, 32 octets. */
+  readonly root: Uint8Array;
+  readonly sends: Direction;
+  readonly boot: bigint;
+  readonly sendTag: SipKey;
+  readonly receiveTag: SipKey;
+  /** `receiveTag` as 16 octets. */
+  readonly receiveTagOctets: Uint8Array;
+  readonly sendAead: Uint8Array;
+}
+
+/** Derives them: the costly part of a channel, and possible long before it is known whether there will be one. */
+export function deriveControlKeys(root: Uint8Array, sends: Direction, boot: bigint): ControlKeys {
+  const receiveTagOctets = deriveControlTagKey(root, sends === 'to-relay' ? 'to-device' : 'to-relay');
+  return {
+    root,
+    sends,
+    boot,
+    sendTag: sipKey(deriveControlTagKey(root, sends)),
+    receiveTag: sipKey(receiveTagOctets),
+    receiveTagOctets,
+    sendAead: deriveControlAeadKey(root, sends, boot),
+  };
+}
+
 /** AEAD keys of other incarnations that are kept derived: the current one and those still in flight. */
 const PEER_KEYS = 4;
 const MAX_COUNTER = BigInt(Number.MAX_SAFE_INTEGER);
@@ -58,6 +85,8 @@ export class ControlChannel {
      * highest counter that it has used, so that no (key, nonce) repeats.
      */
     readonly after?: bigint;
+    /** Of that root, direction and boot, derived before (default: derived now). */
+    readonly keys?: ControlKeys;
   }) {
     if (options.boot === 0n) throw badInput('boot', 0, 'draw 64 random bits other than 0');
     this.boot = options.boot;
@@ -66,9 +95,10 @@ export class ControlChannel {
     this.sends = options.sends;
     this.#receives = options.sends === 'to-relay' ? 'to-device' : 'to-relay';
     this.#root = options.root;
-    this.#sendTagKey = sipKey(deriveControlTagKey(options.root, this.sends));
-    this.#receiveTagKey = sipKey(deriveControlTagKey(options.root, this.#receives));
-    this.#sendAeadKey = deriveControlAeadKey(options.root, this.sends, this.boot);
+    const keys = options.keys ?? deriveControlKeys(options.root, options.sends, options.boot);
+    this.#sendTagKey = keys.sendTag;
+    this.#receiveTagKey = keys.receiveTag;
+    this.#sendAeadKey = keys.sendAead;
   }
 
   /** Counter of the message sealed last; 0 before the first. */

@@ -1,6 +1,7 @@
 import type { SocketAddress } from '../../protocol/address.ts';
 import type { EngineAnchor } from '../engine-api.ts';
 import type { FastAnchor, FastPath } from '../fast-path.ts';
+import type { FollowedAnchor } from './followed-anchor.ts';
 import type { RelaySession } from './session.ts';
 
 /** An anchor that this engine forwards for. */
@@ -16,6 +17,8 @@ export interface Anchor {
   frozen: boolean;
   readonly byIndex: Map<number, RelaySession>;
   readonly byId: Map<string, RelaySession>;
+  /** What was followed before this engine took the anchor, and is not installed yet; null: everything is. */
+  toInstall: FollowedAnchor | null;
   /** The same anchor in the engine in front of this one; null without one. */
   readonly fast: FastAnchor | null;
 }
@@ -33,6 +36,7 @@ export function newAnchor(
     frozen: false,
     byIndex: new Map(),
     byId: new Map(),
+    toInstall: null,
     fast: fast?.anchor({ id, endpoints, epoch, untilMs }) ?? null,
   };
   if (resumes === true) freeze(anchor);

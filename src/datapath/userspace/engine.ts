@@ -32,6 +32,9 @@ const REKEY_MARGIN_PACKETS = 2 ** 20;
 /** How soon a session of an anchor past its deadline is looked at again: the deadline may be moved. */
 const SUSPENDED_MS = 250;
 
+/** A takeover makes thousands of sessions due at one moment. */
+const SESSIONS_A_TICK = 128;
+
 /** Echo requests to all shared addresses together that the relay answers. */
 const ECHO_LIMIT = { perSecond: 200, burst: 50 } as const;
 
@@ -228,7 +231,7 @@ export function createEngine(options: {
   function rebind(command: Extract<EngineCommand, { op: 'rebind' }>, nowMs: number): void {
     const anchor = installed.expectAnchor(command.anchor);
     const { datagram, believed } = command;
-    const session = anchor.byIndex.get(peekIndex(datagram, 0, datagram.length));
+    const session = installed.sessionAt(anchor, peekIndex(datagram, 0, datagram.length), nowMs);
     if (session === undefined) counters.count('control', 'unknown-session');
     else if (nowMs >= anchor.untilMs) counters.count('control', 'anchor-deadline');
     else session.signalled(believed, datagram, nowMs);
@@ -254,22 +257,26 @@ export function createEngine(options: {
       case 'session':
         installed.putSession(command.anchor, command.session, nowMs);
         return null;
-      case 'drop-session': {
-        const session = installed.anchor(command.anchor)?.byId.get(command.id);
-        if (session !== undefined) installed.dropSession(session);
+      case 'drop-session':
+        installed.endSession(command.anchor, command.id, nowMs);
         return null;
-      }
       case 'lease':
         installed.putLease(command.anchor, command.lease, command.untilMs, nowMs);
         return null;
       case 'drop-lease':
-        installed.dropLease(command.id);
+        installed.endLease(command.anchor, command.id, nowMs);
+        return null;
+      case 'follow':
+        installed.follow(command.anchor);
+        return null;
+      case 'unfollow':
+        installed.unfollow(command.anchor);
         return null;
       case 'rebind':
         rebind(command, nowMs);
         return null;
       case 'export': {
-        const anchor = installed.expectAnchor(command.anchor);
+        const anchor = installed.wholeAnchor(command.anchor, nowMs);
         freeze(anchor);
         // From here on nothing changes under the export's hands.
         fast?.settle();
@@ -277,7 +284,7 @@ export function createEngine(options: {
         return { sessions: sessions.filter((state) => state !== null) };
       }
       case 'import': {
-        const anchor = installed.expectAnchor(command.anchor);
+        const anchor = installed.wholeAnchor(command.anchor, nowMs);
         // A session that ended meanwhile has nothing to continue.
         for (const state of command.sessions) anchor.byId.get(state.id)?.resume(state, nowMs);
         thaw(anchor);
@@ -286,6 +293,7 @@ export function createEngine(options: {
       case 'left-behind':
         return { anchors: fast?.leftBehind() ?? [] };
       case 'installed':
+        installed.wholeAnchor(command.anchor, nowMs);
         fast?.dropUnclaimed(command.anchor);
         return null;
       case 'counters': {
@@ -303,7 +311,8 @@ export function createEngine(options: {
       const isData = type === TYPE.data || type === TYPE.dataFull;
       const group = isData ? 'uplink' : 'control';
       const anchor = installed.atEndpoint(destination);
-      const session = anchor?.byIndex.get(peekIndex(buffer, at, length));
+      const session =
+        anchor === undefined ? undefined : installed.sessionAt(anchor, peekIndex(buffer, at, length), nowMs);
       if (!isData && type !== TYPE.control) counters.count(group, 'unknown-type');
       else if (anchor === undefined) counters.count(group, 'unknown-endpoint');
       else if (session === undefined) counters.count(group, 'unknown-session');
@@ -326,10 +335,14 @@ export function createEngine(options: {
     command: <C extends EngineCommand>(command: C, nowMs: number) =>
       execute(command, nowMs) as EngineAnswer<C>,
 
-    nextDueMs: () => Math.min(due.nextMs, installed.sweepMs, reassembly.nextMs),
+    nextDueMs: () => (installed.isTaking ? 0 : Math.min(due.nextMs, installed.sweepMs, reassembly.nextMs)),
 
     tick(nowMs) {
-      for (let session = due.take(nowMs); session !== null; session = due.take(nowMs)) {
+      installed.takeSome(nowMs);
+      // What is due beyond that waits for the next round: packets come in between.
+      for (let left = SESSIONS_A_TICK; left > 0; left -= 1) {
+        const session = due.take(nowMs);
+        if (session === null) break;
         // Whoever does not own an anchor says nothing for it; its deadline may yet be moved.
         if (nowMs < session.anchor.untilMs) session.tick(nowMs);
         else due.schedule(session, nowMs + SUSPENDED_MS);

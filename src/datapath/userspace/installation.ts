@@ -1,14 +1,19 @@
 import { parseAddress } from '../../protocol/address.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import type { Lease } from '../../protocol/lease.ts';
+import { deriveControlKeys } from '../../tunnel/control.ts';
 import { type LeaseEntry, LeaseTables } from '../decision/tables.ts';
 import type { EngineAnchor, EngineEvent, EngineSession } from '../engine-api.ts';
 import type { FastFlow } from '../fast-path.ts';
 import { type Anchor, newAnchor, setDeadline, thaw } from './anchor.ts';
+import { FollowedAnchor, type FollowedSession } from './followed-anchor.ts';
 import { RelaySession, type SessionHost } from './session.ts';
 
 /** Expired leases are looked for at most this often: packets are checked one by one anyway. */
 const EXPIRY_SWEEP_MS = 250;
+
+/** Sessions that were followed and are installed in one round: packets come in between. */
+const SESSIONS_TAKEN_A_TICK = 64;
 
 /** What the engine forwards for: anchors by endpoint, sessions by index, leases by address. */
 export class Installation {
@@ -17,6 +22,9 @@ export class Installation {
   readonly #event: (event: EngineEvent) => void;
   readonly #anchors = new Map<string, Anchor>();
   readonly #byEndpoint = new Map<string, Anchor>();
+  /** Anchors of which something is still to be installed. */
+  readonly #taking = new Set<Anchor>();
+  readonly #followed = new Map<string, FollowedAnchor>();
   /** Expired leases that the relay node has been told of. */
   readonly #reported = new WeakSet<LeaseEntry<RelaySession>>();
   #sweepMs = Number.POSITIVE_INFINITY;
@@ -33,6 +41,72 @@ export class Installation {
 
   anchor(id: string): Anchor | undefined {
     return this.#anchors.get(id);
+  }
+
+  /** An anchor that another relay owns. */
+  followed(id: string): FollowedAnchor | undefined {
+    return this.#followed.get(id);
+  }
+
+  /** Follows an anchor from now on; one that is followed or installed stays as it is. */
+  follow(id: string): void {
+    if (this.#followed.has(id) || this.#anchors.has(id)) return;
+    this.#followed.set(
+      id,
+      new FollowedAnchor((root) => deriveControlKeys(root, 'to-device', this.#host.relayBoot)),
+    );
+  }
+
+  unfollow(id: string): void {
+    this.#followed.delete(id);
+  }
+
+  /** Something that was followed is not installed yet. */
+  get isTaking(): boolean {
+    return this.#taking.size > 0;
+  }
+
+  /** Installs a few of the sessions that were followed, and their leases. */
+  takeSome(nowMs: number): void {
+    for (const anchor of this.#taking) this.#take(anchor, SESSIONS_TAKEN_A_TICK, nowMs);
+  }
+
+  #take(anchor: Anchor, limit: number, nowMs: number): void {
+    const { toInstall } = anchor;
+    if (toInstall === null) return;
+    let taken = 0;
+    for (const session of toInstall.sessions.values()) {
+      if (taken >= limit) return;
+      taken += 1;
+      this.#takeSession(anchor, toInstall, session, nowMs);
+    }
+    anchor.toInstall = null;
+    this.#taking.delete(anchor);
+    this.#host.fast?.dropUnclaimed(anchor.id);
+  }
+
+  /** The session whose device speaks under `index`; installed now if it was followed. */
+  sessionAt(anchor: Anchor, index: number, nowMs: number): RelaySession | undefined {
+    const session = anchor.byIndex.get(index);
+    if (session !== undefined || anchor.toInstall === null) return session;
+    const followed = anchor.toInstall.byIndex.get(index);
+    if (followed === undefined) return undefined;
+    this.#takeSession(anchor, anchor.toInstall, followed, nowMs);
+    return anchor.byIndex.get(index);
+  }
+
+  #takeSession(anchor: Anchor, from: FollowedAnchor, followed: FollowedSession, nowMs: number): void {
+    from.dropSession(followed.session.id);
+    this.#put(anchor, followed, nowMs);
+    for (const { lease, untilMs } of followed.leases.values()) {
+      try {
+        this.#putLease(anchor, lease, untilMs, nowMs);
+      } catch (error) {
+        // No command to refuse: whoever has the anchor installed is told instead.
+        if (!(error instanceof MooringError)) throw error;
+        this.#event({ type: 'lease-refused', anchor: anchor.id, lease: lease.id, reason: error.message });
+      }
+    }
   }
 
   /** Throws ERR_MOORING_UNKNOWN_ANCHOR. */
@@ -68,6 +142,10 @@ export class Installation {
     }
     const anchor = newAnchor(wanted, this.#host.fast);
     this.#anchors.set(anchor.id, anchor);
+    anchor.toInstall = this.#followed.get(anchor.id) ?? null;
+    anchor.toInstall?.putHints(wanted.hints ?? []);
+    if (anchor.toInstall !== null) this.#taking.add(anchor);
+    this.#followed.delete(anchor.id);
     for (const { text, octets } of endpoints) {
       this.#byEndpoint.set(text, anchor);
       this.tables.addEndpoint(octets);
@@ -83,20 +161,55 @@ export class Installation {
       this.tables.removeEndpoint(parseAddress(endpoint));
     }
     anchor.fast?.drop();
+    this.#taking.delete(anchor);
     this.#anchors.delete(id);
   }
 
   /** Installs a session; one that is there goes on untouched. Throws ERR_MOORING_UNKNOWN_ANCHOR. */
   putSession(anchorId: string, wanted: EngineSession, nowMs: number): void {
-    const { byId, byIndex } = this.expectAnchor(anchorId);
+    const followed = this.#followed.get(anchorId);
+    if (followed === undefined) this.#put(this.wholeAnchor(anchorId, nowMs), { session: wanted }, nowMs);
+    else followed.putSession(wanted);
+  }
+
+  #put(
+    anchor: Anchor,
+    { session: wanted, keys }: Pick<FollowedSession, 'session'> & Partial<FollowedSession>,
+    nowMs: number,
+  ): void {
+    const { byId, byIndex } = anchor;
     const { id, index } = wanted;
     if (byId.get(id)?.index === index) return;
-    const session = new RelaySession(this.#host, this.expectAnchor(anchorId), wanted, nowMs);
+    const session = new RelaySession(this.#host, anchor, wanted, nowMs, keys);
     // The registry has given the index to a newer session: the old one carries nothing any more.
     for (const old of [byId.get(id), byIndex.get(index)]) if (old !== undefined) this.dropSession(old);
     byId.set(id, session);
     byIndex.set(index, session);
     if (this.#host.fast !== null) session.mirror(this.#host.fast);
+  }
+
+  /** The anchor with everything installed that was followed before. Throws ERR_MOORING_UNKNOWN_ANCHOR. */
+  wholeAnchor(id: string, nowMs: number): Anchor {
+    const anchor = this.expectAnchor(id);
+    this.#take(anchor, Number.POSITIVE_INFINITY, nowMs);
+    return anchor;
+  }
+
+  /** Ends the session of that id, followed or installed, if there is one. */
+  endSession(anchorId: string, id: string, nowMs: number): void {
+    const followed = this.#followed.get(anchorId);
+    followed?.dropSession(id);
+    if (followed !== undefined || !this.#anchors.has(anchorId)) return;
+    const session = this.wholeAnchor(anchorId, nowMs).byId.get(id);
+    if (session !== undefined) this.dropSession(session);
+  }
+
+  endLease(anchorId: string, id: string, nowMs: number): void {
+    const followed = this.#followed.get(anchorId);
+    followed?.dropLease(id);
+    if (followed !== undefined) return;
+    if (this.#anchors.has(anchorId)) this.wholeAnchor(anchorId, nowMs);
+    this.dropLease(id);
   }
 
   /** Ends a session and its leases here. */
@@ -110,14 +223,14 @@ export class Installation {
 
   /** Installs a lease, moves its deadline, or gives it to another session of the anchor. */
   putLease(anchorId: string, lease: Lease, untilMs: number, nowMs: number): void {
-    const session = this.expectAnchor(anchorId).byId.get(lease.session);
-    if (session === undefined) {
-      throw new MooringError(
-        'ERR_MOORING_UNKNOWN_SESSION',
-        `lease ${lease.id}: session ${lease.session} is not installed on anchor ${anchorId}; install it first`,
-        { data: { lease: lease.id, session: lease.session } },
-      );
-    }
+    const followed = this.#followed.get(anchorId);
+    if (followed === undefined) this.#putLease(this.wholeAnchor(anchorId, nowMs), lease, untilMs, nowMs);
+    else if (!followed.putLease(lease, untilMs)) throw sessionMissing(lease);
+  }
+
+  #putLease(anchor: Anchor, lease: Lease, untilMs: number, nowMs: number): void {
+    const session = anchor.byId.get(lease.session);
+    if (session === undefined) throw sessionMissing(lease);
     const before = this.tables.lease(lease.id)?.session;
     const entry = this.tables.put(lease, session, untilMs, nowMs);
     before?.leases.delete(lease.id);
@@ -162,6 +275,14 @@ export class Installation {
     }
     this.#sweepMs = Math.max(next, nowMs + EXPIRY_SWEEP_MS);
   }
+}
+
+function sessionMissing(lease: Lease): MooringError {
+  return new MooringError(
+    'ERR_MOORING_UNKNOWN_SESSION',
+    `lease ${lease.id}: session ${lease.session} is not installed on anchor ${lease.anchor}; install it first`,
+    { data: { lease: lease.id, session: lease.session } },
+  );
 }
 
 function sameTexts(one: readonly string[], other: readonly string[]): boolean {

@@ -4,7 +4,7 @@ import type { SessionState } from '../../protocol/relay-plane.ts';
 import { createRelayRebinding } from '../../rebinding/relay.ts';
 import type { RelayInput, RelayOutput, RelayRebinding } from '../../rebinding/relay-io.ts';
 import { createTokenBucket } from '../../rebinding/token-bucket.ts';
-import { ControlChannel } from '../../tunnel/control.ts';
+import { ControlChannel, type ControlKeys, deriveControlKeys } from '../../tunnel/control.ts';
 import {
   DATA_REFUSED,
   DataReceiver,
@@ -20,7 +20,7 @@ import {
   type TunnelMarking,
   trafficClass,
 } from '../../tunnel/dscp-ecn.ts';
-import { type DataKeyName, deriveControlTagKey, deriveDataKey } from '../../tunnel/keys.ts';
+import { type DataKeyName, deriveDataKey } from '../../tunnel/keys.ts';
 import type { ControlDraft, ControlMessage } from '../../tunnel/message.ts';
 import { sipKey } from '../../tunnel/siphash.ts';
 import type { WindowState } from '../../tunnel/window.ts';
@@ -123,6 +123,7 @@ export class RelaySession implements Due, FastListener {
   readonly #host: SessionHost;
   readonly #root: Uint8Array;
   readonly #channel: ControlChannel;
+  readonly #controlTagKey: Uint8Array;
   readonly #filter = new ControlFilter();
   readonly #queue: HoldQueue;
   readonly #waiting = new Map<number, Sending>();
@@ -147,7 +148,14 @@ export class RelaySession implements Due, FastListener {
   /** Number of the key in force when DATA came past the engine in front. */
   #bypassedKey: number | null = null;
 
-  constructor(host: SessionHost, anchor: Anchor, session: EngineSession, nowMs: number) {
+  /** `keys`: those of the session's CONTROL, when they were derived before. */
+  constructor(
+    host: SessionHost,
+    anchor: Anchor,
+    session: EngineSession,
+    nowMs: number,
+    keys: ControlKeys = deriveControlKeys(session.root, 'to-device', host.relayBoot),
+  ) {
     this.#host = host;
     this.anchor = anchor;
     this.id = session.id;
@@ -159,7 +167,9 @@ export class RelaySession implements Due, FastListener {
       index: session.index,
       boot: host.relayBoot,
       after: host.used.counter,
+      keys,
     });
+    this.#controlTagKey = keys.receiveTagOctets;
     this.#queue = new HoldQueue(host.budget, DATA.inner);
     const hint = session.hint;
     this.rebinding = createRelayRebinding({
@@ -189,8 +199,7 @@ export class RelaySession implements Due, FastListener {
   mirror(fast: FastPath): void {
     const { anchor, id, index } = this;
     if (anchor.fast === null) return;
-    const controlTagKey = deriveControlTagKey(this.#root, 'to-relay');
-    this.#fast = fast.session(anchor.fast, { id, index, controlTagKey }, this);
+    this.#fast = fast.session(anchor.fast, { id, index, controlTagKey: this.#controlTagKey }, this);
   }
 
   /**

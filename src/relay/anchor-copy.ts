@@ -1,0 +1,258 @@
+import type { EngineCommand, EngineSession } from '../datapath/engine-api.ts';
+import type { Timers } from '../ownership/timers.ts';
+import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
+import type { Registry, Snapshot } from '../registry/registry.ts';
+import type { Log } from '../telemetry/log.ts';
+import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
+
+/** Events read from the registry at a time. */
+const EVENT_PAGE = 512;
+/** Sessions and leases told to the engine at a time while it has other things to do. */
+const GENTLE_BATCH = 32;
+
+export interface AnchorCopyOptions {
+  readonly anchor: string;
+  readonly siteKey: Uint8Array;
+  readonly registry: Registry;
+  readonly engine: { command(command: EngineCommand): Promise<unknown> };
+  readonly log: Log;
+  readonly timers: Pick<Timers, 'nowMs'>;
+}
+
+export interface Held {
+  readonly counter: bigint;
+  readonly leases: readonly Lease[];
+  readonly sessions: readonly Session[];
+}
+
+/** Where each session was last proven, for the engine. */
+export type Hints = ReadonlyMap<string, PathHint>;
+
+/**
+ * The registry's leases and sessions of one anchor, in the order of their fences, kept in the packet engine as well: installed when
+ * this relay owns the anchor, else followed. Whatever wakes it, it reads the anchor's event stream: there is one order.
+ */
+export interface AnchorCopy {
+  readonly id: string;
+  readonly endpoints: readonly string[];
+  readonly prefixes: readonly string[];
+  /** Tells the engine everything at once; `gently`, bit by bit, leaving it time for packets in between. */
+  tellEngine(gently?: boolean): Promise<void>;
+  /** Applies every event that the registry holds now; resolves when the engine has them. */
+  follow(): Promise<void>;
+  /** Runs `work` when nothing is being applied, and applies nothing meanwhile. */
+  alone<T>(work: (catchUp: () => Promise<void>) => Promise<T>): Promise<T>;
+  /** All that this relay has of it, as of the counter of its last fence. */
+  held(): Held;
+  lease(id: string): Lease | undefined;
+  session(id: string): Session | undefined;
+  /** K_root of a session that this anchor carries. */
+  root(session: Session): Uint8Array;
+  /** Whom to tell of leases that end, from now on. */
+  onEnded(listener: (lease: Lease, reason: EndReason) => void): void;
+  /** Whom to tell when other prefixes belong to the anchor, from now on. */
+  onResized(listener: (former: readonly string[], current: readonly string[]) => void): void;
+  /** Stops following; the engine is left as it is. */
+  stop(): Promise<void>;
+}
+
+/** Reads an anchor from the registry, and follows it once the engine has been told. */
+export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy> {
+  const { anchor, registry, engine, log, timers } = options;
+  const anchorKey = deriveAnchorKey(options.siteKey, anchor);
+  const leases = new Map<string, Lease>();
+  const untilMs = new Map<string, number>();
+  const sessions = new Map<string, Session>();
+  let lastId = '0-0';
+  let prefixes: readonly string[] = [];
+  let resized: (former: readonly string[], current: readonly string[]) => void = () => undefined;
+  let ended: (lease: Lease, reason: EndReason) => void = () => undefined;
+
+  const root = (session: Session) => deriveRoot(anchorKey, session);
+
+  async function installSession(session: Session, hint: PathHint | null): Promise<void> {
+    if (sessions.has(session.id)) return;
+    sessions.set(session.id, session);
+    const installed: EngineSession = { id: session.id, index: session.index, root: root(session), hint };
+    await engine.command({ op: 'session', anchor, session: installed });
+  }
+
+  async function dropSession(id: string): Promise<void> {
+    if (sessions.delete(id)) await engine.command({ op: 'drop-session', anchor, id });
+  }
+
+  async function installLease(lease: Lease): Promise<void> {
+    const endsMs = timers.nowMs() + lease.remainingMs;
+    leases.set(lease.id, lease);
+    untilMs.set(lease.id, endsMs);
+    await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
+  }
+
+  async function dropLease(id: string): Promise<void> {
+    const lease = leases.get(id);
+    if (lease === undefined) return;
+    leases.delete(id);
+    untilMs.delete(id);
+    await engine.command({ op: 'drop-lease', anchor, id });
+    const idle = ![...leases.values()].some((other) => other.session === lease.session);
+    if (idle) await dropSession(lease.session);
+  }
+
+  /** spin: leases.install */
+  async function apply(event: LeaseEvent): Promise<void> {
+    switch (event.type) {
+      case 'granted':
+        await installSession(event.session, null);
+        await installLease(event.lease);
+        return;
+      case 'activated':
+      case 'extended':
+        await installLease(event.lease);
+        return;
+      case 'ended': {
+        const known = leases.has(event.lease.id);
+        await dropLease(event.lease.id);
+        if (known) ended(event.lease, event.reason);
+        return;
+      }
+      case 'session':
+        await replaceSession(event.session, event.replaces);
+        return;
+      case 'declared':
+        await readDeclaration();
+        return;
+      case 'owned':
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  async function readDeclaration(): Promise<void> {
+    const current = await registry.anchor(anchor);
+    if (current === null) return;
+    const former = prefixes;
+    prefixes = current.prefixes;
+    resized(former, prefixes);
+  }
+
+  async function replaceSession(session: Session, replaced: string): Promise<void> {
+    await installSession(session, null);
+    for (const lease of [...leases.values()]) {
+      if (lease.session === replaced) await installLease({ ...lease, session: session.id });
+    }
+    await dropSession(replaced);
+  }
+
+  async function load(snapshot: Snapshot, gently: boolean): Promise<void> {
+    const hints = new Map(snapshot.hints.map((hint) => [hint.session, hint]));
+    const live = new Set(snapshot.leases.map((lease) => lease.id));
+    // First what ended: a newer lease may hold the same ports by now.
+    for (const id of [...leases.keys()]) if (!live.has(id)) await dropLease(id);
+    // The engine takes commands in order: one wait for all of them.
+    const batch = gently ? GENTLE_BATCH : Number.POSITIVE_INFINITY;
+    const install = (session: Session) => installSession(session, hints.get(session.id) ?? null);
+    await inBatches(snapshot.sessions, batch, install);
+    await inBatches(snapshot.leases, batch, installLease);
+    lastId = snapshot.lastId;
+  }
+
+  async function catchUp(): Promise<void> {
+    for (;;) {
+      const page = await registry.events(anchor, lastId, EVENT_PAGE);
+      if (page.reload) {
+        log.info({ anchor, lastId }, 'event stream has a gap: reading the whole anchor');
+        await load(await registry.snapshot(anchor), false);
+        continue;
+      }
+      for (const event of page.events) await apply(event);
+      lastId = page.lastId;
+      if (page.events.length < EVENT_PAGE) return;
+    }
+  }
+
+  let last: Promise<unknown> = Promise.resolve();
+  const alone = <T>(work: (next: () => Promise<void>) => Promise<T>): Promise<T> => {
+    const result = last.then(() => work(catchUp));
+    last = result.catch(() => undefined);
+    return result;
+  };
+  const follow = coalesced(() => alone(catchUp));
+  let isLoaded = false;
+  const [unwatch, snapshot] = await Promise.all([
+    registry.watch(anchor, () => {
+      // Whoever copies follows once after loading: a wake-up before that is not lost.
+      if (!isLoaded) return;
+      follow().catch((error: Error) =>
+        log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'),
+      );
+    }),
+    registry.snapshot(anchor),
+  ]);
+
+  prefixes = snapshot.anchor.prefixes;
+
+  return {
+    id: anchor,
+    endpoints: snapshot.anchor.endpoints,
+    get prefixes() {
+      return prefixes;
+    },
+    async tellEngine(gently = false) {
+      await load(snapshot, gently);
+      isLoaded = true;
+    },
+    follow,
+    alone,
+    held: () => ({
+      counter: BigInt(lastId.slice(lastId.indexOf('-') + 1)),
+      leases: [...leases.values()].map((lease) => ({
+        ...lease,
+        remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - timers.nowMs())),
+      })),
+      sessions: [...sessions.values()],
+    }),
+    lease: (id) => leases.get(id),
+    session: (id) => sessions.get(id),
+    root,
+    onEnded(listener) {
+      ended = listener;
+    },
+    onResized(listener) {
+      resized = listener;
+    },
+    stop: unwatch,
+  };
+}
+
+async function inBatches<T>(
+  items: readonly T[],
+  size: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  for (let at = 0; at < items.length; at += size) {
+    await Promise.all(items.slice(at, at + size).map(work));
+  }
+}
+
+/** A call during a run gets a run that starts after it; further calls meanwhile get the same. */
+function coalesced(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  let next: Promise<void> | null = null;
+  const start = (): Promise<void> => {
+    running = work().finally(() => {
+      running = null;
+    });
+    return running;
+  };
+  return () => {
+    if (running === null) return start();
+    next ??= running
+      .catch(() => {})
+      .then(() => {
+        next = null;
+        return start();
+      });
+    return next;
+  };
+}
