@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { nativeCryptography } from '../../linux/native-cryptography.ts';
 import { runPacketLoop } from '../../linux/packet-loop.ts';
 import { packetWorkerData } from '../../linux/packet-worker.ts';
+import { createRandomPool } from '../../linux/random-pool.ts';
 import { openTun } from '../../linux/tun.ts';
 import { openUdp, type UdpOptions, type UdpSocket } from '../../linux/udp.ts';
 import { MooringError } from '../../protocol/errors.ts';
@@ -46,7 +46,7 @@ const engine: Engine = createEngine({
   relayBoot: settings.relayBoot,
   marking: settings.marking,
   policing: settings.policing,
-  random: (octets) => new Uint8Array(randomBytes(octets)),
+  random: createRandomPool(),
   io: {
     toDevice(endpoint, to, buffer, at, length, octet) {
       (to.address.includes(':') ? v6 : v4)?.queue(to, buffer, at, length, endpoint, octet);
