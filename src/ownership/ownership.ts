@@ -229,7 +229,10 @@ export function createOwnership(options: OwnershipOptions): Ownership {
           log.info({ anchor, reason: error.message }, 'ownership: not ours');
           return;
         }
-        if (!isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE')) throw error;
+        // Away, or in quarantine: a claim says more once either is over.
+        const mayPass =
+          isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') || isCode(error, 'ERR_MOORING_QUARANTINED');
+        if (!mayPass) throw error;
         log.warn({ err: error, anchor }, 'ownership: not claimed yet');
         await new Promise<void>((resolve) => timers.after(renewEveryMs(anchor), resolve));
       }

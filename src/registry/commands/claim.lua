@@ -7,20 +7,23 @@
   Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME, QUARANTINED
 ]]
 --- @include "ownership"
--- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has reported more.
+-- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.
 --    spin: leases.quarantine.over
+local settled = false
 if quarantined() then
-  if not quarantineIsOver() then
+  if not quarantineIsOver() or awaitsReportOf(ARGV[1]) then
     return QUARANTINED
   end
   settle()
+  settled = true
 end
 local current = owner()
 if not current.home then
   return UNDECLARED
 end
--- 1. Idempotency: this incarnation owns it already.
-if current.relay == ARGV[1] and current.boot == ARGV[2] then
+-- 1. Idempotency: this incarnation owns it already. Not when the fences have just jumped: whoever follows must hear
+--    of one beyond.
+if not settled and current.relay == ARGV[1] and current.boot == ARGV[2] then
   holdUntil(math.max(current.untilMs, now + ARGV[3]))
   return current.epoch
 end
