@@ -246,7 +246,7 @@ function secured({ user, tls }: Pick<ShapeOptions, 'user' | 'tls'>, files?: TlsF
           `tls-cert-file ${files.certFile}`,
           `tls-key-file ${files.keyFile}`,
           `tls-ca-cert-file ${files.caFile}`,
-          ...['tls-replication yes', 'tls-auth-clients yes'],
+          ...['tls-replication yes', 'tls-cluster yes', 'tls-auth-clients yes'],
         ]
       : []),
   ];

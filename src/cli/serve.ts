@@ -38,12 +38,10 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
     // Waited for below; until then its failure is nobody's.
     engine?.catch(() => undefined);
     const { openRegistry } = await import('../registry/open.ts');
-    const registry = await openRegistry({ ...urlOf(settings), dataDir: settings.dataDir, log }).catch(
-      async (error: unknown) => {
-        await closeEngine().catch(() => undefined);
-        throw error;
-      },
-    );
+    const registry = await openRegistry({ ...placeOf(settings), log }).catch(async (error: unknown) => {
+      await closeEngine().catch(() => undefined);
+      throw error;
+    });
     undo.push(() => registry.close());
     undo.push(() => closeEngine().catch(() => undefined));
     await declarePools(settings, registry);
@@ -97,9 +95,10 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
   }
 }
 
-function urlOf(settings: Settings): { url?: string } {
-  const url = process.env.REDIS_URL || settings.redisUrl;
-  return url === undefined ? {} : { url };
+/** Where the registry is, and what it takes to reach it. */
+function placeOf({ redisUrl, redis, dataDir }: Settings) {
+  const url = process.env.REDIS_URL || redisUrl;
+  return { ...(url === undefined ? {} : { url }), redis, dataDir };
 }
 
 async function declarePools(settings: Settings, registry: Registry): Promise<void> {

@@ -1,4 +1,4 @@
-import type { RelaySettings } from '../config/schema.ts';
+import type { RedisSettings, RelaySettings } from '../config/schema.ts';
 
 /** What the supervisor and the process that it starts tell each other. */
 
@@ -35,7 +35,7 @@ export interface CheckedSettings {
 export interface Duty {
   readonly relay: Pick<RelaySettings, 'id' | 'interface' | 'tun' | 'announce' | 'ownershipMs'>;
   /** The registry, as the process itself reaches it. */
-  readonly registryUrl: string;
+  readonly registry: { readonly url: string; readonly redis: RedisSettings | undefined };
   readonly logLevel: string;
   /** Where the data path's maps are pinned when it goes on without the process; null when it does not. */
   readonly pins: string | null;

@@ -53,7 +53,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
   const unclaimed = new Set<string>();
 
   /** Loaded when it is needed: most of the time nothing of it is. */
-  async function open({ relay, registryUrl, logLevel, pins }: Duty): Promise<Care> {
+  async function open({ relay, registry: place, logLevel, pins }: Duty): Promise<Care> {
     const [{ createLog }, { openRegistry }, { createCaretaker }] = await Promise.all([
       import('../telemetry/log.ts'),
       import('../registry/open.ts'),
@@ -61,7 +61,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
     ]);
     const log = createLog(logLevel, 'mooring-supervisor');
     const path = pins === null ? null : await pinnedPath(pins);
-    const registry = await openRegistry({ url: registryUrl, name: `supervisor-${process.pid}`, log });
+    const registry = await openRegistry({ ...place, name: `supervisor-${process.pid}`, log });
     const caretaker = createCaretaker({
       registry,
       relay: relay.id,

@@ -297,6 +297,35 @@ const Signalling = Type.Object(
 );
 export type SignallingSettings = Static<typeof Signalling>;
 
+const Redis = Type.Object(
+  {
+    passwordFile: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description: 'the password, alone in a file; goes before one in redisUrl',
+      }),
+    ),
+    sentinelPasswordFile: Type.Optional(
+      Type.String({ minLength: 1, description: 'the password that sentinels themselves ask for' }),
+    ),
+    caFile: Type.Optional(
+      Type.String({
+        minLength: 1,
+        description: "with rediss…: authority of the servers' certificates (PEM), when it is a private one",
+      }),
+    ),
+    certFile: Type.Optional(
+      Type.String({ minLength: 1, description: 'with rediss…: client certificate (PEM)' }),
+    ),
+    keyFile: Type.Optional(Type.String({ minLength: 1, description: 'its key (PEM)' })),
+  },
+  {
+    additionalProperties: false,
+    description: 'files that redisUrl needs, read at the start (docs/redis.md)',
+  },
+);
+export type RedisSettings = Static<typeof Redis>;
+
 /** Every setting of the program. `docs/configuration.md` is generated from it. */
 export const Settings = Type.Object(
   {
@@ -304,9 +333,10 @@ export const Settings = Type.Object(
     redisUrl: Type.Optional(
       Type.String({
         description:
-          'Redis or Valkey that holds the registry; the environment variable REDIS_URL goes before it; without both a private redis-server runs in dataDir',
+          'Redis or Valkey (7.0 or newer) that holds the registry: redis://HOST:PORT, redis+sentinel://HOST:PORT,…/PRIMARY or redis+cluster://HOST:PORT,… (rediss… with TLS, USER@ before the hosts), or the path of a unix socket; the environment variable REDIS_URL goes before it; without both a private redis-server runs in dataDir',
       }),
     ),
+    redis: Type.Optional(Redis),
     logLevel: Type.Union(
       ['trace', 'debug', 'info', 'warn', 'error', 'fatal'].map((level) => Type.Literal(level)),
       { default: 'info' },

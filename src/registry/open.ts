@@ -1,16 +1,31 @@
 import { randomBytes } from 'node:crypto';
-import type { Redis } from 'ioredis';
+import { once } from 'node:events';
+import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
+import { parseRedisUrl, type RedisAddress, withoutPassword } from '../config/redis-url.ts';
+import type { RedisSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { COMMANDS } from './commands.gen.ts';
-import { commandConnection, connectRedis } from './connection.ts';
+import { commandConnection } from './connection.ts';
+import { cannotReach, isLasting } from './faults.ts';
+import { refuseUnfit } from './fitness.ts';
 import { startOrAdopt, stopIfUnused } from './private-server.ts';
+import { clientFor, type RedisClient, watchSentinels } from './reaching.ts';
 import type { Registry } from './registry.ts';
 import { createStore } from './store.ts';
 
-export interface RegistryPlace {
-  /** `redis://`, `rediss://` or the path of a unix socket. */
-  readonly url?: string;
+/** Where servers are and what it takes to reach them. */
+export interface RedisPlace {
+  /** As `redisUrl` of the settings. */
+  readonly url: string;
+  /** Files that it needs; default none. */
+  readonly redis?: RedisSettings | undefined;
+  /** Name of the connection. */
+  readonly name: string;
+  readonly log: Logger;
+}
+
+export interface RegistryPlace extends Partial<Omit<RedisPlace, 'log'>> {
   /** Without `url`: where a private server keeps its files. */
   readonly dataDir?: string;
   /** Name of the connection; one that begins with `mooring-` (the default) keeps a private server from being stopped. */
@@ -18,20 +33,24 @@ export interface RegistryPlace {
   readonly log: Logger;
 }
 
+/** Sentinels or a cluster may be amid a fail-over: they are given so long, milliseconds. */
+const FAIL_OVER_MS = 10_000;
+
 /**
  * Opens the registry: the Redis or Valkey (7.0 or newer) of `url`, else a private server in `dataDir`, started,
  * or adopted when one still runs there. Throws ERR_MOORING_REGISTRY_UNAVAILABLE when there is neither,
- * ERR_MOORING_REGISTRY_UNFIT when the server could lose leases or is too old.
+ * ERR_MOORING_REGISTRY_UNFIT when a server could lose leases or is too old, ERR_MOORING_CONFIG for a wrong `url`.
  */
 export async function openRegistry({
   url,
+  redis: files,
   dataDir,
   name = `mooring-${process.pid}-${randomBytes(4).toString('hex')}`,
   log,
 }: RegistryPlace): Promise<Registry> {
   if (url !== undefined) {
-    const redis = await connected(url, log, name);
-    return createStore(commandConnection(redis), log, async () => redis.disconnect());
+    const { client, close } = await reachRedis({ url, redis: files, name, log });
+    return createStore(commandConnection(client), log, async () => close());
   }
   if (dataDir === undefined) {
     throw new MooringError(
@@ -40,53 +59,84 @@ export async function openRegistry({
     );
   }
   const socket = await startOrAdopt(dataDir, log);
-  const redis = await connected(socket, log, name);
+  const { client, close } = await reachRedis({ url: socket, name, log });
   // Nobody but this program's next start can be its relay: nothing is to be waited for.
-  return createStore(commandConnection(redis, COMMANDS, 0), log, async () => {
-    await stopIfUnused(redis, name, dataDir, log);
-    redis.disconnect();
+  return createStore(commandConnection(client, COMMANDS, 0), log, async () => {
+    if (client instanceof Redis) await stopIfUnused(client, name, dataDir, log);
+    close();
   });
 }
 
-async function connected(where: string, log: Logger, name: string): Promise<Redis> {
-  const redis = connectRedis(where, log, name);
+/** Connects to servers and refuses unfit ones. Throws like `openRegistry`. */
+export async function reachRedis({
+  url,
+  redis: files = {},
+  name,
+  log,
+}: RedisPlace): Promise<{ readonly client: RedisClient; close(): void }> {
+  const address = parseRedisUrl(url);
+  const shown = withoutPassword(url);
+  const client = clientFor(address, files, log, name);
+  const endWatch = watchSentinels(address, files, log, () => client.disconnect(true));
+  const close = () => {
+    endWatch();
+    client.disconnect();
+  };
   try {
-    await redis.connect();
-    await refuseUnfit(redis, withoutPassword(where));
-    return redis;
+    await connected(client, address, files);
+    await refuseUnfit(client, shown, address, files, log);
+    return { client, close };
   } catch (cause) {
-    redis.disconnect();
+    close();
     if (cause instanceof MooringError) throw cause;
-    throw new MooringError(
-      'ERR_MOORING_REGISTRY_UNAVAILABLE',
-      `registry ${withoutPassword(where)}: ${cause instanceof Error ? cause.message : cause}; check REDIS_URL and that the server runs`,
-      { temporary: true, cause },
-    );
+    throw cannotReach(cause instanceof Error ? cause : new Error(String(cause)), shown, address, files);
   }
 }
 
-/** Refuses a server that is too old or that may evict leases. */
-async function refuseUnfit(redis: Redis, where: string): Promise<void> {
-  const info = await redis.info();
-  const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1];
-  const version = field('valkey_version') ?? field('redis_version') ?? 'unknown';
-  if (!(Number.parseInt(version, 10) >= 7)) {
-    throw new MooringError(
-      'ERR_MOORING_REGISTRY_UNFIT',
-      `registry ${where}: its version is ${version}; use Redis 7.0 or Valkey 7.2 or newer`,
-      { data: { version } },
+/** Resolves when commands can be sent; rejects with the fault that says most. */
+async function connected(client: RedisClient, address: RedisAddress, files: RedisSettings): Promise<void> {
+  const isOne = address.shape === 'socket' || address.shape === 'standalone';
+  const patience = new AbortController();
+  let fault: Error | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const noted = new Promise<never>((_, reject) => {
+    const note = (error: Error & { lastNodeError?: Error; previousErrors?: Error[] }) => {
+      const inner = error.lastNodeError ?? error;
+      // "None of them answers" says less than why one did not.
+      if (fault === undefined || !/All sentinels|startup nodes|Connection is closed/.test(inner.message))
+        fault = inner;
+      if (isOne || isLasting(inner, address, files)) reject(inner);
+    };
+    client.on('error', note);
+    client.on('node error', note);
+    client.on('sentinelError', note);
+    patience.signal.addEventListener('abort', () => {
+      client.off('error', note);
+      client.off('node error', note);
+      client.off('sentinelError', note);
+    });
+    if (!isOne) {
+      timer = setTimeout(
+        () => reject(fault ?? new Error(`no answer within ${FAIL_OVER_MS} ms`)),
+        FAIL_OVER_MS,
+      );
+    }
+  });
+  noted.catch(() => undefined);
+  const ready = once(client, 'ready', { signal: patience.signal });
+  ready.catch(() => undefined);
+  try {
+    const started = client.connect().then(
+      () => undefined,
+      (error: Error) => {
+        // Sentinels and clusters try again by themselves.
+        if (isOne) throw fault ?? error;
+        return ready.then(() => undefined);
+      },
     );
+    await Promise.race([started, noted]);
+  } finally {
+    clearTimeout(timer);
+    patience.abort();
   }
-  const policy = field('maxmemory_policy') ?? 'unknown';
-  if (policy !== 'noeviction') {
-    throw new MooringError(
-      'ERR_MOORING_REGISTRY_UNFIT',
-      `registry ${where}: maxmemory-policy is ${policy}, which destroys leases; run \`redis-cli CONFIG SET maxmemory-policy noeviction\` and set it in its configuration file`,
-      { data: { policy } },
-    );
-  }
-}
-
-function withoutPassword(where: string): string {
-  return where.replace(/^(rediss?:\/\/)[^/]*@/, '$1');
 }

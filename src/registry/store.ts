@@ -2,11 +2,12 @@ import type { Logger } from 'pino';
 import { anchorCommands } from './anchors.ts';
 import type { Connection } from './connection.ts';
 import { grantCommands } from './granting.ts';
-import { relayKey, relaysKey, wakeChannel } from './keys.ts';
+import { relayKey, relaysKey } from './keys.ts';
 import { leaseCommands, noteFree } from './leases.ts';
 import { poolTurns } from './pool-turn.ts';
 import { poolCommands } from './pools.ts';
 import type { Registry, RelayAnnouncement } from './registry.ts';
+import { wakeListener } from './wakes.ts';
 
 /** The registry over a connection; `close` ends what was opened for it. */
 export function createStore(connection: Connection, log: Logger, close: () => Promise<void>): Registry {
@@ -64,41 +65,6 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     async close() {
       await wakes.close();
       await close();
-    },
-  };
-}
-
-/** A second connection that only listens; opened by the first listener. */
-function wakeListener(connection: Connection, log: Logger) {
-  const listeners = new Map<string, Set<() => void>>();
-  let listening: ReturnType<Connection['redis']['duplicate']> | undefined;
-
-  const open = () => {
-    if (listening !== undefined) return listening;
-    listening = connection.redis.duplicate();
-    listening.on('error', (error) => log.warn({ err: error.message }, 'registry wake-ups'));
-    listening.on('smessage', (channel: string) => {
-      for (const wake of listeners.get(channel) ?? []) wake();
-    });
-    return listening;
-  };
-
-  return {
-    async watch(anchor: string, wake: () => void) {
-      const channel = wakeChannel(anchor);
-      const redis = open();
-      const wakes = listeners.get(channel) ?? new Set();
-      listeners.set(channel, wakes);
-      wakes.add(wake);
-      await redis.ssubscribe(channel);
-      return async () => {
-        wakes.delete(wake);
-        if (wakes.size === 0 && listeners.delete(channel)) await redis.sunsubscribe(channel);
-      };
-    },
-    async close() {
-      listeners.clear();
-      listening?.disconnect();
     },
   };
 }

@@ -441,7 +441,7 @@ describe('a server that is not fit', () => {
   test('is named, without its password, when it is not there', async () => {
     const error = await failure(openRegistry({ url: 'redis://me:secret@127.0.0.1:1', log: silent }));
     expect(code(error)).toBe('ERR_MOORING_REGISTRY_UNAVAILABLE');
-    expect(error.message).toContain('redis://127.0.0.1:1');
+    expect(error.message).toContain('redis://me@127.0.0.1:1');
     expect(error.message).not.toContain('secret');
   });
 });

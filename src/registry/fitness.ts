@@ -1,0 +1,85 @@
+import { Cluster, type Redis } from 'ioredis';
+import type { Logger } from 'pino';
+import type { RedisAddress } from '../config/redis-url.ts';
+import type { RedisSettings } from '../config/schema.ts';
+import { MooringError } from '../protocol/errors.ts';
+import { oneServer, type RedisClient } from './reaching.ts';
+
+/**
+ * Refuses (ERR_MOORING_REGISTRY_UNFIT) servers of which one is too old or may evict leases: the one that is asked,
+ * and every other that may take its place. Those that do not answer are named in the log.
+ */
+export async function refuseUnfit(
+  client: RedisClient,
+  shown: string,
+  address: RedisAddress,
+  files: RedisSettings,
+  log: Logger,
+): Promise<void> {
+  if (client instanceof Cluster) {
+    await Promise.all(
+      client.nodes('all').map(async (node) => {
+        const server = { host: String(node.options.host), port: Number(node.options.port) };
+        await judgeAnother(oneServer(server, address, files), server, shown, log);
+      }),
+    );
+    return;
+  }
+  const info = await client.info();
+  judge(info, shown, '', log);
+  await Promise.all(
+    replicasIn(info).map((server) => judgeAnother(oneServer(server, address, files), server, shown, log)),
+  );
+}
+
+async function judgeAnother(
+  redis: Redis,
+  { host, port }: { readonly host: string; readonly port: number },
+  shown: string,
+  log: Logger,
+): Promise<void> {
+  try {
+    judge(await redis.info(), `${shown}, server ${host}:${port}`, ` -h ${host} -p ${port}`, log);
+  } catch (error) {
+    if (error instanceof MooringError) throw error;
+    log.warn(
+      { server: `${host}:${port}`, err: (error as Error).message },
+      'a server of the registry could not be asked whether it may evict leases',
+    );
+  } finally {
+    redis.disconnect();
+  }
+}
+
+function replicasIn(info: string): { host: string; port: number }[] {
+  return [...info.matchAll(/^slave\d+:ip=([^,]*),port=(\d+)/gm)].map(([, host, port]) => ({
+    host: host as string,
+    port: Number(port),
+  }));
+}
+
+function judge(info: string, where: string, options: string, log: Logger): void {
+  const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1];
+  const version = field('valkey_version') ?? field('redis_version') ?? 'unknown';
+  if (!(Number.parseInt(version, 10) >= 7)) {
+    throw new MooringError(
+      'ERR_MOORING_REGISTRY_UNFIT',
+      `registry ${where}: its version is ${version}; use Redis 7.0 or Valkey 7.2 or newer`,
+      { data: { version } },
+    );
+  }
+  const policy = field('maxmemory_policy') ?? 'unknown';
+  if (policy !== 'noeviction') {
+    throw new MooringError(
+      'ERR_MOORING_REGISTRY_UNFIT',
+      `registry ${where}: maxmemory-policy is ${policy}, which destroys leases; run \`redis-cli${options} CONFIG SET maxmemory-policy noeviction\` and set it in its configuration file`,
+      { data: { policy } },
+    );
+  }
+  if (field('aof_enabled') === '0') {
+    log.warn(
+      { registry: where },
+      'this server keeps no append-only file: after its restart, leases come back from the relays alone (docs/redis.md)',
+    );
+  }
+}
