@@ -40,7 +40,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_6dc68fd5d332',
+    name: 'mooring_activate_56948ba4833e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -171,13 +171,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -191,7 +197,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -267,7 +274,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   appoint: {
-    name: 'mooring_appoint_6eebee64a9a9',
+    name: 'mooring_appoint_e1ef562b042f',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -316,13 +323,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -336,7 +349,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function owner()
@@ -380,7 +394,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_6b4d12816c0f',
+    name: 'mooring_attach_19d7c80f016f',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -511,13 +525,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -531,7 +551,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -644,7 +665,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_0ced2266a052',
+    name: 'mooring_claim_8cc7ac120511',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -693,13 +714,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -713,7 +740,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function owner()
@@ -740,17 +768,19 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
+local settled = false
 if quarantined() then
-if not quarantineIsOver() then
+if not quarantineIsOver() or awaitsReportOf(ARGV[1]) then
 return QUARANTINED
 end
 settle()
+settled = true
 end
 local current = owner()
 if not current.home then
 return UNDECLARED
 end
-if current.relay == ARGV[1] and current.boot == ARGV[2] then
+if not settled and current.relay == ARGV[1] and current.boot == ARGV[2] then
 holdUntil(math.max(current.untilMs, now + ARGV[3]))
 return current.epoch
 end
@@ -812,7 +842,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_fc15db2446a7',
+    name: 'mooring_declare_e3d269376bb7',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -903,13 +933,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -923,7 +959,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local STREAM_LENGTH = 10000
@@ -1006,7 +1043,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_39a24d3072e8',
+    name: 'mooring_extend_d0969e1b6a8b',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1137,13 +1174,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -1157,7 +1200,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -1265,7 +1309,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_d37b57aa7f0a',
+    name: 'mooring_free_21563942114e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1396,13 +1440,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -1416,7 +1466,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -1489,7 +1540,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_d2d7a29f6bf0',
+    name: 'mooring_grant_a9325b9dee5b',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1620,13 +1671,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -1640,7 +1697,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -1981,7 +2039,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_a52a44332bed',
+    name: 'mooring_held_on_1a7acf82a91c',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2112,13 +2170,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -2132,7 +2196,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -2453,7 +2518,7 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_0e17c7684dab',
+    name: 'mooring_read_events_739633269cb7',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2492,13 +2557,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -2512,7 +2583,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 if quarantined() then
@@ -2529,7 +2601,7 @@ end
 return { now, counter, entries }`,
   },
   release: {
-    name: 'mooring_release_47579ba5dae6',
+    name: 'mooring_release_580a589a7399',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2578,13 +2650,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -2598,7 +2676,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function owner()
@@ -2639,7 +2718,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_a39da899fc0c',
+    name: 'mooring_renew_5b7cc956d13e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2688,13 +2767,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -2708,7 +2793,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function owner()
@@ -2747,7 +2833,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_0a773ad9be81',
+    name: 'mooring_report_64b0e98ec999',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2796,13 +2882,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -2816,7 +2908,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function owner()
@@ -3245,7 +3338,7 @@ local known = redis.call('HGET', META, 'reportEpoch')
 if not known or tonumber(known) <= tonumber(ARGV[3]) then
 redis.call(
 'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
-'reportHoldMs', ARGV[5]
+'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])
 )
 end
 local current = owner()
@@ -3264,7 +3357,7 @@ restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
   revoke: {
-    name: 'mooring_revoke_5f564eaee8ef',
+    name: 'mooring_revoke_d66ad863d9c4',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3395,13 +3488,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -3415,7 +3514,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -3491,7 +3591,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_5ae4edf74649',
+    name: 'mooring_snapshot_0202e1fd878a',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3530,13 +3630,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -3550,7 +3656,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 if quarantined() then
@@ -3580,7 +3687,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_4e2737953c29',
+    name: 'mooring_sweep_f41b2f2228f3',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3711,13 +3818,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -3731,7 +3844,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)
@@ -3865,7 +3979,7 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_78ba031ffcb9',
+    name: 'mooring_transfer_8eef851e4ed4',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3914,13 +4028,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -3934,7 +4054,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function owner()
@@ -3974,7 +4095,7 @@ end
 return own(ARGV[3], ARGV[4], ARGV[5])`,
   },
   withdraw: {
-    name: 'mooring_withdraw_667515b01a9a',
+    name: 'mooring_withdraw_fafcbd1d5e04',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4105,13 +4226,19 @@ local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
 if of[1] and of[1] ~= server then
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+)
 return true
 end
 return of[2] ~= false
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -4125,7 +4252,8 @@ redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + t
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+'reportUntilMs'
 )
 end
 local function leaseOf(id)

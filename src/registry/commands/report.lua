@@ -22,7 +22,7 @@ local known = redis.call('HGET', META, 'reportEpoch')
 if not known or tonumber(known) <= tonumber(ARGV[3]) then
   redis.call(
     'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
-    'reportHoldMs', ARGV[5]
+    'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])
   )
 end
 -- 3. Not while somebody may rely on what is lost.

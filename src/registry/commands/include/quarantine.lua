@@ -11,7 +11,9 @@ local function quarantined()
   local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
   if of[1] and of[1] ~= server then
     redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-    redis.call('HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs')
+    redis.call(
+      'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+    )
     return true
   end
   return of[2] ~= false
@@ -19,6 +21,13 @@ end
 
 local function quarantineIsOver()
   return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+
+-- Whoever reported last will do so again, with all that it holds: another that ended the quarantine before would have
+-- the data stay without it. A reporter that is gone is waited for no longer than a claim lasts.
+local function awaitsReportOf(other)
+  local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+  return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 
 -- Ends a quarantine. The highest report says who owns the anchor; without one that stays as it was stored. The new
@@ -35,6 +44,7 @@ local function settle()
     redis.call('HDEL', META, 'standby', 'standbyBoot')
   end
   redis.call(
-    'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+    'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
+    'reportUntilMs'
   )
 end
