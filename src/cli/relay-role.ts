@@ -175,14 +175,16 @@ export async function startRelay(
   undo.push(() => clearTimeout(late));
   await ownership.start(anchors);
   engine.begin();
-  // A hand-over whose last message was lost left an anchor ours without our knowing.
+  // A hand-over whose last message was lost left an anchor ours without our knowing; one to a former start of this
+  // relay, that of nobody who lives.
   const reminder = setInterval(() => {
     for (const anchor of anchors) {
       if (ownership.owned().has(anchor)) continue;
       registry
         .owner(anchor)
         .then(async (owner) => {
-          if (owner?.relay === relay.id && owner.boot === boot) await ownership.claim(anchor);
+          const isOurs = owner?.boot === boot || (owner?.remainingMs ?? 0) <= 0;
+          if (owner?.relay === relay.id && isOurs) await ownership.claim(anchor);
           if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
         })
         .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));
