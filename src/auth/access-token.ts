@@ -32,6 +32,8 @@ export interface TokenFacts {
   readonly jkt: string;
   readonly expiresAtMs: number;
   readonly scopes: readonly string[];
+  /** All that the token says, for an operator's rules. */
+  readonly claims: Readonly<Record<string, unknown>>;
 }
 
 /** `iss` of a token that nothing has been verified of: only good for choosing the rules. */
@@ -65,6 +67,7 @@ export async function verifyAccessToken(
     jkt: boundKey(payload),
     expiresAtMs: (payload.exp ?? 0) * 1000,
     scopes: scopesOf(payload),
+    claims: payload,
   };
 }
 

@@ -44,6 +44,8 @@ export interface Principal {
   /** When the access token expires, milliseconds since 1970. */
   readonly expiresAtMs: number;
   readonly scopes: readonly string[];
+  /** All that the access token says, for an operator's rules (default: nothing). */
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 export interface TokenVerifier {
@@ -88,7 +90,8 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         nowMs: now(),
         windowMs: (options.proofWindowS ?? 120) * 1000,
       });
-      return { device: facts.device, thumbprint, expiresAtMs: facts.expiresAtMs, scopes: facts.scopes };
+      const { device, expiresAtMs, scopes, claims } = facts;
+      return { device, thumbprint, expiresAtMs, scopes, claims };
     },
     close() {
       for (const { keys } of issuers.values()) keys.close();

@@ -13,6 +13,19 @@ const LeaseMs = Type.Integer({ minimum: 1_000, maximum: 366 * 86_400_000 });
 const request = <T extends string, P extends Record<string, TSchema>>(type: T, properties: P) =>
   Type.Object({ type: Type.Literal(type), id: Id, ...properties }, { additionalProperties: false });
 
+/** Resources that a device would like to have: those it had before, or those that its peers know. */
+export const Wished = Type.Object(
+  {
+    address: Type.Optional(Type.String({ maxLength: 45 })),
+    /** One of the ports wished for: the block that holds it is leased. */
+    port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65535 })),
+    /** One of the SPIs wished for. */
+    spi: Type.Optional(Type.Integer({ minimum: 1, maximum: 0xffffffff })),
+  },
+  { additionalProperties: false },
+);
+export type Wished = Static<typeof Wished>;
+
 /** Frames from the device. The first one must be `hello`, and there is exactly one a socket. */
 export const Request = {
   hello: request('hello', {
@@ -33,10 +46,21 @@ export const Request = {
     leaseMs: Type.Optional(LeaseMs),
     /** The one remote that the lease is to be for, where the pool's flow policy asks for it (RFC 3103 §7.2). */
     remote: Type.Optional(Remote),
+    /** What the device would like to have, or nothing: taken is refused, never replaced (RFC 3103 §10.5). */
+    local: Type.Optional(Wished),
   }),
+  /** What there is to lease for this device. */
+  pools: request('pools', {}),
+  /** Frees everything that the device holds and ends its registration (RFC 3103 §9.4). */
+  deregister: request('deregister', {}),
   /** Tunnel parameters of a lease the device already holds (after a restart, or with another key). */
   attach: request('attach', { lease: LeaseId }),
-  extend: request('extend', { lease: LeaseId, leaseMs: Type.Optional(LeaseMs) }),
+  extend: request('extend', {
+    lease: LeaseId,
+    leaseMs: Type.Optional(LeaseMs),
+    /** So many ports from now on, the present ones among them: twice as many as they are, or as they are. */
+    ports: Type.Optional(Type.Integer({ minimum: 1, maximum: 32_768 })),
+  }),
   free: request('free', { lease: LeaseId }),
   rebind: request('rebind', {
     lease: LeaseId,
@@ -65,6 +89,24 @@ export const ErrorBody = Type.Object({
 });
 export type ErrorBody = Static<typeof ErrorBody>;
 
+/** A pool, as a device sees it. */
+export const OfferedPool = Type.Object({
+  name: Lease.properties.pool,
+  /** `private`: its addresses are known behind the relay alone. */
+  realm: Type.Union([Type.Literal('public'), Type.Literal('private')]),
+  kinds: Type.Array(LeaseKind),
+  /** Ports and SPIs a lease; null where leases are whole addresses. */
+  ports: Type.Union([Type.Integer(), Type.Null()]),
+  spis: Type.Union([Type.Integer(), Type.Null()]),
+  /** Ports that a lease may grow to. */
+  largestPorts: Type.Union([Type.Integer(), Type.Null()]),
+  leaseMs: Type.Object({ default: Type.Integer(), max: Type.Integer() }),
+  /** What has to be declared of the remote (RFC 3103 §7.2). */
+  remotePolicy: Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')]),
+  maxLeases: Type.Integer(),
+});
+export type OfferedPool = Static<typeof OfferedPool>;
+
 const Grant = Type.Object({ lease: Lease, tunnel: Tunnel });
 export type Grant = Static<typeof Grant>;
 
@@ -72,6 +114,10 @@ export type Grant = Static<typeof Grant>;
 export const Result = {
   hello: Type.Object({
     device: Device,
+    /** RSIP client id of the device, and how long it stays registered without a lease. */
+    registration: Type.Optional(
+      Type.Object({ clientId: Type.Integer({ minimum: 1, maximum: 0xffffffff }), remainingMs: Type.Integer() }),
+    ),
     /** Leases the device holds now. */
     leases: Type.Array(Lease),
     /** The server pings this often, milliseconds; silence for two of them means the socket is gone. */
@@ -80,6 +126,8 @@ export const Result = {
   lease: Grant,
   attach: Grant,
   extend: Type.Object({ lease: Lease }),
+  pools: Type.Object({ pools: Type.Array(OfferedPool) }),
+  deregister: Type.Object({ freed: Type.Array(LeaseId) }),
   free: Type.Object({}),
   rebind: Type.Object({}),
   ping: Type.Object({}),

@@ -1006,6 +1006,38 @@ publish(takeFence(), 'declared', '')
 end
 return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
+  deregister: {
+    name: 'mooring_deregister_20b10f621e39',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
+  },
   describe: {
     name: 'mooring_describe_a68676d3f590',
     keys: 13,
@@ -2599,6 +2631,48 @@ for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT'
 entries[#entries + 1] = { entry[1], entry[2][2] }
 end
 return { now, counter, entries }`,
+  },
+  register: {
+    name: 'mooring_register_44a4f0b62e09',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local stored = redis.call('HMGET', NOTES, 'client', 'registeredUntilMs')
+local boundMs = tonumber(ARGV[3])
+if stored[1] and (tonumber(stored[2]) > now or boundMs > 0) then
+return { tonumber(stored[1]), math.max(tonumber(stored[2]) - now, boundMs), 0 }
+end
+if ARGV[1] == '0' then
+return { 0, 0, 0 }
+end
+local leftMs = math.max(tonumber(ARGV[2]), boundMs)
+redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + leftMs))
+return { tonumber(ARGV[1]), leftMs, 1 }`,
   },
   release: {
     name: 'mooring_release_580a589a7399',

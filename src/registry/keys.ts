@@ -66,6 +66,11 @@ export function spaceKeys(): string[] {
   return [`${LAYOUT}:{space}:spans`, `${LAYOUT}:{space}:anchors`];
 }
 
+/** Client ids drawn so far. */
+export function clientsKey(): string {
+  return `${LAYOUT}:clients`;
+}
+
 export function relayKey(relay: string): string {
   return `${LAYOUT}:{r:${relay}}:announcement`;
 }

@@ -1,6 +1,7 @@
 import type { Device, Lease, LeaseEvent, LeaseKind, PathHint, Remote, Session } from '../protocol/lease.ts';
 import type { PoolTurns } from './pool-turn.ts';
 import type { Pools } from './pools.ts';
+import type { Registrations } from './registration.ts';
 
 /** What an operator's configuration says of an anchor. */
 export interface AnchorDeclaration {
@@ -135,7 +136,7 @@ export interface RelayAnnouncement {
  * Leases and ownership in Redis. Every mutation is one script in one slot and safe to send twice. Failures are
  * `MooringError`; when Redis cannot be reached they are ERR_MOORING_REGISTRY_UNAVAILABLE, temporary.
  */
-export interface Registry extends Pools, PoolTurns {
+export interface Registry extends Pools, PoolTurns, Registrations {
   /**
    * Makes an anchor known, idempotently. Refuses (ERR_MOORING_ANCHOR_IN_USE) a change of resources while a lease
    * is held or cooling: it would be orphaned.

@@ -50,7 +50,7 @@ export function resize(
       capacity: openSlots(grown),
       addresses: segments[0]?.addresses,
       prefixes: segments[0]?.prefixes,
-    } as Plan,
+    } as unknown as Plan,
     draining: drainingOf(grown),
     isAnew,
   };

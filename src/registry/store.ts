@@ -6,6 +6,7 @@ import { relayKey, relaysKey } from './keys.ts';
 import { leaseCommands, noteFree } from './leases.ts';
 import { poolTurns } from './pool-turn.ts';
 import { poolCommands } from './pools.ts';
+import { registrationCommands } from './registration.ts';
 import type { Registry, RelayAnnouncement } from './registry.ts';
 import { wakeListener } from './wakes.ts';
 
@@ -13,6 +14,7 @@ import { wakeListener } from './wakes.ts';
 export function createStore(connection: Connection, log: Logger, close: () => Promise<void>): Registry {
   const anchors = anchorCommands(connection);
   const leases = leaseCommands(connection);
+  const grants = grantCommands(connection);
   const wakes = wakeListener(connection, log);
   const pools = new Map<string, string>();
   const relay = async (id: string): Promise<RelayAnnouncement | null> => {
@@ -23,8 +25,8 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
   return {
     ...anchors,
     ...leases,
-    ...grantCommands(connection),
-
+    ...grants,
+    ...registrationCommands(connection, grants),
     ...poolCommands(connection, anchors),
     ...poolTurns(connection),
     async declareAnchor(declaration) {

@@ -182,6 +182,7 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
         presence.arrive(greeted.principal.device, self);
         succeed(frame.id, {
           device: greeted.principal.device,
+          registration: greeted.registration,
           leases: [...greeted.leases.values()],
           pingIntervalMs: limits.pingIntervalMs,
         });

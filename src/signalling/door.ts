@@ -11,14 +11,15 @@ import type { Owners } from './owners.ts';
 /** What signalling asks of the registry. */
 export type SignallingRegistry = Pick<
   Registry,
-  'grant' | 'extend' | 'free' | 'attach' | 'deviceLeases' | 'owner'
+  'grant' | 'extend' | 'free' | 'attach' | 'deviceLeases' | 'owner' | 'register' | 'deregister'
 >;
 
 /** Resolves the plane of a relay by its id; rejects when that relay cannot be reached. */
 export type PlaneFor = (relayId: string) => Promise<RelayPlane>;
 
 /** What an operator's pools say that signalling applies. */
-export type PoolPolicy = Pick<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice' | 'remotePolicy'>;
+export type PoolPolicy = Pick<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice'> &
+  Partial<Omit<PoolSettings, 'name' | 'leaseMs' | 'maxLeasesPerDevice' | 'anchors'>>;
 
 /** What every request handler may use. */
 export interface Door {
@@ -27,6 +28,7 @@ export interface Door {
   readonly verifier: Pick<TokenVerifier, 'verify'>;
   readonly registry: SignallingRegistry;
   readonly owners: Owners;
+  /** By name; they may change at any time. */
   readonly pools: ReadonlyMap<string, PoolPolicy>;
   readonly limits: SignallingLimits;
   readonly log: Log;

@@ -21,6 +21,8 @@ export interface SignallingLimits {
   readonly strangersPerAddress: number;
   /** Connections in all. */
   readonly connections: number;
+  /** How long a device without leases stays registered after its hello, milliseconds. */
+  readonly registrationMs: number;
   /** How long after its token's expiry a socket may still ask for leases and extensions, milliseconds. */
   readonly tokenGraceMs: number;
   /** How long a request waits for the owner relay, milliseconds. */
@@ -44,6 +46,7 @@ export const SIGNALLING_LIMITS: SignallingLimits = {
   socketsPerDevice: 1,
   strangersPerAddress: 64,
   connections: 20_000,
+  registrationMs: 3_600_000,
   tokenGraceMs: 60_000,
   ownerTimeoutMs: 2_000,
   headersTimeoutMs: 5_000,

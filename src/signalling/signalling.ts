@@ -37,6 +37,8 @@ export interface Signalling {
   listen(): Promise<ListenAddress>;
   /** Tells the device's sockets on this node, if any, that a lease ended without its asking. */
   pushEnded(device: Device, lease: string, reason: EndReason): void;
+  /** These are the pools from now on. */
+  usePools(policies: readonly PoolPolicy[]): void;
   /** Sockets open now, those before `hello` included. */
   readonly sockets: number;
   /**
@@ -55,12 +57,13 @@ export function createSignalling(options: SignallingOptions): Signalling {
   const open = new Map<DeviceSocket, WebSocket>();
   let serving = true;
 
+  const pools = new Map(options.pools.map((pool) => [pool.name, pool]));
   const door: Door = {
     url: options.url,
     verifier: options.verifier,
     registry: options.registry,
     owners: createOwners(options.registry, options.planeFor),
-    pools: new Map(options.pools.map((pool) => [pool.name, pool])),
+    pools,
     limits,
     log: options.log,
     random,
@@ -92,6 +95,11 @@ export function createSignalling(options: SignallingOptions): Signalling {
     },
     pushEnded(device, lease, reason) {
       for (const socket of presence.of(device)) socket.pushEnded(lease, reason);
+    },
+    usePools(policies) {
+      const names = new Set(policies.map(({ name }) => name));
+      for (const name of pools.keys()) if (!names.has(name)) pools.delete(name);
+      for (const policy of policies) pools.set(policy.name, policy);
     },
     get sockets() {
       return open.size;

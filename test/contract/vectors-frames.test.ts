@@ -28,7 +28,7 @@ interface Frames {
   }[];
 }
 
-const everyEvent = ['granted', 'activated', 'extended', 'ended', 'session', 'owned'];
+const everyEvent = ['granted', 'activated', 'extended', 'ended', 'session', 'owned', 'declared'];
 const families: readonly [string, Readonly<Record<string, TSchema>>, Frames][] = [
   ['a request of mooring.v1', Request, signalling.requests],
   ['a result of mooring.v1', Result, signalling.results],

@@ -1,6 +1,7 @@
 import { canonicalAddress } from '../../protocol/address.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import type { Remote } from '../../protocol/lease.ts';
+import { requireAdmission } from '../admission.ts';
 import type { Door, Handler, PoolPolicy } from '../door.ts';
 import { installAtOwner } from '../install.ts';
 import { requireLivingToken } from '../token-life.ts';
@@ -13,6 +14,7 @@ import { requireLivingToken } from '../token-life.ts';
 export const lease: Handler<'lease'> = async (frame, caller, door) => {
   requireLivingToken(caller, door);
   const policy = poolPolicy(frame.pool, door);
+  requireAdmission(caller.principal, policy, frame.kind);
   const { device, thumbprint } = caller.principal;
   const granted = await door.registry.grant({
     pool: frame.pool,

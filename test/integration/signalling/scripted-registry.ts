@@ -50,6 +50,8 @@ export function scripted(): Scripted {
       free: ({ device }) =>
         called('free', { type: 'ended', fence: '1-2', lease: leaseOf(device), reason: 'freed' }),
       deviceLeases: () => called('deviceLeases', self.leases),
+      register: () => called('register', { clientId: 1, remainingMs: 60_000 }),
+      deregister: () => called('deregister', true),
       owner: () =>
         called('owner', { relay: 'relay-1', boot: '00'.repeat(8), epoch: 1n, remainingMs: 60_000 }),
     },

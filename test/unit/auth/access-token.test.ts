@@ -57,6 +57,7 @@ async function refusalOf(token: string, rules: Partial<TokenRules> = {}): Promis
 describe('an access token', () => {
   it('of the issuer, for this audience, bound to a key, names device and tenant', async () => {
     expect(await verify(await sign(GOOD))).toEqual({
+      claims: expect.objectContaining({ scope: 'lease  read' }),
       device: { tenant: 'acme', id: 'laptop-1' },
       jkt: 'a'.repeat(43),
       expiresAtMs: (NOW_S + 600) * 1000,

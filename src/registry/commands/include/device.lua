@@ -6,7 +6,7 @@
 --   INTENTS  hash  request -> {anchor, attempt, bindId, pool, lease}
 --   AGES     zset  request by the instant of its intent
 --   OPEN     hash  request -> <instant>|<pool>: intents that no lease answers yet
---   NOTES    hash  bindId counter, last:<pool> -> last anchor
+--   NOTES    hash  bindId counter, client, registeredUntilMs, last:<pool> -> last anchor
 local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 -- An intent that nobody pursued for so long no longer counts against the quota.
 local OPEN_MS = 60000
