@@ -92,6 +92,10 @@ function strongswanConf(socket: string, log: string, settings: readonly string[]
     }
   }
 }
+# Left to itself it loads every plugin there is, each time.
+swanctl {
+  load = random
+}
 `;
 }
 

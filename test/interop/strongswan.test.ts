@@ -52,13 +52,12 @@ describe.skipIf(missing('unmodified strongSwan', 'uml', 'strongswan'))('unmodifi
 
   describe.each(ENGINES)('through the %s engine', (engine) => {
     beforeAll(async () => {
+      // An association that a restart of the relay found alive might be given up at one end and not at the other.
+      if (engine !== ENGINES[0])
+        await each((name) => ike.daemons[name]!.swanctl(`--terminate --ike ${name}`));
       await switchEngine(harbour, engine);
-      for (const name of NAMES) {
-        const { swanctl } = ike.daemons[name]!;
-        if (engine !== ENGINES[0]) await swanctl(`--terminate --ike ${name}`);
-        await swanctl(`--initiate --child ${name}-net`);
-      }
-    }, 60_000);
+      await each((name) => ike.daemons[name]!.swanctl(`--initiate --child ${name}-net`));
+    }, 120_000);
 
     it(`R50: reaches one peer from port 500 of one address, for two devices (${engine})`, async () => {
       const [alice, bob] = await Promise.all(['alice', 'bob'].map((name) => only(ike.daemons[name]!)));
@@ -121,38 +120,63 @@ describe.skipIf(missing('unmodified strongSwan', 'uml', 'strongswan'))('unmodifi
       }
     }, 60_000);
 
-    it.each(NAMES)(
-      `R52: keeps IKE with %s when the peer renews it (${engine})`,
-      async (name) => {
-        const before = await only(ike.daemons[name]!);
-        await ike.peer.swanctl(`--rekey --ike ${name}`);
-        const renewed = await eventually(
-          'renewed',
-          () => ike.daemons[name]!.associations(),
-          (all) =>
-            all.length === 1 &&
-            all[0]!.initiatorSpi !== before.initiatorSpi &&
-            all[0]!.state === 'ESTABLISHED',
-          10_000,
+    it(`R52: keeps IKE with every device when the peer renews it (${engine})`, async () => {
+      const before = await associations();
+      await each((name) => ike.peer.swanctl(`--rekey --ike ${name}`));
+      const renewed = await associationsWhen('renewed', (name, all) => {
+        const [association] = all;
+        return (
+          all.length === 1 &&
+          association!.state === 'ESTABLISHED' &&
+          association!.initiatorSpi !== before[name]!.initiatorSpi
         );
-        expect(renewed[0]!.responderSpi).not.toBe(before.responderSpi);
-        // The association that came of it carries what the peer begins, and so lives.
-        await device(name).agent.use('cell0');
-        const [child] = (await only(ike.daemons[name]!)).children;
-        await ike.peer.swanctl(`--rekey --child ${name}-net`);
-        await eventually(
-          'renewed by the peer over the new association',
-          () => ike.daemons[name]!.associations(),
-          ([association]) =>
-            association!.children.some(({ state, spiIn }) => state === 'INSTALLED' && spiIn !== child!.spiIn),
-          10_000,
-        );
-        await device(name).agent.use('wifi0');
-        expect(await only(ike.daemons[name]!)).toMatchObject({ initiatorSpi: renewed[0]!.initiatorSpi });
-      },
-      40_000,
-    );
+      });
+      for (const name of NAMES) {
+        expect(renewed[name]!.responderSpi, name).not.toBe(before[name]!.responderSpi);
+      }
+      // The association that came of it carries what the peer begins, and so lives.
+      await each((name) => device(name).agent.use('cell0'));
+      await each((name) => ike.peer.swanctl(`--rekey --child ${name}-net`));
+      await associationsWhen('renewed by the peer over the new association', (name, all) =>
+        all.some(({ children }) =>
+          children.some(
+            ({ state, spiIn }) => state === 'INSTALLED' && spiIn !== renewed[name]!.children[0]!.spiIn,
+          ),
+        ),
+      );
+      await each((name) => device(name).agent.use('wifi0'));
+      for (const [name, { initiatorSpi }] of Object.entries(await associations())) {
+        expect(initiatorSpi, name).toBe(renewed[name]!.initiatorSpi);
+      }
+    }, 60_000);
   });
+
+  /** One after the other: all their kernels are one, with one processor. */
+  async function each(act: (name: string) => Promise<unknown>): Promise<void> {
+    for (const name of NAMES) await act(name);
+  }
+
+  /** As the peer sees them, which is asked once for all; during a rekey a device has two. */
+  async function associationsWhen(
+    what: string,
+    accept: (name: string, all: readonly IkeAssociation[]) => boolean,
+  ): Promise<Record<string, IkeAssociation>> {
+    const all = await eventually(
+      what,
+      () => ike.peer.associations(),
+      (found) =>
+        NAMES.every((name) =>
+          accept(
+            name,
+            found.filter((association) => association.name === name),
+          ),
+        ),
+      20_000,
+    );
+    return Object.fromEntries(all.map((association) => [association.name, association]));
+  }
+
+  const associations = () => associationsWhen('one association each', (_name, all) => all.length === 1);
 
   /** The one association that a device's daemon has; during a rekey there are two. */
   async function only(charon: Charon): Promise<IkeAssociation> {
@@ -166,12 +190,12 @@ describe.skipIf(missing('unmodified strongSwan', 'uml', 'strongswan'))('unmodifi
 
   /** SPIs of packets towards each device, of the associations in use. */
   async function spisByDevice(): Promise<Record<string, number[]>> {
-    const all: Record<string, number[]> = {};
-    for (const name of NAMES) {
-      const { children } = await only(ike.daemons[name]!);
-      all[name] = children.filter(({ state }) => state === 'INSTALLED').map(({ spiIn }) => spiIn);
-    }
-    return all;
+    return Object.fromEntries(
+      Object.entries(await associations()).map(([name, { children }]) => [
+        name,
+        children.filter(({ state }) => state === 'INSTALLED').map(({ spiOut }) => spiOut),
+      ]),
+    );
   }
 
   function inLease({ lease: { spis } }: MooredDevice, all: readonly number[]): void {
