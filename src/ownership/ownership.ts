@@ -207,7 +207,14 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     hold(anchor, epoch, sentMs + forMs);
     scheduleRenewal(anchor, held.get(anchor)!, sentMs);
     log.info({ anchor, epoch: String(epoch) }, 'ownership: owned');
-    await options.onOwned(anchor, epoch, sentMs + forMs);
+    const one = held.get(anchor)!;
+    try {
+      await options.onOwned(anchor, epoch, sentMs + forMs);
+    } catch (error) {
+      // Owned but not served would lock everybody out of it. The next claim begins it anew, under the same epoch.
+      lose(anchor, one);
+      throw error;
+    }
   }
 
   async function claim(anchor: string, force = false): Promise<bigint> {

@@ -76,6 +76,14 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   let ownership: Ownership | null = null;
   let standby: Pick<Standby, 'promise' | 'released'> | undefined;
 
+  /** Serving takes a while, and what overtakes it, under another epoch or because the anchor was lost, counts. */
+  const turns = new Map<string, number>();
+  const nextTurn = (anchor: string): number => {
+    const turn = (turns.get(anchor) ?? 0) + 1;
+    turns.set(anchor, turn);
+    return turn;
+  };
+
   const followed = createFollowedAnchors((anchor) => ({
     ...{ anchor, registry, engine, log, timers },
     siteKey: options.siteKey,
@@ -186,25 +194,31 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     },
 
     async serve(anchor, epoch, untilMs, given = adopting.get(anchor) ?? leftBehind.get(anchor) ?? []) {
+      const turn = nextTurn(anchor);
+      const isCurrent = () => turns.get(anchor) === turn;
       // Whoever serves it once is ahead of what was left.
       leftBehind.delete(anchor);
       const resumed = given.length > 0 ? given : await handToItself(anchor, epoch);
       await served.get(anchor)?.stop();
       const wanted = {
-        ...{ anchor, epoch, untilMs, registry, engine, log, timers },
+        ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent },
         siteKey: options.siteKey,
         onEnded: options.onEnded,
         onResized: (former: readonly string[], prefixes: readonly string[]) =>
           resize(anchor, former, prefixes),
       };
       const started = (await followed.take(anchor, wanted, resumed)) ?? (await serveAnchor(wanted, resumed));
+      if (started === null) return;
+      if (!isCurrent()) return started.stop();
       served.set(anchor, started);
       withdrawn.delete(anchor);
       silent.delete(anchor);
       announcer.announce(started);
       log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
       // Grants that nobody acknowledged yet may have been waiting for an owner.
-      await started.follow();
+      await started
+        .follow()
+        .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'));
     },
 
     async follow(anchor) {
@@ -214,10 +228,12 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     unfollow: (anchor) => followed.end(anchor, 'standby'),
 
     async forsake(anchor) {
+      nextTurn(anchor);
       const former = served.get(anchor);
-      if (former === undefined) return;
       served.delete(anchor);
+      // Also what was being installed just now.
       await engine.command({ op: 'drop-anchor', anchor });
+      if (former === undefined) return;
       const isWithdrawn = withdrawn.delete(anchor);
       // What had lapsed was dropped silently: whoever owns it now is to get what still arrives here.
       if (silent.delete(anchor) || !isWithdrawn) announcer.withdraw(former);

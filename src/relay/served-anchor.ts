@@ -16,6 +16,8 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   /** Other prefixes belong to the anchor now. */
   readonly onResized: (former: readonly string[], current: readonly string[]) => void;
   readonly timers?: Pick<Timers, 'nowMs'>;
+  /** False once the anchor was lost, or is to be served under another epoch: then it is not installed any more. */
+  readonly isCurrent: () => boolean;
 }
 
 /** An anchor that this relay owns: its copy of the registry's state, installed in the packet engine under one epoch. */
@@ -25,13 +27,17 @@ export interface ServedAnchor extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' 
   sweep(): Promise<void>;
 }
 
-/** Installs an anchor from the registry into the engine, continuing `resumed` sessions where given. */
+/** Installs an anchor from the registry into the engine, continuing `resumed` sessions where given; null: overtaken. */
 export async function serveAnchor(
   options: ServedAnchorOptions,
   resumed: readonly SessionState[] = [],
-): Promise<ServedAnchor> {
+): Promise<ServedAnchor | null> {
   const { anchor: id, epoch, untilMs, engine, timers = processTimers } = options;
   const copy = await copyAnchor({ ...options, timers });
+  if (!options.isCurrent()) {
+    await copy.stop();
+    return null;
+  }
   const { endpoints } = copy;
   try {
     // In one go: the engine takes them in order, and a packet in between finds the session that it is about to continue.
@@ -50,8 +56,8 @@ export async function serveAnchor(
 
 /** An anchor of another relay that this one may take over at any moment. */
 export interface FollowedAnchor {
-  /** The anchor is this relay's now: installs what was followed, continuing `resumed` sessions where given. */
-  take(options: ServedAnchorOptions, resumed?: readonly SessionState[]): Promise<ServedAnchor>;
+  /** The anchor is this relay's now: installs what was followed, continuing `resumed` sessions where given; null: overtaken. */
+  take(options: ServedAnchorOptions, resumed?: readonly SessionState[]): Promise<ServedAnchor | null>;
   stop(): Promise<void>;
 }
 
@@ -105,12 +111,16 @@ export async function followAnchor(
           catchUp().catch(late),
         ]);
         const resumes = resumed.length > 0;
+        if (!taken.isCurrent()) return;
         await Promise.all([
           engine.command({ op: 'anchor', anchor: { id, endpoints, epoch, untilMs, hints, resumes } }),
           ...(resumes ? [engine.command({ op: 'import', anchor: id, sessions: resumed })] : []),
         ]);
       });
-      return serving(copy, taken);
+      if (taken.isCurrent()) return serving(copy, taken);
+      await copy.stop();
+      await engine.command({ op: 'unfollow', anchor: id });
+      return null;
     },
     async stop() {
       await stop();
