@@ -1,7 +1,7 @@
 import type { EngineCommand, EngineSession } from '../datapath/engine-api.ts';
 import type { Timers } from '../ownership/timers.ts';
 import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
-import type { Registry, Snapshot } from '../registry/registry.ts';
+import { deliveredPrefixes, type Registry, type Snapshot } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
 import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
 
@@ -68,6 +68,10 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   let resized: (former: readonly string[], current: readonly string[]) => void = () => undefined;
   let ended: (lease: Lease, reason: EndReason) => void = () => undefined;
 
+  const asOfNow = (lease: Lease): Lease => ({
+    ...lease,
+    remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - timers.nowMs())),
+  });
   const root = (session: Session) => deriveRoot(anchorKey, session);
 
   async function installSession(session: Session, hint: PathHint | null): Promise<void> {
@@ -81,8 +85,12 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     if (sessions.delete(id)) await engine.command({ op: 'drop-session', anchor, id });
   }
 
-  async function installLease(lease: Lease): Promise<void> {
-    const endsMs = timers.nowMs() + lease.remainingMs;
+  /** Its life counts from when the registry was *asked*: a process that hung before it heard must not lengthen it. */
+  async function installLease(lease: Lease, askedMs: number): Promise<void> {
+    await installUntil(lease, askedMs + lease.remainingMs);
+  }
+
+  async function installUntil(lease: Lease, endsMs: number): Promise<void> {
     leases.set(lease.id, lease);
     untilMs.set(lease.id, endsMs);
     await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
@@ -99,15 +107,15 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   }
 
   /** spin: leases.install */
-  async function apply(event: LeaseEvent): Promise<void> {
+  async function apply(event: LeaseEvent, askedMs: number): Promise<void> {
     switch (event.type) {
       case 'granted':
         await installSession(event.session, null);
-        await installLease(event.lease);
+        await installLease(event.lease, askedMs);
         return;
       case 'activated':
       case 'extended':
-        await installLease(event.lease);
+        await installLease(event.lease, askedMs);
         return;
       case 'ended': {
         const known = leases.has(event.lease.id);
@@ -132,19 +140,20 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     const current = await registry.anchor(anchor);
     if (current === null) return;
     const former = prefixes;
-    prefixes = current.prefixes;
+    prefixes = deliveredPrefixes(current);
     resized(former, prefixes);
   }
 
   async function replaceSession(session: Session, replaced: string): Promise<void> {
     await installSession(session, null);
     for (const lease of [...leases.values()]) {
-      if (lease.session === replaced) await installLease({ ...lease, session: session.id });
+      if (lease.session === replaced)
+        await installUntil({ ...lease, session: session.id }, untilMs.get(lease.id)!);
     }
     await dropSession(replaced);
   }
 
-  async function load(snapshot: Snapshot, gently: boolean): Promise<void> {
+  async function load(snapshot: Snapshot, askedMs: number, gently: boolean): Promise<void> {
     const hints = new Map(snapshot.hints.map((hint) => [hint.session, hint]));
     const live = new Set(snapshot.leases.map((lease) => lease.id));
     // First what ended: a newer lease may hold the same ports by now.
@@ -153,19 +162,21 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     const batch = gently ? GENTLE_BATCH : Number.POSITIVE_INFINITY;
     const install = (session: Session) => installSession(session, hints.get(session.id) ?? null);
     await inBatches(snapshot.sessions, batch, install);
-    await inBatches(snapshot.leases, batch, installLease);
+    await inBatches(snapshot.leases, batch, (lease) => installLease(lease, askedMs));
     lastId = snapshot.lastId;
   }
 
   async function catchUp(): Promise<void> {
     for (;;) {
+      const askedMs = timers.nowMs();
       const page = await registry.events(anchor, lastId, EVENT_PAGE);
       if (page.reload) {
         log.info({ anchor, lastId }, 'event stream has a gap: reading the whole anchor');
-        await load(await registry.snapshot(anchor), false);
+        await load(await registry.snapshot(anchor), askedMs, false);
+        await readDeclaration();
         continue;
       }
-      for (const event of page.events) await apply(event);
+      for (const event of page.events) await apply(event, askedMs);
       lastId = page.lastId;
       if (page.events.length < EVENT_PAGE) return;
     }
@@ -179,6 +190,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   };
   const follow = coalesced(() => alone(catchUp));
   let isLoaded = false;
+  const snapshotAskedMs = timers.nowMs();
   const [unwatch, snapshot] = await Promise.all([
     registry.watch(anchor, () => {
       // Whoever copies follows once after loading: a wake-up before that is not lost.
@@ -190,7 +202,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     registry.snapshot(anchor),
   ]);
 
-  prefixes = snapshot.anchor.prefixes;
+  prefixes = deliveredPrefixes(snapshot.anchor);
 
   return {
     id: anchor,
@@ -199,20 +211,20 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       return prefixes;
     },
     async tellEngine(gently = false) {
-      await load(snapshot, gently);
+      await load(snapshot, snapshotAskedMs, gently);
       isLoaded = true;
     },
     follow,
     alone,
     held: () => ({
       counter: BigInt(lastId.slice(lastId.indexOf('-') + 1)),
-      leases: [...leases.values()].map((lease) => ({
-        ...lease,
-        remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - timers.nowMs())),
-      })),
+      leases: [...leases.values()].map(asOfNow),
       sessions: [...sessions.values()],
     }),
-    lease: (id) => leases.get(id),
+    lease(id) {
+      const lease = leases.get(id);
+      return lease === undefined ? undefined : asOfNow(lease);
+    },
     session: (id) => sessions.get(id),
     root,
     onEnded(listener) {

@@ -1,6 +1,7 @@
 import type { EngineCommand } from '../datapath/engine-api.ts';
 import { socketAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
+import type { Lease } from '../protocol/lease.ts';
 import type { OperatorPlane, RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import { sealRoot } from '../tunnel/root-sealing.ts';
@@ -26,6 +27,21 @@ export function createRelayPlane(options: {
   readonly claim: (anchor: string) => Promise<bigint>;
 }): RelayPlane & OperatorPlane {
   const { owned, engine, registry } = options;
+
+  /** Whoever owns the anchor by now can do it: to be asked again is all that a stale epoch means to a caller. */
+  async function activate(lease: string, { id, epoch }: ServedAnchor): Promise<Lease> {
+    try {
+      return await registry.activate(id, lease, epoch);
+    } catch (cause) {
+      if (!(cause instanceof MooringError) || cause.code !== 'ERR_MOORING_STALE_EPOCH') throw cause;
+      throw new MooringError(
+        'ERR_MOORING_NOT_OWNER',
+        `anchor ${id} has another owner or epoch by now; ask the registry for it and try there`,
+        { temporary: true, retryAfterMs: 200, cause, data: { anchor: id } },
+      );
+    }
+  }
+
   return {
     async install({ lease: wanted, sealing }) {
       const anchor = owned(wanted.anchor);
@@ -39,8 +55,7 @@ export function createRelayPlane(options: {
           { rsip: 306, data: { lease: wanted.id } },
         );
       }
-      const activated =
-        lease.state === 'active' ? lease : await registry.activate(anchor.id, lease.id, anchor.epoch);
+      const activated = lease.state === 'active' ? lease : await activate(lease.id, anchor);
       // spin: leases.acknowledge
       if (sealing === undefined) return { lease: activated };
       const sealTo = await checkSealingProof(sealing, session.thumbprint);

@@ -1,0 +1,143 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
+import type { Lease } from '../../../src/protocol/lease.ts';
+import { commandConnection } from '../../../src/registry/connection.ts';
+import type { Registry } from '../../../src/registry/registry.ts';
+import { createStore } from '../../../src/registry/store.ts';
+import { type AnchorCopy, copyAnchor } from '../../../src/relay/anchor-copy.ts';
+import { createRelayPlane } from '../../../src/relay/plane.ts';
+import type { ServedAnchor } from '../../../src/relay/served-anchor.ts';
+import { commandsWithTestClock } from '../../oracle/registry-run.ts';
+import { type RealRedis, realRedis, silent } from '../registry/real-redis.ts';
+
+const LEASE_MS = 60_000;
+const DEVICE = { tenant: 't', id: 'd1' };
+
+let server: RealRedis;
+let store: Registry;
+let anchor: string;
+let anchors = 0;
+let epoch: bigint;
+let lease: Lease;
+let copy: AnchorCopy;
+/** Of relay and registry, in step. */
+let nowMs = 1_700_000_000_000;
+/** How long the relay's process stands still before it hears an answer. */
+let hangsMs = 0;
+/** Lease → until when the engine forwards for it. */
+const until = new Map<string, number>();
+
+beforeAll(async () => {
+  server = await realRedis();
+});
+afterAll(() => server.stop());
+
+async function passes(ms: number): Promise<void> {
+  nowMs += ms;
+  await server.client().set('test:now', nowMs);
+}
+
+const engine = {
+  async command(command: EngineCommand): Promise<unknown> {
+    if (command.op === 'lease') until.set(command.lease.id, command.untilMs);
+    if (command.op === 'drop-lease') until.delete(command.id);
+    return null;
+  },
+};
+
+beforeEach(async () => {
+  anchors += 1;
+  anchor = `a${anchors}`;
+  hangsMs = 0;
+  until.clear();
+  await passes(0);
+  const connection = commandConnection(server.client(), commandsWithTestClock());
+  const opened = createStore(connection, silent, async () => undefined);
+  const late = <A extends unknown[], R>(call: (...args: A) => Promise<R>) => {
+    return async (...args: A) => {
+      const answer = await call(...args);
+      if (hangsMs > 0) await passes(hangsMs);
+      return answer;
+    };
+  };
+  store = { ...opened, events: late(opened.events), snapshot: late(opened.snapshot) };
+  await store.declareAnchor({
+    ...{ id: anchor, pool: anchor, sharing: 'whole', home: 'r1' },
+    ...{ prefixes: ['192.0.2.0/28'], endpoints: ['198.51.100.1'] },
+  });
+  ({ epoch } = await store.claim(anchor, 'r1', 'b'.repeat(16), 1e9));
+  copy = await copyAnchor({
+    ...{ anchor, registry: store, engine, log: silent },
+    ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs } },
+  });
+  await copy.tellEngine();
+  ({ lease } = await grant('1'));
+});
+
+async function grant(key: string) {
+  return store.grant({
+    ...{ pool: anchor, device: DEVICE, thumbprint: key.repeat(43), kind: 'rsa-ip', leaseMs: LEASE_MS },
+    ...{ requestId: randomBytes(16).toString('hex'), quota: 4 },
+  });
+}
+
+describe('a relay forwards for a lease until its end and no longer', () => {
+  test('when it hung before it heard of the grant', async () => {
+    const endsMs = nowMs + LEASE_MS;
+    hangsMs = 7_000;
+    await copy.follow();
+    expect(until.get(lease.id)).toBe(endsMs);
+  });
+
+  test('when it hung before it heard the whole anchor', async () => {
+    const endsMs = nowMs + LEASE_MS;
+    hangsMs = 7_000;
+    const another = await copyAnchor({
+      ...{ anchor, registry: store, engine, log: silent },
+      ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs } },
+    });
+    await passes(500);
+    await another.tellEngine();
+    expect(until.get(lease.id)).toBe(endsMs);
+  });
+
+  test('when the device came with another key meanwhile', async () => {
+    const endsMs = nowMs + LEASE_MS;
+    await store.activate(anchor, lease.id, epoch);
+    await copy.follow();
+    await passes(20_000);
+    await store.attach({ leaseId: lease.id, device: DEVICE, thumbprint: '2'.repeat(43) });
+    await copy.follow();
+    expect(until.get(lease.id)).toBe(endsMs);
+  });
+
+  test('and tells a device that attaches how much of its life is left', async () => {
+    await store.activate(anchor, lease.id, epoch);
+    await copy.follow();
+    await passes(20_000);
+    const granted = await store.attach({ leaseId: lease.id, device: DEVICE, thumbprint: '1'.repeat(43) });
+    const { lease: told } = await plane().install(granted);
+    expect(told.remainingMs).toBe(LEASE_MS - 20_000);
+  });
+});
+
+test('a grant that finds the epoch over is asked for again, not refused', async () => {
+  await copy.follow();
+  await store.claim(anchor, 'r1', 'c'.repeat(16), 1e9);
+  await expect(plane().install({ lease, session: copy.session(lease.session)! })).rejects.toMatchObject({
+    code: 'ERR_MOORING_NOT_OWNER',
+    temporary: true,
+  });
+});
+
+const nobodyAsks = () => Promise.reject(new Error('nobody asks for that here'));
+
+function plane() {
+  const served = { ...copy, epoch, sweep: async () => undefined } as ServedAnchor;
+  return createRelayPlane({
+    ...{ owned: () => served, engine, registry: store, port: 4556, mtu: 1280 },
+    ...{ adopt: async () => undefined, prepare: async () => undefined, promise: () => false },
+    ...{ handOver: () => nobodyAsks(), claim: () => nobodyAsks() },
+  });
+}
