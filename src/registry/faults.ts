@@ -56,6 +56,18 @@ export function isLasting(cause: Error, address: RedisAddress, files: RedisSetti
   return remedyFor(cause, address, files) !== null;
 }
 
+/** A server may say no more than by hanging up, or by waiting. */
+function whatTlsMayHide(cause: Error, address: RedisAddress, files: RedisSettings): string {
+  if (address.shape === 'socket') return '';
+  if (!address.tls) return /ECONNRESET|closed/.test(cause.message) ? '; with TLS write rediss…' : '';
+  if (/ECONNRESET|EPIPE|closed/.test(cause.message) && files.certFile === undefined) {
+    return '; a server that wants a client certificate needs redis.certFile and redis.keyFile';
+  }
+  return /ETIMEDOUT/.test(cause.message)
+    ? ' with TLS on this port (its tls-port; otherwise write redis…)'
+    : '';
+}
+
 /** Why a registry could not be opened; `shown` is its address without a password. */
 export function cannotReach(
   cause: Error,
@@ -64,9 +76,9 @@ export function cannotReach(
   files: RedisSettings,
 ): MooringError {
   const remedy = remedyFor(cause, address, files);
-  return new MooringError(
-    'ERR_MOORING_REGISTRY_UNAVAILABLE',
-    `registry ${shown}: ${remedy ?? `${cause.message}; check redisUrl (or REDIS_URL) and that the server runs`}`,
-    { temporary: remedy === null, cause: bare(cause) },
-  );
+  const look = `${cause.message}; check redisUrl (or REDIS_URL) and that the server runs${whatTlsMayHide(cause, address, files)}`;
+  return new MooringError('ERR_MOORING_REGISTRY_UNAVAILABLE', `registry ${shown}: ${remedy ?? look}`, {
+    temporary: remedy === null,
+    cause: bare(cause),
+  });
 }
