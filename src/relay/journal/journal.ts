@@ -1,0 +1,83 @@
+import { readFileSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { monotonicMs } from '../../telemetry/clock.ts';
+import { type AnchorJournal, type JournalBase, writeJournal } from './anchor-journal.ts';
+import { type Instant, type Journalled, replay } from './replay.ts';
+
+const SUFFIX = '.journal';
+
+/**
+ * What this relay holds, on its own disk: the witness of every acknowledged lease beside the registry. One file an anchor, since
+ * an anchor is what is owned, handed over and lost as a whole; at most 4,096 leases, so it stays small.
+ */
+export interface Journal {
+  /** What a former process of this relay wrote, by anchor; files that hold nothing whole are left out. */
+  read(): Promise<ReadonlyMap<string, Journalled>>;
+  /** Journals an anchor from now on, beginning with all that `base` gives. */
+  begin(anchor: string, base: () => Omit<JournalBase, 'claim'> & { readonly claim: Claim }): AnchorJournal;
+  /** The anchor is another's: resolves when nothing of it is left on the disk. Its journal is to be closed before. */
+  end(anchor: string): Promise<void>;
+}
+
+export interface Claim {
+  readonly relay: string;
+  readonly epoch: bigint;
+  readonly endpoints: readonly string[];
+  readonly prefixes: readonly string[];
+}
+
+export async function openJournal(directory: string, now: () => Instant = instant): Promise<Journal> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const pathOf = (anchor: string) => join(directory, `${anchor}${SUFFIX}`);
+  return {
+    async read() {
+      const found = new Map<string, Journalled>();
+      for (const name of await readdir(directory)) {
+        if (!name.endsWith(SUFFIX)) continue;
+        const path = join(directory, name);
+        const [file, { mtimeMs }] = await Promise.all([readFile(path), stat(path)]);
+        const journalled = replay(file, mtimeMs, now());
+        if (journalled !== null) found.set(journalled.anchor, journalled);
+      }
+      return found;
+    },
+    begin: (anchor, base) =>
+      writeJournal(pathOf(anchor), () => {
+        const { claim, ...rest } = base();
+        const { epoch, ...of } = claim;
+        return {
+          ...rest,
+          claim: { type: 'claim', version: 1, anchor, epoch: String(epoch), ...of, ...now() },
+        };
+      }),
+    async end(anchor) {
+      await rm(pathOf(anchor), { force: true });
+      await rm(`${pathOf(anchor)}.new`, { force: true });
+      const handle = await open(directory, 'r');
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+    },
+  };
+}
+
+function instant(): Instant {
+  return { machine: machineStart(), monotonicMs: monotonicMs(), wallMs: Date.now() };
+}
+
+let start: string | undefined;
+
+/** The kernel draws a name for each of its starts; where there is none, no clock outlives the process. */
+function machineStart(): string {
+  if (start === undefined) {
+    try {
+      start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    } catch {
+      start = `process ${process.pid} ${Date.now()}`;
+    }
+  }
+  return start;
+}
