@@ -18,6 +18,7 @@ const CHECKS = [
   ['vectors in sync', [...tsx, 'infra/build/vectors.ts', '--check']],
   ['conformance page in sync', [...tsx, 'infra/build/conformance.ts', '--check']],
   ['configuration reference in sync', [...tsx, 'infra/build/configuration.ts', '--check']],
+  ['OpenAPI document in sync', [...tsx, 'infra/build/openapi.ts', '--check']],
   ['performance page in sync', [...tsx, 'infra/build/performance.ts', '--check']],
 ];
 

@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import { MooringError } from '../protocol/errors.ts';
+import type { Problem } from './problem.ts';
 
 /** Asks the program behind `path`. Throws ERR_MOORING_NOT_RUNNING when nobody answers, or the error it answered. */
 export function askControl(
@@ -45,10 +46,8 @@ export function askControl(
 
 function refusal(text: string): MooringError {
   try {
-    const { error } = JSON.parse(text) as {
-      error: { code: `ERR_MOORING_${string}`; message: string; temporary: boolean };
-    };
-    return new MooringError(error.code, error.message, { temporary: error.temporary });
+    const { code, detail, temporary } = JSON.parse(text) as Problem;
+    return new MooringError(code as `ERR_MOORING_${string}`, detail, { temporary });
   } catch {
     return new MooringError(
       'ERR_MOORING_INTERNAL',

@@ -1,12 +1,11 @@
 import type { Control } from '../admin/control-socket.ts';
 import type { Settings } from '../config/schema.ts';
-import { MooringError } from '../protocol/errors.ts';
 import type { Signalling } from '../signalling/signalling.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { RunningRelay } from './relay-role.ts';
 import type { Supervised } from './supervised.ts';
 
-/** What the control socket of this process answers. */
+/** What this process says of itself. */
 export function createControl({
   settings,
   relay,
@@ -37,17 +36,8 @@ export function createControl({
         packets: relay === null ? null : await relay.engine.command({ op: 'counters' }),
       };
     },
-    async moveAnchor(anchor, to) {
-      if (relay === null) {
-        throw new MooringError(
-          'ERR_MOORING_NOT_OWNER',
-          'this process is no relay; ask the relay that owns the anchor',
-        );
-      }
-      const { epoch, tookMs } = await relay.node.handOver(anchor, to);
-      return { anchor, to, epoch: String(epoch), tookMs };
-    },
     async metrics() {
+      metrics.sockets.set(signalling()?.sockets ?? 0);
       if (relay !== null) {
         const counters = await relay.engine.command({ op: 'counters' });
         for (const [direction, verdicts] of Object.entries(counters)) {
@@ -55,7 +45,12 @@ export function createControl({
             metrics.packets.set({ direction, verdict }, count);
           }
         }
-        metrics.anchors.set(relay.node.anchors().length);
+        const anchors = relay.node.anchors();
+        metrics.anchors.set(anchors.length);
+        metrics.leases.reset();
+        for (const { id } of anchors) {
+          for (const { pool } of relay.node.held(id).leases) metrics.leases.inc({ pool });
+        }
       }
       return metrics.registry.metrics();
     },

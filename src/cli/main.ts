@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MooringError } from '../protocol/errors.ts';
+import type { Noun } from './operator/command.ts';
 
 const USAGE = `mooring: leases of a public IP presence that stay while devices wander
 
@@ -11,26 +12,36 @@ const USAGE = `mooring: leases of a public IP presence that stay while devices w
   mooring check --config FILE                 say whether FILE is right, and what is wrong with it
   mooring status --config FILE [--json]       what the running program serves (or a device's agent does)
   mooring metrics --config FILE               its metrics in Prometheus' format
-  mooring anchor move ANCHOR --to RELAY --config FILE [--json]
-                                              hand an anchor over to another relay of its site
+  mooring pool|anchor|lease|relay VERB …      what an operator looks at and changes: mooring pool --help
   mooring up|login|down|use|restore …         the device's agent: mooring up --help
 `;
 
 /** Sub-commands of the device's agent; `status` is one when the configuration is a device's. */
 const DEVICE_COMMANDS = ['up', 'login', 'down', 'use', 'restore'];
 
+/** Sub-commands of operators, by what they are about. */
+const NOUNS: Readonly<Record<string, () => Promise<Noun>>> = {
+  pool: async () => (await import('./operator/pools.ts')).poolNoun,
+  anchor: async () => (await import('./operator/anchors.ts')).anchorNoun,
+  lease: async () => (await import('./operator/leases.ts')).leaseNoun,
+  relay: async () => (await import('./operator/relays.ts')).relayNoun,
+};
+
 async function main(argv: readonly string[]): Promise<void> {
   const [command = 'help', ...rest] = argv;
+  const noun = Object.hasOwn(NOUNS, command) ? NOUNS[command] : undefined;
+  if (noun !== undefined) {
+    const { runOperatorCommand } = await import('./operator/command.ts');
+    return runOperatorCommand(await noun(), rest);
+  }
   if (DEVICE_COMMANDS.includes(command) || (command === 'status' && (await namesDevice(rest)))) {
     const { runDeviceCommand } = await import('../../clients/laptop/main.ts');
     return runDeviceCommand(command, rest);
   }
-  const { values, positionals } = parseArgs({
+  const { values } = parseArgs({
     args: rest,
-    allowPositionals: true,
     options: {
       config: { type: 'string' },
-      to: { type: 'string' },
       engine: { type: 'string' },
       json: { type: 'boolean', default: false },
     },
@@ -41,10 +52,10 @@ async function main(argv: readonly string[]): Promise<void> {
   };
   // Loaded by the commands that need it: the supervisor is to stay small.
   const settings = async () => (await import('../config/load.ts')).loadSettings(configFile());
-  const ask = async (method: 'GET' | 'POST', url: string, body?: object) => {
+  const ask = async (url: string) => {
     const { dataDir } = await settings();
     const { askControl } = await import('../admin/ask-control.ts');
-    return askControl(join(dataDir, 'control.sock'), method, url, body);
+    return askControl(join(dataDir, 'control.sock'), 'GET', url);
   };
   const print = (text: string) => process.stdout.write(`${text}\n`);
   switch (command) {
@@ -58,20 +69,11 @@ async function main(argv: readonly string[]): Promise<void> {
       print(`${values.config}: ok`);
       return;
     case 'status':
-      print(render(await ask('GET', '/status'), values.json));
+      print(render(await ask('/status'), values.json));
       return;
     case 'metrics':
-      print(await ask('GET', '/metrics'));
+      print(await ask('/metrics'));
       return;
-    case 'anchor': {
-      const [verb, anchor] = positionals;
-      if (verb !== 'move' || anchor === undefined || values.to === undefined) {
-        throw usage('write: mooring anchor move ANCHOR --to RELAY --config FILE');
-      }
-      const url = `/anchors/${encodeURIComponent(anchor)}/move`;
-      print(render(await ask('POST', url, { to: values.to }), values.json));
-      return;
-    }
     case 'help':
     case '--help':
     case '-h':
@@ -124,5 +126,12 @@ main(process.argv.slice(2)).catch((error: unknown) => {
       ? `${error.message} [${error.code}]`
       : String((error as Error)?.stack ?? error);
   process.stderr.write(`mooring: ${text}\n`);
-  process.exit(error instanceof MooringError && error.code === 'ERR_MOORING_USAGE' ? 2 : 1);
+  process.exit(exitStatus(error));
 });
+
+/** 2: misused; 75 (sysexits' EX_TEMPFAIL): the same may succeed later; 1: anything else. */
+function exitStatus(error: unknown): number {
+  if (!(error instanceof MooringError)) return 1;
+  if (error.code === 'ERR_MOORING_USAGE') return 2;
+  return error.temporary ? 75 : 1;
+}

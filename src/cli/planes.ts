@@ -19,8 +19,8 @@ export function createPlanes(
   registry: Registry,
   log: Log,
   onEnded: (event: LeaseEnded) => void,
+  tls = settings.relay?.plane?.tls ?? settings.signalling?.planeTls ?? settings.admin?.planeTls,
 ): Planes {
-  const tls = settings.relay?.plane?.tls ?? settings.signalling?.planeTls;
   const clients = new Map<string, PlaneClient>();
   let local: { relay: string; plane: RelayPlane & OperatorPlane } | null = null;
   return {
@@ -41,7 +41,7 @@ export function createPlanes(
       if (tls === undefined) {
         throw new MooringError(
           'ERR_MOORING_CONFIG',
-          `relay ${relay} is another process: configure signalling.planeTls (or relay.plane.tls) to reach it`,
+          `relay ${relay} is another process: configure relay.plane.tls, signalling.planeTls or admin.planeTls to reach it`,
         );
       }
       let client = clients.get(found.planeUrl);

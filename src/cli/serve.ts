@@ -1,5 +1,4 @@
 import { mkdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Settings, SignallingSettings } from '../config/schema.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
@@ -77,16 +76,12 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
       undo.push(() => started.close(DRAIN_MS));
       await started.listen();
     }
-    const [{ serveControl }, { createControl }] = await Promise.all([
-      import('../admin/control-socket.ts'),
+    const [{ startAdmin }, { createControl }] = await Promise.all([
+      import('./admin-role.ts'),
       import('./control.ts'),
     ]);
-    const control = await serveControl(
-      join(settings.dataDir, 'control.sock'),
-      createControl({ settings, relay, signalling: () => signalling, metrics, supervised }),
-      log,
-    );
-    undo.push(() => control.close());
+    const control = createControl({ settings, relay, signalling: () => signalling, metrics, supervised });
+    await startAdmin(settings, { control, registry, planes, log, undo });
     log.info({ relay: settings.relay?.id, signalling: settings.signalling?.url }, 'mooring is up');
     return { close };
   } catch (error) {

@@ -326,6 +326,61 @@ const Redis = Type.Object(
 );
 export type RedisSettings = Static<typeof Redis>;
 
+const OperatorIssuer = Type.Object(
+  {
+    issuer: Type.String({ pattern: '^https?://' }),
+    audience: Type.String({ minLength: 1, description: 'another one than devices have' }),
+    jwksUri: Type.Optional(Type.String({ pattern: '^https?://' })),
+    algorithms: Type.Array(Type.String({ pattern: '^(?!none$|HS)' }), {
+      minItems: 1,
+      default: ['ES256', 'RS256', 'EdDSA'],
+    }),
+    wholeSite: Type.Boolean({
+      default: false,
+      description:
+        'tokens without the claim `tenant` are for all tenants, pools and relays; otherwise they are refused. A token with it is for the leases of that tenant',
+    }),
+    caFile: Type.Optional(
+      Type.String({ description: "authority of the issuer's TLS certificate, if private" }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+const Admin = Type.Object(
+  {
+    listen: Listen,
+    url: Type.String({
+      pattern: '^https?://',
+      description: 'how operators reach it; their DPoP proofs name it',
+    }),
+    tls: Type.Optional(
+      Type.Object(
+        {
+          certFile: Path,
+          keyFile: Path,
+          operatorCaFile: Type.Optional(
+            Type.String({
+              minLength: 1,
+              description:
+                'who shows a certificate of this authority with the common name `operator:NAME` may do everything, without a token',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'without it, only on a loopback address' },
+      ),
+    ),
+    issuers: Type.Array(OperatorIssuer, { default: [], description: 'whose access tokens make an operator' }),
+    planeTls: Type.Optional(MutualTls),
+  },
+  {
+    additionalProperties: false,
+    description:
+      'the admin API for operators elsewhere; those on this machine use the control socket in dataDir',
+  },
+);
+export type AdminSettings = Static<typeof Admin>;
+
 /** Every setting of the program. `docs/configuration.md` is generated from it. */
 export const Settings = Type.Object(
   {
@@ -343,6 +398,7 @@ export const Settings = Type.Object(
     ),
     relay: Type.Optional(Relay),
     signalling: Type.Optional(Signalling),
+    admin: Type.Optional(Admin),
     pools: Type.Array(Pool, { default: [] }),
   },
   { additionalProperties: false },

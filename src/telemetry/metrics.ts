@@ -1,11 +1,15 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 
-/** The program's metrics, in Prometheus' text format. Labels are bounded: direction, reason, anchor. */
+/** The program's metrics, in Prometheus' text format. Labels are bounded: direction, reason, anchor, pool. */
 export interface Metrics {
   readonly registry: Registry;
   readonly packets: Gauge<'direction' | 'verdict'>;
   readonly rebinds: Counter<'anchor' | 'old_path'>;
   readonly anchors: Gauge;
+  readonly leases: Gauge<'pool'>;
+  readonly ownership: Counter<'change'>;
+  readonly sockets: Gauge;
+  readonly requests: Counter<'request' | 'answer'>;
 }
 
 export function createMetrics(): Metrics {
@@ -26,5 +30,28 @@ export function createMetrics(): Metrics {
       registers,
     }),
     anchors: new Gauge({ name: 'mooring_anchors', help: 'Anchors that this relay serves', registers }),
+    leases: new Gauge({
+      name: 'mooring_leases',
+      help: 'Leases that this relay carries, by pool',
+      labelNames: ['pool'],
+      registers,
+    }),
+    ownership: new Counter({
+      name: 'mooring_ownership_changes_total',
+      help: 'Anchors that this relay took over from a lost owner or began to own in another way, lost, or had no word about until the deadline',
+      labelNames: ['change'],
+      registers,
+    }),
+    sockets: new Gauge({
+      name: 'mooring_signalling_sockets',
+      help: 'WebSockets of devices that are open here',
+      registers,
+    }),
+    requests: new Counter({
+      name: 'mooring_requests_total',
+      help: 'Requests of devices, by kind and answer: ok, the RSIP name of the refusal, temporary, or refused',
+      labelNames: ['request', 'answer'],
+      registers,
+    }),
   };
 }
