@@ -9,21 +9,16 @@
 --- @include "ownership"
 -- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.
 --    spin: leases.quarantine.over
-local settled = false
-if quarantined() then
-  if not quarantineIsOver() or awaitsReportOf(ARGV[1]) then
-    return QUARANTINED
-  end
-  settle()
-  settled = true
+local endsQuarantine = quarantined()
+if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
+  return QUARANTINED
 end
 local current = owner()
 if not current.home then
   return UNDECLARED
 end
--- 1. Idempotency: this incarnation owns it already. Not when the fences have just jumped: whoever follows must hear
---    of one beyond.
-if not settled and current.relay == ARGV[1] and current.boot == ARGV[2] then
+-- 1. Idempotency: this incarnation owns it already.
+if not endsQuarantine and current.relay == ARGV[1] and current.boot == ARGV[2] then
   holdUntil(math.max(current.untilMs, now + ARGV[3]))
   return current.epoch
 end
@@ -41,5 +36,9 @@ if current.relay ~= ARGV[1] then
     return NOT_HOME
   end
 end
--- 3. Change.  spin: ownership.claim
+-- 3. Change.  spin: ownership.claim  A quarantine ends with nothing less: the fences jump, and whoever follows must
+--    hear of one beyond.
+if endsQuarantine then
+  settle()
+end
 return own(ARGV[1], ARGV[2], ARGV[3])

@@ -33,11 +33,12 @@ if not alone and not quarantineIsOver() then
 end
 -- 4. Change.
 local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
-local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
-settle()
+-- Whoever reported more ends the quarantine, with what it holds.
 if highest[1] ~= relay or highest[2] ~= boot then
   return STALE_EPOCH
 end
+local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
+settle()
 publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
 restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')
