@@ -1,18 +1,22 @@
+import { join } from 'node:path';
 import type { RelaySettings, Settings } from '../config/schema.ts';
 import type { EngineClient } from '../datapath/userspace/client.ts';
 import { relayPins } from '../datapath/xdp/pins.ts';
 import { hostAddresses } from '../linux/host-addresses.ts';
 import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership, type Ownership } from '../ownership/ownership.ts';
+import type { Roster } from '../registry/pools.ts';
 import { privateSocket } from '../registry/private-server.ts';
-import type { Registry } from '../registry/registry.ts';
+import { type Anchor, deliveredPrefixes, type Registry } from '../registry/registry.ts';
 import { type Announcer, createAnnouncer } from '../relay/announcer.ts';
+import { openJournal } from '../relay/journal/journal.ts';
 import { createRelayNode, type RelayNode } from '../relay/node.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
 import { loadSiteKey, siteName } from '../relay/site-key.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Planes } from './planes.ts';
+import type { PoolWatch } from './pool-watch.ts';
 import type { RelayEngine } from './relay-engine.ts';
 import type { Undo } from './serve.ts';
 import type { Supervised } from './supervised.ts';
@@ -39,6 +43,7 @@ export interface RelayParts {
   readonly announcer?: Announcer;
   readonly registry: Registry;
   readonly planes: Planes;
+  readonly poolWatch: Pick<PoolWatch, 'roster' | 'onChange'>;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly ended: (event: LeaseEnded) => void;
@@ -77,6 +82,7 @@ export async function startRelay(
   undo.push(() => hostWatch.close());
 
   let announceEnded: (event: LeaseEnded) => void = parts.ended;
+  const journal = await openJournal(join(settings.dataDir, 'journal'));
   const { anchors: leftBehind } = await engine.command({ op: 'left-behind' });
   const node: RelayNode = createRelayNode({
     settings: relay,
@@ -86,6 +92,7 @@ export async function startRelay(
     engine,
     announcer,
     leftBehind,
+    journal,
     planeFor: (other) => planes.for(other),
     onEnded: (lease, reason) => announceEnded({ type: 'ended', lease, reason }),
     log,
@@ -107,13 +114,13 @@ export async function startRelay(
   }, RELAY_TTL_MS / 4);
   undo.push(() => clearInterval(heartbeat));
 
-  const declared = new Map(
-    settings.pools.flatMap((pool) => pool.anchors.map((anchor) => [anchor.id, anchor])),
-  );
+  const declared = new Map<string, Anchor>();
   /** What the supervisor knows. */
   const told = new Map<string, { epoch: bigint; ttlMs: number; untilMs: number }>();
   const hold = (anchor: string, epoch: bigint, untilMs: number): void => {
-    const { home = relay.id, endpoints = [], prefixes = [] } = declared.get(anchor) ?? {};
+    const known = declared.get(anchor);
+    const { home = relay.id, endpoints = [] } = known ?? {};
+    const prefixes = known === undefined ? [] : deliveredPrefixes(known);
     const successor = home === relay.id ? null : home;
     const ttlMs = takeover.pairing.ttlOf(anchor);
     const former = told.get(anchor);
@@ -123,7 +130,7 @@ export async function startRelay(
     supervised.held({ anchor, epoch: String(epoch), untilMs, ttlMs, successor, endpoints, prefixes });
   };
   const takeover = createTakeover({
-    settings,
+    roster: parts.poolWatch.roster,
     announcement,
     aloneMs: relay.ownershipMs,
     registry,
@@ -131,6 +138,11 @@ export async function startRelay(
     ownership: () => ownership,
     onFollow: (anchor) => void node.follow(anchor),
     onUnfollow: (anchor) => node.unfollow(anchor),
+    async note(anchor, standby) {
+      const announced = standby === null ? null : await registry.relay(standby.id);
+      const named = standby === null ? null : { ...standby, planeUrl: announced?.planeUrl ?? '' };
+      await node.noteStandby(anchor, named);
+    },
     log,
   });
   undo.push(() => takeover.close());
@@ -169,16 +181,22 @@ export async function startRelay(
   });
   node.useOwnership(ownership, takeover.standby);
   undo.push(() => ownership.stop());
-  const anchors = [...declared.keys()];
+  const learn = ({ anchors }: Roster): string[] => {
+    const fresh = anchors.filter(({ id }) => !declared.has(id)).map(({ id }) => id);
+    declared.clear();
+    for (const anchor of anchors) declared.set(anchor.id, anchor);
+    return fresh;
+  };
+  learn(parts.poolWatch.roster);
   // Its registry may be away: what this relay serves so far must not wait for what it does not.
   const late = setTimeout(() => engine.begin(), BEGIN_AT_LATEST_MS);
   undo.push(() => clearTimeout(late));
-  await ownership.start(anchors);
+  await ownership.start([...declared.keys()]);
   engine.begin();
   // A hand-over whose last message was lost left an anchor ours without our knowing; one to a former start of this
   // relay, that of nobody who lives.
   const reminder = setInterval(() => {
-    for (const anchor of anchors) {
+    for (const anchor of declared.keys()) {
       if (ownership.owned().has(anchor)) continue;
       registry
         .owner(anchor)
@@ -191,6 +209,16 @@ export async function startRelay(
     }
   }, relay.ownershipMs / 4);
   undo.push(() => clearInterval(reminder));
+  parts.poolWatch.onChange((roster) => {
+    const fresh = learn(roster);
+    takeover.usePools(roster);
+    if (fresh.length > 0)
+      ownership
+        .start(fresh)
+        .catch((error: Error) =>
+          log.warn({ anchors: fresh, error: error.message }, 'cannot claim new anchors now'),
+        );
+  });
   takeover.pairing.start();
   if (relay.plane !== undefined) {
     // Loaded when packets flow again: after a restart those who call wait, and packets do not.

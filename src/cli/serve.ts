@@ -5,6 +5,7 @@ import type { LeaseEnded } from '../relay/plane-calls.ts';
 import type { Signalling } from '../signalling/signalling.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Planes } from './planes.ts';
+import { type PoolWatch, watchPools } from './pool-watch.ts';
 import { type RelayEngine, startRelayEngine } from './relay-engine.ts';
 import type { RunningRelay } from './relay-role.ts';
 import type { Supervised } from './supervised.ts';
@@ -43,7 +44,8 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
     });
     undo.push(() => registry.close());
     undo.push(() => closeEngine().catch(() => undefined));
-    await declarePools(settings, registry);
+    const poolWatch = await watchPools(settings.pools, registry, log);
+    undo.push(() => poolWatch.close());
 
     let signalling: Signalling | null = null;
     const ended = ({ lease, reason }: LeaseEnded) => signalling?.pushEnded(lease.device, lease.id, reason);
@@ -62,6 +64,7 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
         engine: (await engine) as RelayEngine,
         registry,
         planes,
+        poolWatch,
         metrics,
         log,
         ended,
@@ -71,7 +74,7 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
       planes.useLocal(settings.relay.id, relay.node.plane);
     }
     if (settings.signalling !== undefined) {
-      signalling = await startSignalling(settings.signalling, settings, { registry, planes, log, undo });
+      signalling = await startSignalling(settings.signalling, { registry, planes, poolWatch, log, undo });
       const started = signalling;
       undo.push(() => started.close(DRAIN_MS));
       await started.listen();
@@ -96,25 +99,11 @@ function placeOf({ redisUrl, redis, dataDir }: Settings) {
   return { ...(url === undefined ? {} : { url }), redis, dataDir };
 }
 
-async function declarePools(settings: Settings, registry: Registry): Promise<void> {
-  for (const pool of settings.pools) {
-    for (const anchor of pool.anchors) {
-      await registry.declareAnchor({
-        ...anchor,
-        pool: pool.name,
-        sharing: pool.sharing,
-        coolingMs: pool.coolingMs,
-        ...(pool.sharing === 'shared' ? { portBlock: pool.portBlock, spiBlock: pool.spiBlock } : {}),
-      });
-    }
-  }
-}
-
 async function startSignalling(
   signalling: SignallingSettings,
-  settings: Settings,
-  { registry, planes, log, undo }: { registry: Registry; planes: Planes; log: Log; undo: Undo[] },
+  parts: { registry: Registry; planes: Planes; poolWatch: PoolWatch; log: Log; undo: Undo[] },
 ): Promise<Signalling> {
+  const { registry, planes, poolWatch, log, undo } = parts;
   const [{ createTokenVerifier }, { createSignalling }] = await Promise.all([
     import('../auth/verifier.ts'),
     import('../signalling/signalling.ts'),
@@ -128,14 +117,16 @@ async function startSignalling(
     log,
   });
   undo.push(() => verifier.close());
-  return createSignalling({
+  const created = createSignalling({
     listen: signalling.listen,
     tls: signalling.tls,
     url: signalling.url,
     registry,
     planeFor: (relay) => planes.for(relay),
     verifier,
-    pools: settings.pools,
+    pools: poolWatch.roster.policies,
     log,
   });
+  poolWatch.onChange(({ policies }) => created.usePools(policies));
+  return created;
 }

@@ -1,9 +1,9 @@
-import type { Settings } from '../config/schema.ts';
 import type { Ownership } from '../ownership/ownership.ts';
 import { createPairing, type Pairing } from '../ownership/pair.ts';
 import { createStandby, type Standby } from '../ownership/standby.ts';
 import { holdMs } from '../registry/hold.ts';
-import type { Registry, RelayAnnouncement } from '../registry/registry.ts';
+import type { Roster } from '../registry/pools.ts';
+import type { Incarnation, Registry, RelayAnnouncement } from '../registry/registry.ts';
 import { monotonicMs } from '../telemetry/clock.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Planes } from './planes.ts';
@@ -17,13 +17,15 @@ const ASK_EVERY_MS = 100;
 export interface Takeover {
   readonly pairing: Pairing;
   readonly standby: Standby;
+  /** These are the pools from now on. */
+  usePools(roster: Roster): void;
   /** Resolves when this relay may begin to forward for the anchor unasked. */
   mayBegin(anchor: string): Promise<void>;
   close(): void;
 }
 
 export function createTakeover(options: {
-  readonly settings: Settings;
+  readonly roster: Roster;
   readonly announcement: RelayAnnouncement;
   readonly aloneMs: number;
   readonly registry: Registry;
@@ -31,13 +33,18 @@ export function createTakeover(options: {
   readonly ownership: () => Ownership;
   readonly onFollow: (anchor: string) => void;
   readonly onUnfollow: (anchor: string) => void;
+  /** See `PairingOptions.note`. */
+  readonly note: (anchor: string, standby: Incarnation | null) => Promise<void>;
   readonly log: Log;
 }): Takeover {
   const { announcement, registry, planes, ownership, log } = options;
   const { id: relay, boot, site } = announcement;
-  const paired = new Set(
-    options.settings.pools.flatMap((pool) => (pool.standby === true ? pool.anchors.map(({ id }) => id) : [])),
-  );
+  let paired = new Set<string>();
+  const usePools = ({ policies, anchors }: Roster) => {
+    const pools = new Set(policies.filter(({ standby }) => standby === true).map(({ name }) => name));
+    paired = new Set(anchors.filter(({ pool }) => pools.has(pool)).map(({ id }) => id));
+  };
+  usePools(options.roster);
   const standby = createStandby({
     registry,
     relay,
@@ -66,6 +73,7 @@ export function createTakeover(options: {
       const plane = await planes.for(other.id);
       return { promise: async (anchors) => (await plane.promise({ anchors: [...anchors] })).promised };
     },
+    note: options.note,
     ttlMs: { paired: PAIRED_MS, alone: options.aloneMs },
     askEveryMs: ASK_EVERY_MS,
     log,
@@ -73,6 +81,7 @@ export function createTakeover(options: {
   return {
     pairing,
     standby,
+    usePools,
     mayBegin: async (anchor) => {
       if (paired.has(anchor)) await standby.mayBegin(anchor);
     },

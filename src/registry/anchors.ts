@@ -45,6 +45,7 @@ export function anchorCommands(connection: Connection): Anchors {
     async declareAnchor(wanted) {
       const declaration = checkDeclaration(wanted);
       const { id, home, pool } = declaration;
+      const declared = { ...declaration, prefixes: declaration.retiring ? [] : declaration.prefixes };
       for (let attempt = 1; ; attempt += 1) {
         const [nowMs, stored] = (await askAnchor(connection, 'layout', id, [])) as [number, string];
         const former = stored === '' ? null : (JSON.parse(stored) as Plan);
@@ -76,7 +77,7 @@ export function anchorCommands(connection: Connection): Anchors {
             ? redis.zrem(poolKey(pool), id)
             : redis.zadd(poolKey(pool), 'NX', String(capacity), id),
         );
-        return { ...declaration, draining, capacity };
+        return { ...declared, draining, capacity };
       }
     },
 

@@ -61,6 +61,11 @@ export function poolsKey(): string {
   return `${LAYOUT}:pools`;
 }
 
+/** Counts the changes of pools and anchors. */
+export function poolRevisionKey(): string {
+  return `${LAYOUT}:pools:revision`;
+}
+
 /** Which anchor has which addresses, in the order of commands/take_space.lua. */
 export function spaceKeys(): string[] {
   return [`${LAYOUT}:{space}:spans`, `${LAYOUT}:{space}:anchors`];

@@ -3,10 +3,16 @@ import type { AnchorSettings, PoolSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
-import { poolKey, poolPolicyKey, poolsKey } from './keys.ts';
+import { poolKey, poolPolicyKey, poolRevisionKey, poolsKey } from './keys.ts';
 import { SPI_COOLING_MS } from './plan.ts';
 import { disjoint } from './prefix-sets.ts';
-import type { AnchorDeclaration, Owner, Registry } from './registry.ts';
+import {
+  type Anchor,
+  type AnchorDeclaration,
+  deliveredPrefixes,
+  type Owner,
+  type Registry,
+} from './registry.ts';
 import { hostPrefix, takeSpace } from './space.ts';
 
 /** Policy of a pool: all that is said of it but its anchors. */
@@ -41,12 +47,21 @@ export interface PoolView {
   readonly anchors: readonly AnchorView[];
 }
 
+/** Every pool and every anchor, as of a revision that rises with every change. */
+export interface Roster {
+  readonly revision: number;
+  readonly policies: readonly PoolPolicy[];
+  readonly anchors: readonly Anchor[];
+}
+
 /** What operators do with pools; every change is made while leases live on. */
 export interface Pools {
   /** Every pool, retiring ones too, in the order of their names. */
   pools(): Promise<readonly PoolView[]>;
-  /** What every pool is, without its anchors' state: cheap enough to be asked often. */
-  policies(): Promise<readonly PoolPolicy[]>;
+  /** What is declared now; null when nothing has been since `revision`: cheap enough to be asked often. */
+  roster(revision?: number): Promise<Roster | null>;
+  /** `declarePool` for each pool of a configuration file. */
+  declareFile(pools: readonly PoolSettings[]): Promise<void>;
   pool(name: string): Promise<PoolView | null>;
   /**
    * Makes the pool as said: new, or with another policy, grown or shrunk. Anchors that are not named stay as they are:
@@ -111,26 +126,23 @@ export function poolCommands(
     return (await connection.plain((redis) => redis.hget(poolPolicyKey(pool), field))) === digest;
   }
 
-  async function declareAnchor(
-    policy: PoolPolicy,
-    anchor: AnchorSettings,
-    source: PoolSource,
-  ): Promise<void> {
+  async function declareAnchor(policy: PoolPolicy, anchor: AnchorSettings): Promise<void> {
     const declaration = declarationOf(policy, anchor);
-    const field = `said:${anchor.id}`;
-    const digest = digestOf(declaration);
-    if (await isRepeated(policy.name, field, digest, source)) return;
     const known = await anchors.anchor(anchor.id);
-    const kept = known === null ? [] : [...known.prefixes, ...known.draining.map(({ prefix }) => prefix)];
-    const space = (prefixes: readonly string[]) =>
-      takeSpace(connection, anchor.id, [...prefixes, ...declaration.endpoints.map(hostPrefix)]);
-    const wanted = declaration.prefixes;
-    await space(disjoint([...wanted, ...kept]));
-    const declared = await anchors.declareAnchor(declaration);
-    await space(disjoint([...declared.prefixes, ...declared.draining.map(({ prefix }) => prefix)]));
+    const kept = known === null ? [] : deliveredPrefixes(known);
+    const take = (prefixes: readonly string[], endpoints: readonly string[]) =>
+      takeSpace(connection, anchor.id, [...disjoint(prefixes), ...endpoints.map(hostPrefix)]);
+    // What it had and what it is to have, until it has it: nobody else gets either meanwhile.
+    await take([...declaration.prefixes, ...kept], declaration.endpoints);
+    try {
+      const declared = await anchors.declareAnchor(declaration);
+      await take(deliveredPrefixes(declared), declared.endpoints);
+    } catch (error) {
+      await take(kept, known?.endpoints ?? []).catch(() => undefined);
+      throw error;
+    }
     await connection.plain((redis) => redis.hset(poolPolicyKey(policy.name), `anchor:${anchor.id}`, ''));
-    if (source === 'file')
-      await connection.plain((redis) => redis.hset(poolPolicyKey(policy.name), field, digest));
+    await changed();
   }
 
   async function writePolicy(policy: PoolPolicy): Promise<void> {
@@ -139,6 +151,41 @@ export function poolCommands(
       redis.hset(poolPolicyKey(policy.name), 'policy', JSON.stringify(policy)),
     );
   }
+
+  async function apply({ anchors: wanted, ...said }: PoolSettings, source: PoolSource): Promise<PoolPolicy> {
+    const note = async (field: string, digest: string) => {
+      if (source === 'file')
+        await connection.plain((redis) => redis.hset(poolPolicyKey(said.name), field, digest));
+    };
+    const stands = await isRepeated(said.name, 'said', digestOf(said), source);
+    const policy = (stands ? await policyOf(said.name) : null) ?? said;
+    const named = new Set<string>();
+    // Anchors first: what cannot be is refused before anything of the policy has changed.
+    for (const anchor of wanted) {
+      const digest = digestOf(anchor);
+      if (await isRepeated(said.name, `said:${anchor.id}`, digest, source)) continue;
+      await declareAnchor(policy, anchor);
+      await note(`said:${anchor.id}`, digest);
+      named.add(anchor.id);
+    }
+    if (stands) return policy;
+    await writePolicy(policy);
+    for (const id of await anchorIds(said.name)) {
+      // The others follow the policy as they are.
+      const anchor = named.has(id) ? null : await anchors.anchor(id);
+      if (anchor !== null && anchor.pool === said.name) {
+        const { home, endpoints, prefixes, retiring } = anchor;
+        const settings = { id, home, endpoints: [...endpoints], prefixes: [...prefixes], retire: retiring };
+        await declareAnchor(policy, settings);
+      }
+    }
+    await note('said', digestOf(said));
+    await changed();
+    return policy;
+  }
+
+  /** Nodes that look for changes find one. */
+  const changed = () => connection.plain((redis) => redis.incr(poolRevisionKey()));
 
   async function viewOf(name: string): Promise<PoolView> {
     const policy = await policyOf(name);
@@ -152,9 +199,17 @@ export function poolCommands(
       return Promise.all(policies.flatMap((policy) => (policy === null ? [] : [view(policy)])));
     },
 
-    async policies() {
-      const policies = await Promise.all((await names()).map(policyOf));
-      return policies.flatMap((policy) => policy ?? []);
+    async roster(known) {
+      const revision = Number(await connection.plain((redis) => redis.get(poolRevisionKey())));
+      if (revision === known) return null;
+      const policies = (await Promise.all((await names()).map(policyOf))).flatMap((policy) => policy ?? []);
+      const ids = await Promise.all(policies.map(({ name }) => anchorIds(name)));
+      const found = await Promise.all(ids.flat().map((id) => anchors.anchor(id)));
+      return { revision, policies, anchors: found.flatMap((anchor) => anchor ?? []) };
+    },
+
+    async declareFile(pools) {
+      for (const pool of pools) await apply(pool, 'file');
     },
 
     async pool(name) {
@@ -162,35 +217,15 @@ export function poolCommands(
       return policy === null ? null : view(policy);
     },
 
-    async declarePool({ anchors: wanted, ...said }, source) {
-      const digest = digestOf(said);
-      const stands = await isRepeated(said.name, 'said', digest, source);
-      const policy = (stands ? await policyOf(said.name) : null) ?? said;
-      // Anchors first: what cannot be is refused before anything of the policy has changed.
-      for (const anchor of wanted) await declareAnchor(policy, anchor, source);
-      await writePolicy(policy);
-      const named = new Set(wanted.map(({ id }) => id));
-      for (const id of await anchorIds(said.name)) {
-        // The others follow a changed policy, too.
-        const anchor = stands || named.has(id) ? null : await anchors.anchor(id);
-        if (anchor !== null && anchor.pool === said.name) {
-          const { home, endpoints, prefixes, retiring } = anchor;
-          await declareAnchor(
-            policy,
-            { id, home, endpoints: [...endpoints], prefixes: [...prefixes], retire: retiring },
-            'operator',
-          );
-        }
-      }
-      if (source === 'file')
-        await connection.plain((redis) => redis.hset(poolPolicyKey(said.name), 'said', digest));
-      return view(policy);
+    async declarePool(pool, source) {
+      return view(await apply(pool, source));
     },
 
     async retirePool(name) {
       const policy = await policyOf(name);
       if (policy === null) throw unknownPool(name);
       await writePolicy({ ...policy, retire: true });
+      await changed();
       for (const id of await anchorIds(name)) {
         if ((await anchors.anchor(id))?.pool === name) await this.retireAnchor(id);
       }
@@ -203,6 +238,7 @@ export function poolCommands(
       const { draining: _, capacity: __, ...declaration } = anchor;
       await anchors.declareAnchor({ ...declaration, retiring: true });
       await connection.plain((redis) => redis.zrem(poolKey(anchor.pool), id));
+      await changed();
       const retired = await anchorView(id);
       if (retired === null) throw unknownAnchor(id);
       return retired;

@@ -239,6 +239,14 @@ export interface Registry extends Pools, PoolTurns, Registrations {
   close(): Promise<void>;
 }
 
+/** Prefixes that the network is to deliver to an anchor's relay: those declared, and those that are still leased. */
+export function deliveredPrefixes({
+  prefixes,
+  draining,
+}: Pick<Anchor, 'prefixes' | 'draining'>): readonly string[] {
+  return [...prefixes, ...draining.map(({ prefix }) => prefix)];
+}
+
 /** The anchor that a lease id names. */
 export function anchorOf(leaseId: string): string {
   return leaseId.slice(0, leaseId.indexOf('.'));

@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import pino from 'pino';
 import { createPlanes } from '../../src/cli/planes.ts';
+import { type PoolWatch, watchPools } from '../../src/cli/pool-watch.ts';
 import { startRelay } from '../../src/cli/relay-role.ts';
 import type { Supervised } from '../../src/cli/supervised.ts';
 import { parseSettings } from '../../src/config/load.ts';
@@ -41,16 +42,17 @@ recorder.write({ type: 'started', atMs: monotonicMs(), relay: id, boot });
 
 const opened = await openSceneRegistry(scene, `mooring-${id}`, log);
 const registry = recordedRegistry(opened, id, recorder, () => hears.registry);
-for (const pool of settings.pools) {
-  for (const anchor of pool.anchors) {
-    const { name, sharing, coolingMs, portBlock, spiBlock } = pool;
-    const blocks = sharing === 'shared' ? { portBlock, spiBlock } : {};
-    const declaration = { ...anchor, pool: name, sharing, coolingMs, ...blocks };
-    for (;;) {
-      const done = await registry.declareAnchor(declaration).catch((error: Error) => error);
-      if (!(done instanceof Error)) break;
-      log.warn({ error: done.message }, 'not declared yet');
-      if (!(done instanceof MooringError && done.temporary)) throw done;
+const undo: (() => Promise<void> | void)[] = [];
+const poolWatch = await declared();
+
+/** Says what the configuration says, as soon as the registry can hear it. */
+async function declared(): Promise<PoolWatch> {
+  for (;;) {
+    try {
+      return await watchPools(settings.pools, registry, log);
+    } catch (error) {
+      if (!(error instanceof MooringError && error.temporary)) throw error;
+      log.warn({ error: error.message }, 'pools are not declared yet');
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
@@ -71,15 +73,19 @@ const unreachable = () =>
   Promise.reject(
     new MooringError('ERR_MOORING_RELAY_UNREACHABLE', 'the other relay is cut off', { temporary: true }),
   );
+const ids = settings.pools.flatMap((pool) => pool.anchors.map((anchor) => anchor.id));
+const anchors = (await Promise.all(ids.map((one) => opened.anchor(one)))).flatMap((anchor) => anchor ?? []);
 await startRelay(relay, settings, {
+  poolWatch: { roster: { revision: 0, policies: settings.pools, anchors }, onChange: () => undefined },
   engine: { boot, client: recordingEngine(id, boot, recorder) },
   announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },
   registry,
   planes: { ...planes, for: (other) => (hears.planes ? planes.for(other) : unreachable()) },
+  poolWatch,
   metrics: createMetrics(),
   log,
   ended: () => undefined,
-  undo: [],
+  undo,
   supervised: alone,
 }).then(({ node }) => planes.useLocal(id, node.plane));
 process.send?.('up');

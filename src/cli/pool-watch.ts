@@ -1,0 +1,61 @@
+import type { PoolSettings } from '../config/schema.ts';
+import type { Roster } from '../registry/pools.ts';
+import type { Registry } from '../registry/registry.ts';
+import type { Log } from '../telemetry/log.ts';
+
+/** How long a change of pools takes to reach every node at most, milliseconds. */
+const LOOK_EVERY_MS = 2_000;
+
+export interface PoolWatch {
+  /** As they were last seen. */
+  readonly roster: Roster;
+  /** Calls `listener` now and after each change. */
+  onChange(listener: (roster: Roster) => void): void;
+  close(): void;
+}
+
+/** Declares the pools of a configuration file, and follows what pools there are, whoever declares them. */
+export async function watchPools(
+  pools: readonly PoolSettings[],
+  registry: Pick<Registry, 'declareFile' | 'roster'>,
+  log: Log,
+): Promise<PoolWatch> {
+  const listeners = new Set<(roster: Roster) => void>();
+  await registry.declareFile(pools);
+  let roster = (await registry.roster())!;
+  let looking = false;
+
+  async function look(): Promise<void> {
+    let found = await registry.roster(roster.revision);
+    if (found === null) return;
+    // It counts upwards: the registry has lost what it knew, or it was emptied.
+    if (found.revision < roster.revision) {
+      log.warn({}, 'the registry has forgotten pools: saying again what the configuration says');
+      await registry.declareFile(pools);
+      found = (await registry.roster())!;
+    }
+    roster = found;
+    for (const listener of listeners) listener(roster);
+  }
+
+  const timer = setInterval(() => {
+    if (looking) return;
+    looking = true;
+    look()
+      .catch((error: Error) => log.warn({ error: error.message }, 'cannot look for changed pools now'))
+      .finally(() => {
+        looking = false;
+      });
+  }, LOOK_EVERY_MS);
+
+  return {
+    get roster() {
+      return roster;
+    },
+    onChange(listener) {
+      listeners.add(listener);
+      listener(roster);
+    },
+    close: () => clearInterval(timer),
+  };
+}
