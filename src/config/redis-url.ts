@@ -66,7 +66,7 @@ export function parseRedisUrl(text: string): RedisAddress {
 }
 
 function hostFrom(text: string, port: number, url: string): { host: string; port: number } {
-  const parts = /^(?:\[([0-9a-f:.]+)\]|([^[\]:]+))(?::(\d{1,5}))?$/i.exec(text);
+  const parts = /^(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::(\d{1,5}))?$/i.exec(text);
   const number = Number(parts?.[3] ?? port);
   if (parts === null || number < 1 || number > 65_535) {
     throw wrong(url, `"${text}" is no HOST:PORT; an IPv6 address stands in brackets`);

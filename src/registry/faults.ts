@@ -48,6 +48,15 @@ function remedyFor(cause: Error, address: RedisAddress, files: RedisSettings): s
   if (/WRONG_VERSION_NUMBER|wrong version number|packet length too long/i.test(text) && tls) {
     return 'it does not speak TLS there; write redis… instead of rediss…, or its tls-port';
   }
+  if (/cluster support disabled/.test(text)) {
+    return 'it is no server of a cluster; write redis:// or redis+sentinel:// instead of redis+cluster://';
+  }
+  if (address.shape === 'sentinel' && /unknown command .?sentinel/i.test(text)) {
+    return 'it is no sentinel; name sentinels in redisUrl, or write redis://';
+  }
+  if (address.shape === 'sentinel' && /invalid reply: null|No such master/.test(text)) {
+    return `the sentinels know no primary of the name ${address.primaryName}; end redisUrl with the name that their \`sentinel monitor\` says`;
+  }
   return null;
 }
 

@@ -26,10 +26,30 @@ export async function refuseUnfit(
     return;
   }
   const info = await client.info();
+  refuseWrongShape(info, shown);
   judge(info, shown, '', log);
   await Promise.all(
     replicasIn(info).map((server) => judgeAnother(oneServer(server, address, files), server, shown, log)),
   );
+}
+
+/** One server that is not what its URL says would fail later, and less clearly. */
+function refuseWrongShape(info: string, shown: string): void {
+  const refuse = (what: string, remedy: string) =>
+    new MooringError('ERR_MOORING_REGISTRY_UNFIT', `registry ${shown}: it is ${what}; ${remedy}`);
+  if (/^redis_mode:sentinel/m.test(info)) {
+    throw refuse('a sentinel', 'write redis+sentinel://HOST:PORT,…/PRIMARY');
+  }
+  if (/^cluster_enabled:1/m.test(info)) {
+    throw refuse('a server of a cluster', 'write redis+cluster://HOST:PORT,…');
+  }
+  if (/^role:slave/m.test(info)) {
+    const [, primary] = /^master_host:(.*?)\r?$/m.exec(info) ?? [];
+    throw refuse(
+      `a replica of ${primary}`,
+      'name its primary, or the sentinels: redis+sentinel://HOST:PORT,…/PRIMARY',
+    );
+  }
 }
 
 async function judgeAnother(

@@ -114,6 +114,48 @@ test('a user with no more rights than the manual gives can do everything', async
   await shape.stop();
 });
 
+describe('a server that is not what its URL says is refused, and the message says what to write', () => {
+  let one: RedisShape;
+  let watched: RedisShape;
+  let member: RedisShape;
+  beforeAll(async () => {
+    [one, watched, member] = await Promise.all([
+      standalone(),
+      withSentinels({ sentinels: 1, replicas: 1 }),
+      cluster({ primaries: 3, replicas: 0 }),
+    ]);
+  });
+  afterAll(() => Promise.all([one.stop(), watched.stop(), member.stop()]));
+  const of = (shape: RedisShape, name: string) => `${shape.server(name).address}:${shape.server(name).port}`;
+
+  test.each([
+    ['a server of a cluster as one server', () => `redis://${of(member, 'c1')}`, /redis\+cluster:\/\/HOST/],
+    [
+      'a sentinel as one server',
+      () => `redis://${of(watched, 's1')}`,
+      /it is a sentinel; write redis\+sentinel/,
+    ],
+    [
+      'a replica as one server',
+      () => `redis://${of(watched, 'r2')}`,
+      /a replica of 127\..*; name its primary/,
+    ],
+    [
+      'one server as a cluster',
+      () => `redis+cluster://${of(one, 'r1')}`,
+      /it is no server of a cluster; write redis:\/\//,
+    ],
+    ['one server as a sentinel', () => `redis+sentinel://${of(one, 'r1')}/mooring`, /it is no sentinel/],
+    [
+      'a primary by another name',
+      () => `redis+sentinel://${of(watched, 's1')}/other`,
+      /no primary of the name other/,
+    ],
+  ])('%s', async (_what, url, words) => {
+    expect((await refusal({ url: url() })).message).toMatch(words);
+  });
+});
+
 describe('a server with TLS that is reached wrongly is not, and the message says what to do', () => {
   let shape: RedisShape;
   let other: RedisShape;
