@@ -11,8 +11,12 @@ import { servePeople } from './people.ts';
 export interface IssuerDevice {
   /** OAuth client id; becomes `sub` and `client_id` of the access token. */
   readonly clientId: string;
-  /** Becomes the `tenant` claim. */
-  readonly tenant: string;
+  /** Becomes the `tenant` claim; an operator of all tenants has none. */
+  readonly tenant?: string;
+  /** Scopes that it may ask for. Default: `lease`, as devices do. */
+  readonly scopes?: readonly string[];
+  /** Its tokens are bound to its key (RFC 9449). Default true. */
+  readonly bound?: boolean;
   /** Public key: the device authenticates with `private_key_jwt` (RFC 7523 §2.2), ES256 or Ed25519. */
   readonly publicJwk?: JWK;
   /** Used when there is no `publicJwk`: the device authenticates with `client_secret_basic`. */
@@ -39,6 +43,8 @@ export interface IssuerOptions {
   readonly application?: IssuerApplication;
   /** Resource indicator (RFC 8707) that devices ask for; becomes `aud`. An absolute URI. */
   readonly audience: string;
+  /** What else may be asked for, by others than devices. */
+  readonly furtherAudiences?: readonly string[];
   /** Life of an access token, seconds. Default 600. */
   readonly tokenTtlS?: number;
   /** JWK set with the private signing keys; created (mode 0600) when absent. Default: fresh keys in memory. */
@@ -109,6 +115,7 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
     ...Object.entries(application?.people ?? {}),
   ]);
   const ttlS = options.tokenTtlS ?? 600;
+  const scopes = [...new Set(['lease', ...options.devices.flatMap(({ scopes = [] }) => scopes)])];
   return {
     adapter: createMemoryAdapters(),
     clients: [
@@ -116,7 +123,7 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
       ...(application === undefined ? [] : [publicClient(application)]),
     ],
     jwks: { keys: [...keys] } as NonNullable<Configuration['jwks']>,
-    scopes: ['openid', 'offline_access', 'lease'],
+    scopes: ['openid', 'offline_access', ...scopes],
     clientAuthMethods: ['private_key_jwt', 'client_secret_basic', 'none'],
     findAccount: (_ctx, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
@@ -138,10 +145,12 @@ function configuration(options: IssuerOptions, keys: readonly JWK[]): Configurat
         enabled: true,
         useGrantedResource: () => true,
         getResourceServerInfo: (_ctx, resource) => {
-          if (resource !== options.audience) throw new errors.InvalidTarget();
+          if (![options.audience, ...(options.furtherAudiences ?? [])].includes(resource)) {
+            throw new errors.InvalidTarget();
+          }
           return {
-            scope: 'lease',
-            audience: options.audience,
+            scope: scopes.join(' '),
+            audience: resource,
             accessTokenFormat: 'jwt',
             accessTokenTTL: ttlS,
             jwt: { sign: { alg: 'ES256' } },
@@ -178,8 +187,8 @@ function client(device: IssuerDevice): ClientMetadata {
     grant_types: ['client_credentials'],
     redirect_uris: [],
     response_types: [],
-    scope: 'lease',
-    dpop_bound_access_tokens: true,
+    scope: (device.scopes ?? ['lease']).join(' '),
+    dpop_bound_access_tokens: device.bound ?? true,
     id_token_signed_response_alg: 'ES256',
   } as const;
   if (device.publicJwk !== undefined) {
