@@ -88,7 +88,10 @@ describe.skipIf(missing('a hostile access network', 'scapy'))('a machine with it
       ['nft', '-f', '-'],
       `table ip attack { chain out { type filter hook forward priority -10; ip daddr ${CORE_ADDRESS} meta l4proto tcp reject with tcp reset; }; }\n`,
     );
+    // A change of networks has the agent ask at once whether its connection still lives.
+    await lab.ip(alice.namespace, ['address add 192.0.2.200/32 dev wifi0']);
     await alice.agent.until(({ signalling }) => !signalling.connected, 'signalling reset', 15_000);
+    await lab.ip(alice.namespace, ['address delete 192.0.2.200/32 dev wifi0']);
     await works(1_100);
     await lab.run(namespace, ['nft', 'delete table ip attack']);
     const after = await alice.agent.until(({ signalling }) => signalling.connected, 'back', 20_000);
