@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { COMMANDS } from './commands.gen.ts';
 import type { RedisClient } from './reaching.ts';
 import { type Refusal, refusalIn } from './refusals.ts';
-import { resender } from './sending.ts';
+import { type Pace, resender } from './sending.ts';
 
 export type CommandName = keyof typeof COMMANDS;
 /** The scripts to run: the generated ones; tests put their own clock or a fault into them. */
@@ -45,11 +45,12 @@ export function commandConnection(
   redis: RedisClient,
   commands: Commands = COMMANDS,
   quarantineMs = QUARANTINE_MS,
+  pace?: Pace,
 ): Connection {
   for (const { name, keys, lua } of Object.values(commands)) {
     redis.defineCommand(name, { numberOfKeys: keys, lua });
   }
-  const again = resender(redis);
+  const again = resender(redis, pace);
   const scripts = redis as unknown as Record<string, (...args: Argument[]) => Promise<Answer>>;
   return {
     redis,

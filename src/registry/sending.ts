@@ -9,14 +9,23 @@ const SEND_FOR_MS = 3000;
 /** Between sendings that were answered with "not here, not now", milliseconds. */
 const PAUSE_MS = 50;
 
+/** Time as sending sees it; tests put their own in. */
+export interface Pace {
+  /** Monotonic milliseconds. */
+  nowMs(): number;
+  wait(ms: number): Promise<unknown>;
+}
+
+const PROCESS_PACE: Pace = { nowMs: () => performance.now(), wait };
+
 /** Sends until there is an answer: again at once when the connection that would bring it is gone. */
 export type Resend = <T>(send: () => Promise<T>) => Promise<T>;
 
-export function resender(redis: RedisClient): Resend {
+export function resender(redis: RedisClient, pace: Pace = PROCESS_PACE): Resend {
   // A cluster's connections reject what they lose themselves.
   const once = redis instanceof Cluster ? <T>(send: () => Promise<T>) => send() : rejectingWhatIsLost(redis);
   return async (send) => {
-    const untilMs = performance.now() + SEND_FOR_MS;
+    const untilMs = pace.nowMs() + SEND_FOR_MS;
     for (let sending = 1; ; sending += 1) {
       try {
         return await once(send);
@@ -24,10 +33,10 @@ export function resender(redis: RedisClient): Resend {
         if (!(cause instanceof Error)) throw cause;
         if (isFull(cause)) throw full(cause);
         if (!isLost(cause)) throw bare(cause);
-        if (performance.now() >= untilMs) throw unavailable(cause);
+        if (pace.nowMs() >= untilMs) throw unavailable(cause);
         // Somebody else may serve the slot by now.
         if (redis instanceof Cluster) redis.refreshSlotsCache();
-        if (sending > 1 || redis instanceof Cluster) await wait(PAUSE_MS);
+        if (sending > 1 || redis instanceof Cluster) await pace.wait(PAUSE_MS);
       }
     }
   };

@@ -36,7 +36,8 @@ local function settle()
   local of = redis.call(
     'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
   )
-  local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+  -- The instant too: two fail-overs may both go on from data of before the first.
+  local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
   local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
   redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
   if of[3] then
