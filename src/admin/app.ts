@@ -40,7 +40,9 @@ export function createAdminApp(options: AdminApp): FastifyInstance {
     requestTimeout: 30_000,
     forceCloseConnections: true,
     exposeHeadRoutes: false,
-    routerOptions: { maxParamLength: 128 },
+    // Longer than any request line: what is too long is refused by its schema, as everything is.
+    routerOptions: { maxParamLength: 16_384 },
+    frameworkErrors: (error, request, reply) => refuse(error, request, reply),
     ...(options.serverFactory === undefined ? {} : { serverFactory: options.serverFactory as never }),
   });
   app.removeContentTypeParser('text/plain');

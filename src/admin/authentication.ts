@@ -28,9 +28,12 @@ export function createAuthentication(options: {
   readonly verifier: OperatorVerifier | null;
   /** How the API is reached: proofs name its URLs. */
   readonly url: string;
+  /** Of one operator. */
+  readonly rate?: { readonly burst: number; readonly perSecond: number };
+  /** Monotonic clock, milliseconds. */
   readonly nowMs?: () => number;
 }): Authenticate {
-  const { verifier, url, nowMs = monotonicMs } = options;
+  const { verifier, url, rate: allowed = OPERATOR_RATE, nowMs = monotonicMs } = options;
   const failures = createTokenBucket(FAILURE_RATE.burst, FAILURE_RATE.perSecond);
   let strained = false;
   const good = new Recent<true>(REMEMBERED);
@@ -72,9 +75,9 @@ export function createAuthentication(options: {
     else if (certificate?.operator !== undefined)
       operator = fullOperator(`certificate:${certificate.operator}`);
     else throw unauthenticated();
-    const rate = rates.get(operator.name) ?? createTokenBucket(OPERATOR_RATE.burst, OPERATOR_RATE.perSecond);
+    const rate = rates.get(operator.name) ?? createTokenBucket(allowed.burst, allowed.perSecond);
     rates.set(operator.name, rate);
-    if (!rate.take(nowMs())) throw tooMany(`${OPERATOR_RATE.perSecond} requests a second`);
+    if (!rate.take(nowMs())) throw tooMany(`${allowed.perSecond} requests a second`);
     return operator;
   };
 }

@@ -10,11 +10,14 @@ export function table<Row>(columns: readonly Column<Row>[], rows: readonly Row[]
   const widths = columns.map(({ head }, at) =>
     Math.max(head.length, ...cells.map((line) => String(line[at]).length)),
   );
+  const isNumeric = columns.map(
+    (_, at) => cells.length > 0 && cells.every((line) => typeof line[at] === 'number'),
+  );
   const line = (values: readonly (string | number)[]) =>
     values
       .map((value, at) => {
         const width = widths[at] ?? 0;
-        return typeof value === 'number' ? String(value).padStart(width) : value.padEnd(width);
+        return isNumeric[at] ? String(value).padStart(width) : String(value).padEnd(width);
       })
       .join('  ')
       .trimEnd();

@@ -114,7 +114,7 @@ export async function startAdminBed(): Promise<AdminBed> {
     { listen: { host: '127.0.0.1', port: 0 }, url, issuers: [] },
     {
       parts: { registry, planeFor: async (relay) => planeOf(relay), log: silent },
-      authenticate: createAuthentication({ verifier, url }),
+      authenticate: createAuthentication({ verifier, url, rate: { burst: 100_000, perSecond: 100_000 } }),
       metrics: () => createMetrics().registry.metrics(),
     },
     silent,
