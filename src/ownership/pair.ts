@@ -20,6 +20,11 @@ export interface PairingOptions {
   /** Relays of this site that run now, this one not among them. */
   candidates(): Promise<readonly Incarnation[]>;
   reach(standby: Incarnation): Promise<StandbyPlane>;
+  /**
+   * Resolves when it is written down that `standby` may claim the anchor, before the registry hears of it; with null, that nobody
+   * may, after the registry has (default: nothing is).
+   */
+  note?(anchor: string, standby: Incarnation | null): Promise<void>;
   /** How long an anchor with a standby is held without a word, and one without, milliseconds. */
   readonly ttlMs: { readonly paired: number; readonly alone: number };
   /** How often a promise is asked for, milliseconds. */
@@ -66,7 +71,10 @@ export function createPairing(options: PairingOptions): Pairing {
   /** The standby first: from when it is named, no promise of another counts. */
   async function appoint(anchor: string, epoch: bigint, standby: Incarnation | undefined): Promise<void> {
     pairs.delete(anchor);
-    if (standby !== undefined) appointed.set(anchor, epoch);
+    if (standby !== undefined) {
+      appointed.set(anchor, epoch);
+      await options.note?.(anchor, standby);
+    }
     await registry.appoint(
       anchor,
       relay,
@@ -74,6 +82,7 @@ export function createPairing(options: PairingOptions): Pairing {
       standby ?? null,
       standby === undefined ? ttlMs.alone : ttlMs.paired,
     );
+    if (standby === undefined) await options.note?.(anchor, null);
     if (standby === undefined || ownership.owned().get(anchor)?.epoch !== epoch) return;
     pairs.set(anchor, { epoch, standby });
     log.info({ anchor, standby: standby.id }, 'ownership: standby appointed');

@@ -4,6 +4,7 @@ import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protoco
 import { deliveredPrefixes, type Registry, type Snapshot } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
 import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
+import type { AnchorJournal, JournalBase } from './journal/anchor-journal.ts';
 
 /** Events read from the registry at a time. */
 const EVENT_PAGE = 512;
@@ -48,6 +49,14 @@ export interface AnchorCopy {
   session(id: string): Session | undefined;
   /** K_root of a session that this anchor carries. */
   root(session: Session): Uint8Array;
+  /** Journals every change from now on. */
+  keep(journal: AnchorJournal): void;
+  /** What a journal begins with. */
+  base(): Pick<JournalBase, 'sessions' | 'leases' | 'fence'>;
+  /** Resolves when the lease, as one that is acknowledged, is on the disk. Rejects when it cannot be written. */
+  witness(id: string): Promise<void>;
+  /** Resolves when all that was applied is on the disk. */
+  journalled(): Promise<void>;
   /** Whom to tell of leases that end, from now on. */
   onEnded(listener: (lease: Lease, reason: EndReason) => void): void;
   /** Whom to tell when other prefixes belong to the anchor, from now on. */
@@ -64,6 +73,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const untilMs = new Map<string, number>();
   const sessions = new Map<string, Session>();
   let lastId = '0-0';
+  let journal: AnchorJournal | null = null;
   let prefixes: readonly string[] = [];
   let resized: (former: readonly string[], current: readonly string[]) => void = () => undefined;
   let ended: (lease: Lease, reason: EndReason) => void = () => undefined;
@@ -77,12 +87,15 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   async function installSession(session: Session, hint: PathHint | null): Promise<void> {
     if (sessions.has(session.id)) return;
     sessions.set(session.id, session);
+    journal?.note({ type: 'session', session });
     const installed: EngineSession = { id: session.id, index: session.index, root: root(session), hint };
     await engine.command({ op: 'session', anchor, session: installed });
   }
 
   async function dropSession(id: string): Promise<void> {
-    if (sessions.delete(id)) await engine.command({ op: 'drop-session', anchor, id });
+    if (!sessions.delete(id)) return;
+    journal?.note({ type: 'session-ended', id });
+    await engine.command({ op: 'drop-session', anchor, id });
   }
 
   /** Its life counts from when the registry was *asked*: a process that hung before it heard must not lengthen it. */
@@ -93,6 +106,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   async function installUntil(lease: Lease, endsMs: number): Promise<void> {
     leases.set(lease.id, lease);
     untilMs.set(lease.id, endsMs);
+    journal?.note({ type: 'lease', lease, untilMs: endsMs });
     await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
   }
 
@@ -101,6 +115,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     if (lease === undefined) return;
     leases.delete(id);
     untilMs.delete(id);
+    journal?.note({ type: 'lease-ended', id });
     await engine.command({ op: 'drop-lease', anchor, id });
     const idle = ![...leases.values()].some((other) => other.session === lease.session);
     if (idle) await dropSession(lease.session);
@@ -164,6 +179,14 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     await inBatches(snapshot.sessions, batch, install);
     await inBatches(snapshot.leases, batch, (lease) => installLease(lease, askedMs));
     lastId = snapshot.lastId;
+    mark();
+  }
+
+  function mark(): void {
+    if (journal === null) return;
+    journal.note({ type: 'at', fence: lastId });
+    // Who acknowledges waits for it; nobody else does.
+    journal.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
   }
 
   async function catchUp(): Promise<void> {
@@ -178,6 +201,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       }
       for (const event of page.events) await apply(event, askedMs);
       lastId = page.lastId;
+      if (page.events.length > 0) mark();
       if (page.events.length < EVENT_PAGE) return;
     }
   }
@@ -227,6 +251,24 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     },
     session: (id) => sessions.get(id),
     root,
+    keep(kept) {
+      journal = kept;
+    },
+    base: () => ({
+      sessions: [...sessions.values()],
+      leases: [...leases.values()].map((lease) => ({ lease, untilMs: untilMs.get(lease.id)! })),
+      fence: lastId,
+    }),
+    async witness(id) {
+      const lease = leases.get(id);
+      if (journal === null || lease === undefined) return;
+      journal.note({ type: 'lease', lease: { ...lease, state: 'active' }, untilMs: untilMs.get(id)! });
+      journal.note({ type: 'at', fence: lastId });
+      await journal.synced();
+    },
+    async journalled() {
+      await journal?.synced();
+    },
     onEnded(listener) {
       ended = listener;
     },

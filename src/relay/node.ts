@@ -11,6 +11,8 @@ import type { Log } from '../telemetry/log.ts';
 import type { Held } from './anchor-copy.ts';
 import type { Announcer } from './announcer.ts';
 import { createFollowedAnchors } from './followed-anchors.ts';
+import type { Journal } from './journal/journal.ts';
+import type { JournalledStandby } from './journal/record.ts';
 import { createRelayPlane } from './plane.ts';
 import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
 
@@ -34,6 +36,8 @@ export interface RelayNodeOptions {
   readonly planeFor: (relay: string) => Promise<RelayPlane>;
   readonly onEnded: (lease: Lease, reason: EndReason) => void;
   readonly log: Log;
+  /** Where what is held is written down (default: nowhere, and nothing is kept by a relay that is lost with the registry). */
+  readonly journal?: Journal;
   readonly timers?: Timers;
 }
 
@@ -45,6 +49,8 @@ export interface RelayNode {
   serve(anchor: string, epoch: bigint, untilMs: number, resumed?: readonly SessionState[]): Promise<void>;
   /** Stops serving an anchor at once: nothing more is forwarded or announced for it. */
   forsake(anchor: string): Promise<void>;
+  /** Resolves when it is on the disk who may claim the anchor while this relay is silent; null: nobody. */
+  noteStandby(anchor: string, standby: JournalledStandby | null): Promise<void>;
   /** Another relay owns the anchor and this one may take it over: has its state and keys ready from now on. */
   follow(anchor: string): Promise<void>;
   /** It is not to be taken over any more. */
@@ -64,7 +70,7 @@ export interface RelayNode {
 
 /** Puts registry, ownership, engine and network together into a relay. */
 export function createRelayNode(options: RelayNodeOptions): RelayNode {
-  const { registry, engine, announcer, log, settings, timers = processTimers } = options;
+  const { registry, engine, announcer, journal, log, settings, timers = processTimers } = options;
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
@@ -201,7 +207,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       const resumed = given.length > 0 ? given : await handToItself(anchor, epoch);
       await served.get(anchor)?.stop();
       const wanted = {
-        ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent },
+        ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent, journal },
+        relay: settings.id,
         siteKey: options.siteKey,
         onEnded: options.onEnded,
         onResized: (former: readonly string[], prefixes: readonly string[]) =>
@@ -221,6 +228,10 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'));
     },
 
+    async noteStandby(anchor, named) {
+      await served.get(anchor)?.noteStandby(named);
+    },
+
     async follow(anchor) {
       if (!served.has(anchor)) await followed.begin(anchor, 'standby');
     },
@@ -233,11 +244,15 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       served.delete(anchor);
       // Also what was being installed just now.
       await engine.command({ op: 'drop-anchor', anchor });
-      if (former === undefined) return;
+      if (former === undefined) {
+        await journal?.end(anchor);
+        return;
+      }
       const isWithdrawn = withdrawn.delete(anchor);
       // What had lapsed was dropped silently: whoever owns it now is to get what still arrives here.
       if (silent.delete(anchor) || !isWithdrawn) announcer.withdraw(former);
       await former.stop();
+      await journal?.end(anchor);
       log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
     },
 

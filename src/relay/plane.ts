@@ -55,7 +55,11 @@ export function createRelayPlane(options: {
           { rsip: 306, data: { lease: wanted.id } },
         );
       }
-      const activated = lease.state === 'active' ? lease : await activate(lease.id, anchor);
+      // Told to the registry and written to the disk at the same time: what is acknowledged is in both.
+      const [activated] = await Promise.all([
+        lease.state === 'active' ? lease : activate(lease.id, anchor),
+        anchor.witness(lease.id),
+      ]);
       // spin: leases.acknowledge
       if (sealing === undefined) return { lease: activated };
       const sealTo = await checkSealingProof(sealing, session.thumbprint);
@@ -71,7 +75,9 @@ export function createRelayPlane(options: {
     },
 
     async apply({ anchor }) {
-      await owned(anchor).follow();
+      const one = owned(anchor);
+      await one.follow();
+      await one.journalled();
       return {};
     },
 

@@ -2,6 +2,8 @@ import { processTimers, type Timers } from '../ownership/timers.ts';
 import type { EndReason, Lease, PathHint } from '../protocol/lease.ts';
 import type { SessionState } from '../protocol/relay-plane.ts';
 import { type AnchorCopy, type AnchorCopyOptions, copyAnchor } from './anchor-copy.ts';
+import type { Journal } from './journal/journal.ts';
+import type { JournalledStandby } from './journal/record.ts';
 
 /** Leases ended in one sweep. */
 const SWEEP_LIMIT = 64;
@@ -16,15 +18,21 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   /** Other prefixes belong to the anchor now. */
   readonly onResized: (former: readonly string[], current: readonly string[]) => void;
   readonly timers?: Pick<Timers, 'nowMs'>;
+  readonly relay: string;
+  /** Where what is held is written down (default: nowhere). */
+  readonly journal?: Journal | undefined;
   /** False once the anchor was lost, or is to be served under another epoch: then it is not installed any more. */
   readonly isCurrent: () => boolean;
 }
 
 /** An anchor that this relay owns: its copy of the registry's state, installed in the packet engine under one epoch. */
-export interface ServedAnchor extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone'> {
+export interface ServedAnchor
+  extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'keep' | 'base'> {
   readonly epoch: bigint;
   /** Ends what has expired, in the registry and in the engine. */
   sweep(): Promise<void>;
+  /** Resolves when it is on the disk who may claim the anchor while this relay is silent; null: nobody. */
+  noteStandby(standby: JournalledStandby | null): Promise<void>;
 }
 
 /** Installs an anchor from the registry into the engine, continuing `resumed` sessions where given; null: overtaken. */
@@ -140,9 +148,20 @@ async function hintsOf({ anchor, registry, log }: AnchorCopyOptions): Promise<re
 }
 
 function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
-  const { anchor, epoch, registry } = options;
+  const { anchor, epoch, journal, log, registry, relay } = options;
+  let standby: JournalledStandby | null = null;
   copy.onEnded(options.onEnded);
   copy.onResized(options.onResized);
+  const written = journal?.begin(anchor, () => ({
+    ...copy.base(),
+    claim: { relay, epoch, endpoints: copy.endpoints, prefixes: copy.prefixes },
+    standby,
+  }));
+  if (written !== undefined) {
+    copy.keep(written);
+    written.note({ type: 'standby', standby });
+    written.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
+  }
   return {
     ...copy,
     get prefixes() {
@@ -153,6 +172,15 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
       let more = true;
       while (more) ({ more } = await registry.sweep(anchor, epoch, SWEEP_LIMIT));
       await copy.follow();
+    },
+    async noteStandby(named) {
+      standby = named;
+      written?.note({ type: 'standby', standby });
+      await written?.synced();
+    },
+    async stop() {
+      await copy.stop();
+      await written?.close();
     },
   };
 }

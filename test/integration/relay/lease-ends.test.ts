@@ -134,7 +134,7 @@ test('a grant that finds the epoch over is asked for again, not refused', async 
 const nobodyAsks = () => Promise.reject(new Error('nobody asks for that here'));
 
 function plane() {
-  const served = { ...copy, epoch, sweep: async () => undefined } as ServedAnchor;
+  const served = { ...copy, epoch, sweep: async () => undefined } as unknown as ServedAnchor;
   return createRelayPlane({
     ...{ owned: () => served, engine, registry: store, port: 4556, mtu: 1280 },
     ...{ adopt: async () => undefined, prepare: async () => undefined, promise: () => false },
