@@ -110,15 +110,17 @@ export function forwardingIn(entries: readonly Entry[]): { anchors: Forwarded[];
         of.served.delete(anchor);
         break;
       case 'installs': {
-        if (known === undefined) break;
-        const lease = known.leases.get(entry.lease);
+        // Of an anchor that is only followed: it waits for the day when it is served.
+        const served = known ?? { epoch: '', span: null, leases: new Map() };
+        of.served.set(anchor, served);
+        const lease = served.leases.get(entry.lease);
         if (lease !== undefined && atMs <= lease.span.untilMs) {
           lease.span.untilMs = entry.untilMs;
           break;
         }
-        endLease(of, anchor, known, entry.lease, atMs);
+        endLease(of, anchor, served, entry.lease, atMs);
         const span = { fromMs: atMs, untilMs: entry.untilMs };
-        known.leases.set(entry.lease, { resources: entry.resources, span });
+        served.leases.set(entry.lease, { resources: entry.resources, span });
         break;
       }
       case 'uninstalls':

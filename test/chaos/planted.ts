@@ -1,13 +1,12 @@
 import { assembleCommands } from '../../infra/build/lua.ts';
-import { COMMANDS } from '../../src/registry/commands.gen.ts';
 import type { Commands } from '../../src/registry/connection.ts';
-import type { PlantedFault } from './scene.ts';
 
-/** The scripts, with a fault in them that a run's history must show. */
-export function commandsWith(planted: PlantedFault | undefined): Commands {
+/** Faults that a run can be given, to see that its history shows them. */
+export type PlantedFault = 'quarantine off' | 'no rest' | 'claims that do not wait';
+
+/** The scripts, with a fault in them. */
+export function commandsWith(planted: PlantedFault): Commands {
   switch (planted) {
-    case undefined:
-      return COMMANDS;
     case 'quarantine off':
       return changed('if of[1] and of[1] ~= server then', 'if false then');
     case 'no rest':

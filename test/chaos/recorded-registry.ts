@@ -26,12 +26,13 @@ export function recordedRegistry(
     const ofLease = (lease: Lease) => written(lease.anchor, lease.fence);
     switch (method) {
       case 'grant':
-        return ofLease((answer as { lease: Lease }).lease);
-      case 'activate':
-        return ofLease(answer as Lease);
       case 'extend':
       case 'free':
-        return ofLease((answer as { lease: Lease }).lease);
+        ofLease((answer as { lease: Lease }).lease);
+        return;
+      case 'activate':
+        ofLease(answer as Lease);
+        return;
       case 'sweep':
         for (const { lease } of (answer as Awaited<ReturnType<Registry['sweep']>>).ended) ofLease(lease);
         return;

@@ -25,6 +25,9 @@ export function recordingEngine(relay: string, boot: string, recorder: Recorder)
         if (serving.has(command.anchor))
           recorder.write({ type: 'deadline', ...of, anchor: command.anchor, untilMs: command.untilMs });
         return null;
+      case 'unfollow':
+        recorder.write({ type: 'stops', ...of, anchor: command.anchor });
+        return null;
       case 'lease': {
         const { anchor, lease, untilMs } = command;
         recorder.write({

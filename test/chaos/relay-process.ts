@@ -73,10 +73,7 @@ const unreachable = () =>
   Promise.reject(
     new MooringError('ERR_MOORING_RELAY_UNREACHABLE', 'the other relay is cut off', { temporary: true }),
   );
-const ids = settings.pools.flatMap((pool) => pool.anchors.map((anchor) => anchor.id));
-const anchors = (await Promise.all(ids.map((one) => opened.anchor(one)))).flatMap((anchor) => anchor ?? []);
 await startRelay(relay, settings, {
-  poolWatch: { roster: { revision: 0, policies: settings.pools, anchors }, onChange: () => undefined },
   engine: { boot, client: recordingEngine(id, boot, recorder) },
   announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },
   registry,

@@ -14,12 +14,9 @@ export interface Scene {
   /** Longer than a claim, and than a former primary of this run's Redis goes on answering, milliseconds. */
   readonly quarantineMs: number;
   readonly leaseMs: number;
-  /** Name of a fault to put into the scripts of every process; none when absent. */
-  readonly planted?: PlantedFault;
+  /** The scripts of every process, as JSON, when they are to be others than the program's. */
+  readonly commandsFile?: string;
 }
-
-/** Faults that a run can be given, to see that its history shows them. */
-export type PlantedFault = 'quarantine off' | 'no rest' | 'claims that do not wait';
 
 /** Two pools with two anchors each: whole addresses with a standby, shared ones without. */
 export const ANCHORS = [

@@ -6,18 +6,18 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import pino from 'pino';
 import { createAuthority } from '../../infra/lab/certificates.ts';
-import { nodeCommand } from '../../infra/lab/node-command.ts';
 import type { RedisShape } from '../../infra/lab/redis-shapes.ts';
 import { anchorKeys } from '../../src/registry/keys.ts';
 import type { Registry } from '../../src/registry/registry.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
+import { programPath } from './bundle.ts';
 import { type Entry, type FaultKind, factsOf, type Recorder, readHistory, recordIn } from './history.ts';
 import { openSceneRegistry } from './open-registry.ts';
+import { commandsWith, type PlantedFault } from './planted.ts';
 import type { ToRelay } from './relay-process.ts';
-import { ANCHORS, type PlantedFault, type Scene } from './scene.ts';
+import { ANCHORS, type Scene } from './scene.ts';
 
 /** The `events` key of an anchor. */
 const eventsOf = (anchor: string) => anchorKeys(anchor).find((key) => key.endsWith(':events')) as string;
@@ -71,6 +71,13 @@ export async function startWorld(shape: RedisShape, options: WorldOptions = {}):
     freePort(),
     freePort(),
   ]);
+  const commandsFile = join(folder, 'commands.json');
+  if (options.planted !== undefined)
+    writeFileSync(commandsFile, JSON.stringify(commandsWith(options.planted)));
+  const programs = {
+    relay: await programPath('relay-process'),
+    devices: await programPath('devices-process'),
+  };
   const scene: Scene = {
     folder,
     redisUrl: shape.url,
@@ -80,11 +87,11 @@ export async function startWorld(shape: RedisShape, options: WorldOptions = {}):
     ownershipMs: 2_000,
     quarantineMs: options.quarantineMs ?? 5_000,
     leaseMs: options.leaseMs ?? 15_000,
-    ...(options.planted === undefined ? {} : { planted: options.planted }),
+    ...(options.planted === undefined ? {} : { commandsFile }),
   };
   const recorder = recordIn(folder, 'test');
   const registry = await openSceneRegistry(scene, 'chaos-test', pino({ level: 'silent' }));
-  const relays = scene.relays.map(({ id }) => relayHost(scene, id));
+  const relays = scene.relays.map(({ id }) => relayHost(scene, id, programs.relay));
   const devices: Child[] = [];
   const written: { anchor: string; fence: string }[] = [];
   const fault = (what: FaultKind, where: string) =>
@@ -101,7 +108,7 @@ export async function startWorld(shape: RedisShape, options: WorldOptions = {}):
       const each = Math.ceil(count / processes);
       for (let at = 0; at < processes; at += 1) {
         const args = [`d${at + 1}`, String(each), String(seed + at)];
-        devices.push(child('devices-process.ts', [JSON.stringify(scene), ...args]));
+        devices.push(child(programs.devices, [JSON.stringify(scene), ...args]));
       }
       await Promise.all(devices.map((one) => one.up));
     },
@@ -162,8 +169,7 @@ interface Child {
 }
 
 function child(program: string, args: readonly string[]): Child {
-  const [command = '', ...before] = nodeCommand(fileURLToPath(new URL(program, import.meta.url)), ...args);
-  const started = spawn(command, before, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+  const started = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
   let said = '';
   started.stderr?.on('data', (text) => {
     said = `${said}${text}`.slice(-4_000);
@@ -187,9 +193,10 @@ function child(program: string, args: readonly string[]): Child {
   };
 }
 
-function relayHost(scene: Scene, id: string): RelayHost & { kill(): Promise<void> } {
+function relayHost(scene: Scene, id: string, program: string): RelayHost & { kill(): Promise<void> } {
   let current: Child | null = null;
   let starts = 0;
+  let wanted = false;
   let hears: ToRelay = { registry: 'both', planes: true };
   const running = () =>
     current !== null && current.process.exitCode === null && current.process.signalCode === null;
@@ -200,12 +207,18 @@ function relayHost(scene: Scene, id: string): RelayHost & { kill(): Promise<void
     },
     async start() {
       if (running()) return;
-      starts += 1;
-      current = child('relay-process.ts', [JSON.stringify(scene), id, String(starts)]);
+      wanted = true;
       hears = { registry: 'both', planes: true };
-      await current.up;
+      await soon(`relay ${id} serves`, async () => {
+        if (!wanted) return true;
+        // As its supervisor would: one that gives up because its registry is away is started again.
+        starts += 1;
+        current = child(program, [JSON.stringify(scene), id, String(starts)]);
+        return current.up.then(() => true);
+      });
     },
     async kill() {
+      wanted = false;
       await current?.kill();
     },
     pause: () => void current?.process.kill('SIGSTOP'),
