@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import WebSocket from 'ws';
 import { markingOf } from '../../src/config/marking.ts';
 import { readSysctl } from '../../src/linux/sysctl.ts';
@@ -22,6 +21,7 @@ import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
 import type { AgentStatus, Move } from './status.ts';
 import type { SystemChange } from './system-change.ts';
 import { createTokenClient } from './token.ts';
+import { readAuthority } from './token-endpoint.ts';
 import { runTunnel, type TunnelRun } from './tunnel-run.ts';
 
 const THIS_MACHINE: Machine = { sysctl: readSysctl, file: formerFile };
@@ -118,9 +118,10 @@ class RunningAgent implements Agent {
     this.#control = await serveControl(this.#state.file(CONTROL_SOCKET), (request) => this.#obey(request));
     try {
       const key = await deviceKey(this.#state);
-      await this.#shut();
       const tokens = createTokenClient(issuer, key, this.#state, this.#hosts);
-      const ca = signalling.caFile === undefined ? undefined : readCa(signalling.caFile);
+      const ca = readAuthority(signalling.caFile, 'signalling.caFile');
+      // Last of what a wrong configuration could end: shut is shut, also for whoever is to mend it.
+      await this.#shut();
       this.#device = await createDevice({
         url: signalling.url,
         connect: (url, subprotocol) => {
@@ -416,18 +417,4 @@ function describe(error: unknown): Record<string, unknown> {
     return { error: error instanceof Error ? error.message : String(error) };
   }
   return { error: error.message, code: error.code, rsip: error.rsip, name: error.data.name };
-}
-
-function readCa(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new MooringError(
-      'ERR_MOORING_CONFIG',
-      `signalling.caFile: ${file} cannot be read; name a PEM file`,
-      {
-        cause,
-      },
-    );
-  }
 }

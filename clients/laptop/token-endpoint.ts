@@ -30,7 +30,7 @@ export function createIssuerClient(
   key: DpopKey,
   hosts?: ControlHosts,
 ): IssuerClient {
-  const ca = caFile === undefined ? undefined : readFileSync(caFile, 'utf8');
+  const ca = readAuthority(caFile, 'issuer.caFile');
   let nonce: string | undefined;
   return {
     async post(url, form) {
@@ -44,6 +44,21 @@ export function createIssuerClient(
       }
     },
   };
+}
+
+/** The certificates of a private authority. Throws ERR_MOORING_CONFIG, which names the setting. */
+export function readAuthority(file: string | undefined, setting: string): string | undefined {
+  if (file === undefined) return undefined;
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code;
+    throw new MooringError(
+      'ERR_MOORING_CONFIG',
+      `${setting}: ${file} cannot be read (${reason}); name a PEM file that this user may read`,
+      { cause },
+    );
+  }
 }
 
 /** What the issuer says went wrong, for a person. */

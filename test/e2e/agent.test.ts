@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CONTROL_SOCKET } from '../../clients/laptop/agent.ts';
@@ -7,6 +7,9 @@ import { nodeCommand } from '../../infra/lab/node-command.ts';
 import { eventually } from './fixture/eventually.ts';
 import { type Harbour, type MooredDevice, PEER_ADDRESS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
+
+/** A user that owns nothing. */
+const NOBODY = 65_534;
 
 describe.skipIf(missing('the agent'))('the agent on a machine', () => {
   let harbour: Harbour;
@@ -128,6 +131,47 @@ describe.skipIf(missing('the agent'))('the agent on a machine', () => {
     });
     await eventually('trying again', agent.output, (text) => text.includes('it is tried again'), 15_000);
     expect(await agent.stop()).toEqual({ code: 0, signal: null });
+    expect(await machine()).toEqual(before);
+  });
+
+  it('needs no more than the user and the one capability that its systemd unit gives it', async () => {
+    const unit = readFileSync(new URL('../../infra/systemd/mooring-device.service', import.meta.url), 'utf8');
+    const capabilities = /^AmbientCapabilities=(.*)$/m.exec(unit)![1]!.split(' ');
+    expect(capabilities).toEqual(['CAP_NET_ADMIN']);
+    expect(unit).toContain(`CapabilityBoundingSet=${capabilities.join(' ')}\n`);
+    // The folder of the agent that ran until now: its lease goes on under the other user.
+    const own = harbour.lab.file('service');
+    cpSync(alice.agent.stateDir, own, { recursive: true });
+    const { issuer, signalling } = configuration() as {
+      issuer: { privateKeyFile: string; caFile: string };
+      signalling: object;
+    };
+    const readable = { caFile: `${own}/authority.pem` };
+    copyFileSync(issuer.caFile, readable.caFile);
+    copyFileSync(issuer.privateKeyFile, `${own}/client.json`);
+    const file = variant('service', {
+      ...{ stateDir: own, killSwitch: true },
+      issuer: { ...issuer, ...readable, privateKeyFile: `${own}/client.json` },
+      signalling: { ...signalling, ...readable },
+    });
+    await harbour.lab.run(alice.namespace, ['chown', '-R', `${NOBODY}:${NOBODY}`, own, file]);
+    await harbour.lab.run(alice.namespace, ['chmod', 'a+x', harbour.lab.directory]);
+    const only = capabilities.map((name) => `+${name.replace('CAP_', '').toLowerCase()}`).join(',');
+    const agent = await harbour.lab.spawn(
+      alice.namespace,
+      [
+        ...['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--no-new-privs'],
+        ...[`--inh-caps=-all,${only}`, `--ambient-caps=-all,${only}`, `--bounding-set=-all,${only}`],
+        ...nodeCommand(MOORING, 'up', '--config', file),
+      ],
+      { label: 'agent as a service' },
+    );
+    await eventually('bound', agent.output, (text) => text.includes('"msg":"bound"'), 20_000);
+    expect(readFileSync(`/proc/${agent.pid}/status`, 'utf8')).toMatch(/^CapEff:\t0{12}1000$/m);
+    await carries();
+    agent.expectEnd();
+    await mooring('down', '--config', file);
+    await agent.ended;
     expect(await machine()).toEqual(before);
   });
 
