@@ -20,16 +20,18 @@ export async function refuseUnfit(
     await Promise.all(
       client.nodes('all').map(async (node) => {
         const server = { host: String(node.options.host), port: Number(node.options.port) };
-        await judgeAnother(oneServer(server, address, files), server, shown, log);
+        // A primary in a minority stops by itself.
+        await judgeAnother(oneServer(server, address, files), server, shown, false, log);
       }),
     );
     return;
   }
   const info = await client.info();
   refuseWrongShape(info, shown);
-  judge(info, shown, '', log);
+  const replicas = replicasIn(info);
+  judge(info, shown, '', replicas.length > 0, log);
   await Promise.all(
-    replicasIn(info).map((server) => judgeAnother(oneServer(server, address, files), server, shown, log)),
+    replicas.map((server) => judgeAnother(oneServer(server, address, files), server, shown, true, log)),
   );
 }
 
@@ -56,10 +58,12 @@ async function judgeAnother(
   redis: Redis,
   { host, port }: { readonly host: string; readonly port: number },
   shown: string,
+  isReplicated: boolean,
   log: Logger,
 ): Promise<void> {
   try {
-    judge(await redis.info(), `${shown}, server ${host}:${port}`, ` -h ${host} -p ${port}`, log);
+    const where = `${shown}, server ${host}:${port}`;
+    judge(await redis.info(), where, ` -h ${host} -p ${port}`, isReplicated, log);
   } catch (error) {
     if (error instanceof MooringError) throw error;
     log.warn(
@@ -78,7 +82,7 @@ function replicasIn(info: string): { host: string; port: number }[] {
   }));
 }
 
-function judge(info: string, where: string, options: string, log: Logger): void {
+function judge(info: string, where: string, options: string, isReplicated: boolean, log: Logger): void {
   const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1];
   const version = field('valkey_version') ?? field('redis_version') ?? 'unknown';
   if (!(Number.parseInt(version, 10) >= 7)) {
@@ -94,6 +98,12 @@ function judge(info: string, where: string, options: string, log: Logger): void 
       'ERR_MOORING_REGISTRY_UNFIT',
       `registry ${where}: maxmemory-policy is ${policy}, which destroys leases; run \`redis-cli${options} CONFIG SET maxmemory-policy noeviction\` and set it in its configuration file`,
       { data: { policy } },
+    );
+  }
+  if (isReplicated && field('min_slaves_good_slaves') === undefined) {
+    log.warn(
+      { registry: where },
+      `a primary that is cut off may go on granting here: run \`redis-cli${options} CONFIG SET min-replicas-to-write 1\` and set it, with min-replicas-max-lag 10, in its configuration file (docs/redis.md)`,
     );
   }
   if (field('aof_enabled') === '0') {

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { parseRedisUrl, type RedisAddress, withoutPassword } from '../config/redis-url.ts';
@@ -96,47 +95,36 @@ export async function reachRedis({
 /** Resolves when commands can be sent; rejects with the fault that says most. */
 async function connected(client: RedisClient, address: RedisAddress, files: RedisSettings): Promise<void> {
   const isOne = address.shape === 'socket' || address.shape === 'standalone';
-  const patience = new AbortController();
   let fault: Error | undefined;
   let timer: NodeJS.Timeout | undefined;
-  const noted = new Promise<never>((_, reject) => {
-    const note = (error: Error & { lastNodeError?: Error; previousErrors?: Error[] }) => {
+  let note = (_: NodeFault) => {};
+  let ready = () => {};
+  const opened = new Promise<void>((resolve, reject) => {
+    ready = resolve;
+    note = (error) => {
       const inner = error.lastNodeError ?? error;
       // "None of them answers" says less than why one did not.
-      if (fault === undefined || !/All sentinels|startup nodes|Connection is closed/.test(inner.message))
-        fault = inner;
+      if (fault === undefined || !SUMMARY.test(inner.message)) fault = inner;
       if (isOne || isLasting(inner, address, files)) reject(inner);
     };
-    client.on('error', note);
-    client.on('node error', note);
-    client.on('sentinelError', note);
-    patience.signal.addEventListener('abort', () => {
-      client.off('error', note);
-      client.off('node error', note);
-      client.off('sentinelError', note);
-    });
+    for (const event of FAULTS) client.on(event, note);
+    client.on('ready', ready);
+    // Sentinels and clusters are tried again by the client itself.
+    client.connect().catch((error: Error) => isOne && reject(fault ?? error));
     if (!isOne) {
-      timer = setTimeout(
-        () => reject(fault ?? new Error(`no answer within ${FAIL_OVER_MS} ms`)),
-        FAIL_OVER_MS,
-      );
+      const silent = () => reject(fault ?? new Error(`no answer within ${FAIL_OVER_MS} ms`));
+      timer = setTimeout(silent, FAIL_OVER_MS);
     }
   });
-  noted.catch(() => undefined);
-  const ready = once(client, 'ready', { signal: patience.signal });
-  ready.catch(() => undefined);
   try {
-    const started = client.connect().then(
-      () => undefined,
-      (error: Error) => {
-        // Sentinels and clusters try again by themselves.
-        if (isOne) throw fault ?? error;
-        return ready.then(() => undefined);
-      },
-    );
-    await Promise.race([started, noted]);
+    await opened;
   } finally {
     clearTimeout(timer);
-    patience.abort();
+    for (const event of FAULTS) client.off(event, note);
+    client.off('ready', ready);
   }
 }
+
+type NodeFault = Error & { readonly lastNodeError?: Error };
+const FAULTS = ['error', 'node error', 'sentinelError'];
+const SUMMARY = /All sentinels|startup nodes|Connection is closed/;

@@ -81,10 +81,10 @@ describe('behind sentinels', () => {
     await shape.heal();
   });
 
-  test('a primary that hangs: grants go on at another', async () => {
+  test('it opens amid a fail-over too; a primary that hangs: grants go on at another', async () => {
     const hung = await shape.primaryOf(keyOf('a1'));
-    // A server that still thinks itself primary would count as one.
     hung.pause();
+    const opening = openRegistry({ url: shape.url, log: silent });
     await until('another primary', async () => {
       const said = (await shape
         .server('s1')
@@ -93,6 +93,7 @@ describe('behind sentinels', () => {
     });
     await relay.persist(() => relay.lease('d3'));
     hung.resume();
+    await (await opening).close();
     await expectNothingLostOrDoubled(registry, relay);
   });
 });

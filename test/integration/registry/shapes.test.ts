@@ -28,7 +28,6 @@ const refusal = (place: { url: string }) =>
 describe.each([
   ['one server with TLS and a user', () => standalone({ tls: true, user: USER })],
   ['sentinels with TLS and a user', () => withSentinels({ tls: true, user: USER, replicas: 1 })],
-  ['a cluster', () => cluster()],
   ['a cluster with TLS and a user', () => cluster({ tls: true, user: USER, replicas: 0 })],
 ])('a registry behind %s', (_name, start) => {
   let shape: RedisShape;
