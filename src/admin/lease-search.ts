@@ -2,7 +2,8 @@ import { canonicalAddress, contains, parseAddress, parsePrefix } from '../protoc
 import { badInput } from '../protocol/errors.ts';
 import type { Block, Device, Lease } from '../protocol/lease.ts';
 import { anchorOf } from '../registry/registry.ts';
-import type { AdminRegistry } from './parts.ts';
+import type { KnownAnchors } from './known-anchors.ts';
+import type { AdminParts } from './parts.ts';
 
 /** What a lease must be like to be listed; all that is named must hold. */
 export interface LeaseFilter {
@@ -33,7 +34,7 @@ const ANCHORS_A_PAGE = 32;
  * seen exactly once.
  */
 export async function searchLeases(
-  registry: AdminRegistry,
+  { registry, knownAnchors }: Pick<AdminParts, 'registry' | 'knownAnchors'>,
   filter: LeaseFilter,
   after: string | undefined,
   limit: number,
@@ -46,7 +47,7 @@ export async function searchLeases(
       limit,
     );
   }
-  const anchors = (await anchorsOf(registry, filter)).filter((anchor) => mayFollow(anchor, after));
+  const anchors = (await anchorsOf(knownAnchors, filter)).filter((anchor) => mayFollow(anchor, after));
   const found: Lease[] = [];
   for (const [at, anchor] of anchors.entries()) {
     if (at === ANCHORS_A_PAGE) return { leases: found, next: anchors[at - 1] ?? null };
@@ -84,23 +85,19 @@ function mayFollow(anchor: string, cursor: string | undefined): boolean {
   return cursor.includes('.') ? anchor >= anchorOf(cursor) : anchor > cursor;
 }
 
-async function anchorsOf(registry: AdminRegistry, filter: LeaseFilter): Promise<readonly string[]> {
-  if (filter.anchor !== undefined) {
-    return (await registry.anchor(filter.anchor)) === null ? [] : [filter.anchor];
-  }
-  const pools = await registry.pools();
+async function anchorsOf(known: KnownAnchors, filter: LeaseFilter): Promise<readonly string[]> {
   const address = filter.address === undefined ? undefined : parseAddress(filter.address);
-  return pools
-    .filter(({ policy }) => filter.pool === undefined || policy.name === filter.pool)
-    .flatMap(({ anchors }) => anchors)
-    .filter(({ prefixes, draining }) => {
-      if (address === undefined) return true;
-      return [...prefixes, ...draining.map(({ prefix }) => prefix)].some((prefix) =>
-        contains(parsePrefix(prefix), address),
-      );
-    })
-    .map(({ id }) => id)
-    .sort((left, right) => (left < right ? -1 : 1));
+  return (await known())
+    .filter(
+      ({ id, pool, prefixes, draining }) =>
+        (filter.anchor === undefined || id === filter.anchor) &&
+        (filter.pool === undefined || pool === filter.pool) &&
+        (address === undefined ||
+          [...prefixes, ...draining.map(({ prefix }) => prefix)].some((prefix) =>
+            contains(parsePrefix(prefix), address),
+          )),
+    )
+    .map(({ id }) => id);
 }
 
 function matcher(filter: LeaseFilter): (lease: Lease) => boolean {

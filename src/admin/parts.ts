@@ -1,13 +1,13 @@
 import type { OperatorPlane, RelayPlane } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { KnownAnchors } from './known-anchors.ts';
 
 /** What the API asks of the registry. */
 export type AdminRegistry = Pick<
   Registry,
   | 'anchor'
   | 'owner'
-  | 'poolAnchors'
   | 'snapshot'
   | 'deviceLeases'
   | 'revoke'
@@ -15,6 +15,7 @@ export type AdminRegistry = Pick<
   | 'relays'
   | 'pools'
   | 'pool'
+  | 'anchorView'
   | 'declarePool'
   | 'retirePool'
   | 'retireAnchor'
@@ -24,6 +25,7 @@ export type AdminRegistry = Pick<
 /** What the operations of the API work with. */
 export interface AdminParts {
   readonly registry: AdminRegistry;
+  readonly knownAnchors: KnownAnchors;
   /** Reaches a relay by its id. */
   readonly planeFor: (relay: string) => Promise<Pick<RelayPlane, 'apply'> & OperatorPlane>;
   readonly log: Log;

@@ -25,9 +25,17 @@ export async function startAdmin(
     readonly undo: Undo[];
   },
 ): Promise<void> {
-  const { serveControl } = await import('../admin/control-socket.ts');
+  const [{ serveControl }, { createKnownAnchors }] = await Promise.all([
+    import('../admin/control-socket.ts'),
+    import('../admin/known-anchors.ts'),
+  ]);
   const operators = planesOfOperators(settings, { registry, planes, log, undo });
-  const parts: AdminParts = { registry, planeFor: (relay) => operators.for(relay), log };
+  const parts: AdminParts = {
+    registry,
+    knownAnchors: createKnownAnchors(registry),
+    planeFor: (relay) => operators.for(relay),
+    log,
+  };
   const socket = await serveControl(join(settings.dataDir, 'control.sock'), control, parts);
   undo.push(() => socket.close());
   if (settings.admin !== undefined) await startListener(settings.admin, control, parts, undo);

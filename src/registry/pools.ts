@@ -63,6 +63,8 @@ export interface Pools {
   /** `declarePool` for each pool of a configuration file. */
   declareFile(pools: readonly PoolSettings[]): Promise<void>;
   pool(name: string): Promise<PoolView | null>;
+  /** How full an anchor is and who owns it. */
+  anchorView(id: string): Promise<AnchorView | null>;
   /**
    * Makes the pool as said: new, or with another policy, grown or shrunk. Anchors that are not named stay as they are:
    * one goes by `retire: true` in its settings, as does a pool. Idempotent. Throws ERR_MOORING_OVERLAP where an address is
@@ -216,6 +218,8 @@ export function poolCommands(
       const policy = await policyOf(name);
       return policy === null ? null : view(policy);
     },
+
+    anchorView,
 
     async declarePool(pool, source) {
       return view(await apply(pool, source));

@@ -1,10 +1,10 @@
 import Type, { type Static } from 'typebox';
 import { MooringError } from '../../protocol/errors.ts';
 import type { AnchorView } from '../../registry/pools.ts';
-import type { Owner } from '../../registry/registry.ts';
+import type { Anchor, Owner } from '../../registry/registry.ts';
 import { operation } from '../operation.ts';
 import type { AdminParts } from '../parts.ts';
-import { Epoch, limited, Name, Next, nothing, pageOf } from './fields.ts';
+import { Epoch, limited, Name, Next, nothing } from './fields.ts';
 
 const LIMIT = 100;
 
@@ -62,21 +62,34 @@ function shownOwner(owner: Owner | null): Static<typeof OwnerShown> {
   return { relay, boot, epoch: String(epoch), remainingMs, standby: standby?.id ?? null };
 }
 
-/** Every anchor of every pool. */
-export async function allAnchors({ registry }: AdminParts): Promise<readonly AnchorView[]> {
-  return (await registry.pools()).flatMap(({ anchors }) => anchors);
+/** Anchors asked for at one time. */
+const AT_ONCE = 64;
+
+/** Every anchor as it is now, some at a time. */
+export async function* allAnchors(
+  { registry, knownAnchors }: AdminParts,
+  fits: (anchor: Anchor) => boolean = () => true,
+): AsyncGenerator<AnchorView> {
+  const ids = (await knownAnchors()).filter(fits).map(({ id }) => id);
+  for (let at = 0; at < ids.length; at += AT_ONCE) {
+    const views = await Promise.all(ids.slice(at, at + AT_ONCE).map((id) => registry.anchorView(id)));
+    for (const view of views) if (view !== null) yield view;
+  }
 }
 
-async function anchorNamed(parts: AdminParts, id: string): Promise<AnchorView> {
-  const anchor = await parts.registry.anchor(id);
-  const pool = anchor === null ? null : await parts.registry.pool(anchor.pool);
-  const found = pool?.anchors.find((one) => one.id === id);
-  if (found !== undefined) return found;
+async function anchorNamed({ registry }: AdminParts, id: string): Promise<AnchorView> {
+  const found = await registry.anchorView(id);
+  if (found !== null) return found;
   throw new MooringError(
     'ERR_MOORING_UNKNOWN_ANCHOR',
     `anchor ${id}: there is none of this id; list anchors to see what there is`,
     { data: { anchor: id } },
   );
+}
+
+/** Whether the relay owns it, and its claim has not run out. */
+export function isOwner(relay: string, { owner }: AnchorView): boolean {
+  return owner?.relay === relay && owner.remainingMs > 0;
 }
 
 const params = Type.Object({ anchor: Name }, { additionalProperties: false });
@@ -120,13 +133,15 @@ export const anchorOperations = [
     ),
     answer: Type.Object({ anchors: Type.Array(AnchorShown), next: Next }, { additionalProperties: false }),
     async run({ query: { pool, relay, after, limit = LIMIT }, parts }) {
-      const fitting = (await allAnchors(parts)).filter(
-        (anchor) =>
-          (pool === undefined || anchor.pool === pool) &&
-          (relay === undefined || (anchor.owner?.relay === relay && anchor.owner.remainingMs > 0)),
-      );
-      const { page, next } = pageOf(fitting, ({ id }) => id, after, limit);
-      return { anchors: page.map(shownAnchor), next };
+      const page: AnchorView[] = [];
+      const fits = (anchor: Anchor) =>
+        (pool === undefined || anchor.pool === pool) && (after === undefined || anchor.id > after);
+      for await (const anchor of allAnchors(parts, fits)) {
+        if (relay !== undefined && !isOwner(relay, anchor)) continue;
+        if (page.length === limit) return { anchors: page.map(shownAnchor), next: page.at(-1)?.id ?? null };
+        page.push(anchor);
+      }
+      return { anchors: page.map(shownAnchor), next: null };
     },
   }),
   operation({

@@ -87,7 +87,7 @@ export const leaseOperations = [
         );
       }
       const { leases, next } = await searchLeases(
-        parts.registry,
+        parts,
         {
           ...filter,
           ...(tenant === undefined ? {} : { tenant }),

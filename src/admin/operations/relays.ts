@@ -4,7 +4,7 @@ import type { AnchorView } from '../../registry/pools.ts';
 import type { RelayAnnouncement } from '../../registry/registry.ts';
 import { operation } from '../operation.ts';
 import type { AdminParts } from '../parts.ts';
-import { allAnchors, handOver } from './anchors.ts';
+import { allAnchors, handOver, isOwner } from './anchors.ts';
 import { Epoch, limited, Name, Next, nothing, pageOf } from './fields.ts';
 
 const LIMIT = 100;
@@ -37,7 +37,13 @@ function shown(relay: RelayAnnouncement, anchors: readonly AnchorView[]): Static
 }
 
 function ownedBy(relay: string, anchors: readonly AnchorView[]): readonly AnchorView[] {
-  return anchors.filter(({ owner }) => owner?.relay === relay && owner.remainingMs > 0);
+  return anchors.filter((anchor) => isOwner(relay, anchor));
+}
+
+async function everyAnchor(parts: AdminParts): Promise<readonly AnchorView[]> {
+  const all: AnchorView[] = [];
+  for await (const anchor of allAnchors(parts)) all.push(anchor);
+  return all;
 }
 
 async function relayNamed({ registry }: AdminParts, id: string): Promise<RelayAnnouncement> {
@@ -65,7 +71,7 @@ export const relayOperations = [
     ),
     answer: Type.Object({ relays: Type.Array(RelayShown), next: Next }, { additionalProperties: false }),
     async run({ query: { after, limit = LIMIT }, parts }) {
-      const [relays, anchors] = await Promise.all([parts.registry.relays(), allAnchors(parts)]);
+      const [relays, anchors] = await Promise.all([parts.registry.relays(), everyAnchor(parts)]);
       const { page, next } = pageOf(relays, ({ id }) => id, after, limit);
       return { relays: page.map((relay) => shown(relay, anchors)), next };
     },
@@ -82,7 +88,7 @@ export const relayOperations = [
     answer: Type.Object({ relay: RelayShown, owns: Type.Array(Name) }, { additionalProperties: false }),
     async run({ params, parts }) {
       const relay = await relayNamed(parts, params.relay);
-      const anchors = await allAnchors(parts);
+      const anchors = await everyAnchor(parts);
       return { relay: shown(relay, anchors), owns: ownedBy(relay.id, anchors).map(({ id }) => id) };
     },
   }),
@@ -117,7 +123,7 @@ export const relayOperations = [
       const targets = relays.filter(
         ({ id, site, planeUrl }) => id !== relay.id && site === relay.site && planeUrl !== '',
       );
-      const anchors = await allAnchors(parts);
+      const anchors = await everyAnchor(parts);
       const owned = ownedBy(relay.id, anchors);
       if (owned.length > 0 && targets.length === 0) {
         throw new MooringError(

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { Compile } from 'typebox/compile';
 import type { RunningIssuer } from '../../../infra/issuer/issuer.ts';
 import { createAuthentication } from '../../../src/admin/authentication.ts';
+import { createKnownAnchors } from '../../../src/admin/known-anchors.ts';
 import { type AdminListener, serveAdmin } from '../../../src/admin/listener.ts';
 import { openApiDocument } from '../../../src/admin/openapi.ts';
 import { createOperatorVerifier } from '../../../src/auth/operator-token.ts';
@@ -113,7 +114,12 @@ export async function startAdminBed(): Promise<AdminBed> {
   const listener: AdminListener = await serveAdmin(
     { listen: { host: '127.0.0.1', port: 0 }, url, issuers: [] },
     {
-      parts: { registry, planeFor: async (relay) => planeOf(relay), log: silent },
+      parts: {
+        registry,
+        knownAnchors: createKnownAnchors(registry),
+        planeFor: async (relay) => planeOf(relay),
+        log: silent,
+      },
       authenticate: createAuthentication({ verifier, url, rate: { burst: 100_000, perSecond: 100_000 } }),
       metrics: () => createMetrics().registry.metrics(),
     },
