@@ -7,6 +7,7 @@ import type { Log } from '../../src/telemetry/log.ts';
 import { createDevice, type Device, type DeviceEvent, type HeldLease } from '../sdk/device.ts';
 import type { WebSocketLike } from '../sdk/web-socket.ts';
 import { ChangeLog } from './change-log.ts';
+import { reloadCharon } from './charon-settings.ts';
 import type { LaptopConfig } from './config.ts';
 import { ControlHosts } from './control-hosts.ts';
 import { type ControlRequest, serveControl } from './control-socket.ts';
@@ -16,7 +17,7 @@ import { watchAccessLinks } from './link-watch.ts';
 import { linuxSystem } from './linux-system.ts';
 import { type Machine, planNetwork } from './network-plan.ts';
 import { obtainLease } from './obtain-lease.ts';
-import { formerFile } from './replaced-file.ts';
+import { formerFile, readWholeFile } from './replaced-file.ts';
 import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
 import type { AgentStatus, Move } from './status.ts';
 import type { SystemChange } from './system-change.ts';
@@ -175,7 +176,7 @@ class RunningAgent implements Agent {
         },
         'lease held',
       );
-      this.#changes.become(this.#plan(held));
+      await this.#settle(held);
       if (this.#stopping !== null) return;
       this.#run = runTunnel({
         held,
@@ -189,6 +190,21 @@ class RunningAgent implements Agent {
       this.#run.mover.update(this.#links);
     } catch (error) {
       await this.#giveUp(error);
+    }
+  }
+
+  /** Brings the machine to the lease, and tells the IKE daemon when its settings are others now. */
+  async #settle(held: HeldLease): Promise<void> {
+    const { charon } = this.#config;
+    const before = charon === undefined ? null : readWholeFile(charon.file);
+    this.#changes.become(this.#plan(held));
+    if (charon === undefined || readWholeFile(charon.file) === before) return;
+    const fault = await reloadCharon(charon.reload);
+    if (fault !== null) {
+      this.#log.warn(
+        { error: fault, command: charon.reload.join(' ') },
+        'the IKE daemon was not told of its SPIs',
+      );
     }
   }
 

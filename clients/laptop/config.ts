@@ -101,6 +101,22 @@ export const LaptopConfig = Type.Object(
       description:
         'addresses of resolvers that /etc/resolv.conf names while the lease is held; with a `routes` that leads to them they are asked through the tunnel',
     }),
+    charon: Type.Optional(
+      Type.Object(
+        {
+          file: Type.String({
+            minLength: 1,
+            description:
+              "written with the lease's SPIs and IKE SPIs, for strongswan.conf to include; goes with `mooring down`",
+          }),
+          reload: Type.Array(Type.String(), {
+            default: ['swanctl', '--reload-settings'],
+            description: 'command that runs when the file has changed; empty: none',
+          }),
+        },
+        { additionalProperties: false },
+      ),
+    ),
     mtu: Type.Optional(
       Type.Integer({ minimum: 1280, maximum: 65535, description: 'octets; at most what the lease allows' }),
     ),

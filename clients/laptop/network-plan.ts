@@ -1,6 +1,7 @@
 import { parseAddress } from '../../src/protocol/address.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import type { Lease } from '../../src/protocol/lease.ts';
+import { charonSettings } from './charon-settings.ts';
 import type { LaptopConfig } from './config.ts';
 import { type Destination, killSwitch } from './kill-switch.ts';
 import { portMapping } from './port-mapping.ts';
@@ -14,7 +15,7 @@ const LAST_METRIC = 0x7fff_ffff;
 const RESOLV_CONF = '/etc/resolv.conf';
 
 export interface Planned {
-  readonly lease: Pick<Lease, 'address' | 'ports' | 'spis'>;
+  readonly lease: Lease;
   /** Inner MTU, octets. */
   readonly mtu: number;
   /** Tunnel endpoints of the anchor. */
@@ -34,7 +35,7 @@ export interface Machine {
  * TUN, and a blackhole under it) stands before anything is sent its way.
  */
 export function planNetwork(
-  config: Pick<LaptopConfig, 'tun' | 'table' | 'behind' | 'routes' | 'killSwitch' | 'dns'>,
+  config: Pick<LaptopConfig, 'tun' | 'table' | 'behind' | 'routes' | 'killSwitch' | 'dns' | 'charon'>,
   { lease, mtu, endpoints, control }: Planned,
   machine: Machine,
 ): SystemChange[] {
@@ -95,6 +96,10 @@ export function planNetwork(
   if (config.dns.length > 0) {
     const text = `# Until \`mooring down\` or \`mooring restore\`.\n${config.dns.map((one) => `nameserver ${one}\n`).join('')}`;
     plan.push({ kind: 'file', path: RESOLV_CONF, text, before: machine.file(RESOLV_CONF) });
+  }
+  if (config.charon !== undefined) {
+    const path = config.charon.file;
+    plan.push({ kind: 'file', path, text: charonSettings(lease), before: machine.file(path) });
   }
   return plan;
 }

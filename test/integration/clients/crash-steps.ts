@@ -18,6 +18,7 @@ import { listRoutes } from '../../../src/linux/routes.ts';
 import { listRules } from '../../../src/linux/rules.ts';
 import { readSysctl } from '../../../src/linux/sysctl.ts';
 import { openTap } from '../../../src/linux/tun.ts';
+import type { Lease } from '../../../src/protocol/lease.ts';
 
 class Crash extends Error {}
 
@@ -45,6 +46,7 @@ function machine(): string {
     forwarding: readSysctl('net/ipv4/conf/lan0/forwarding'),
     firewall: execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }),
     resolvers: readFileSync('/etc/resolv.conf', 'utf8'),
+    charon: formerFile(join(dir, 'charon.conf')),
   });
 }
 
@@ -60,12 +62,12 @@ try {
   const forms = {
     own: {
       ...{ tun: 'moor0', table: 4556, routes: ['203.0.113.0/24', '0.0.0.0/0'] },
-      ...{ killSwitch: true, dns: ['198.51.100.53'] },
+      ...{ killSwitch: true, dns: ['198.51.100.53'], charon: { file: join(dir, 'charon.conf'), reload: [] } },
     },
     behind: { tun: 'moor0', table: 4556, routes: [], behind: 'lan0', killSwitch: false, dns: [] },
   };
   const leased = (address: string): Planned => ({
-    lease: { address, ports: { first: 4096, count: 64 }, spis: null },
+    lease: { address, ports: { first: 4096, count: 64 }, spis: null } as Lease,
     mtu: 1280,
     endpoints: [{ address: '192.0.2.1', port: 4556 }],
     control: [{ address: '192.0.2.2', port: 443 }],

@@ -11,6 +11,7 @@ import { linuxSystem } from '../../../clients/laptop/linux-system.ts';
 import { planNetwork } from '../../../clients/laptop/network-plan.ts';
 import { StateDir } from '../../../clients/laptop/state-dir.ts';
 import { readSysctl, writeSysctl } from '../../../src/linux/sysctl.ts';
+import type { Lease } from '../../../src/protocol/lease.ts';
 
 const LEASED = { 4: '198.51.100.77', 6: '2001:db8:7::77' } as const;
 
@@ -61,7 +62,7 @@ try {
   for (const family of [4, 6] as const) {
     const form = { tun: 'moor0', table: 4556, routes: [], killSwitch: false, dns: [] };
     const leased = {
-      lease: { address: LEASED[family], ports: null, spis: null },
+      lease: { address: LEASED[family], ports: null, spis: null } as Lease,
       mtu: 1280,
       endpoints: [{ address: '203.0.113.1', port: 4556 }],
       control: [],
