@@ -36,11 +36,19 @@ export function wakeListener(connection: Connection, log: Logger): Wakes {
       const wakes = listeners.get(channel) ?? new Set();
       listeners.set(channel, wakes);
       wakes.add(wake);
-      await redis.ssubscribe(channel);
-      return async () => {
+      const end = async () => {
         wakes.delete(wake);
-        if (wakes.size === 0 && listeners.delete(channel)) await redis.sunsubscribe(channel);
+        if (wakes.size > 0 || !listeners.delete(channel)) return;
+        // A wake-up too many harms nobody.
+        await redis.sunsubscribe(channel).catch((error: Error) => log.debug({ err: error.message, channel }));
       };
+      try {
+        await connection.plain(() => redis.ssubscribe(channel));
+      } catch (error) {
+        await end();
+        throw error;
+      }
+      return end;
     },
     async close() {
       listeners.clear();
