@@ -13,6 +13,17 @@ const suite = (name: string, timeoutMs: number, parallel = true) => ({
   },
 });
 
+/** End-to-end tests whose promises are not milliseconds: two of them run side by side, before the others. */
+const TOGETHER = [
+  'agent',
+  'attacks-captured',
+  'attacks-leases',
+  'hostile-network',
+  'nonces',
+  'supervisor',
+].map((file) => `test/e2e/${file}.test.ts`);
+const alone = suite('e2e', 180_000, false).test;
+
 /** The same algorithms by the machine, where many thousand sessions are opened. */
 const NATIVE_CRYPTOGRAPHY = {
   '@noble/ciphers/aes.js': fileURLToPath(new URL('test/sameness/native-aes.ts', import.meta.url)),
@@ -29,8 +40,9 @@ export default defineConfig({
       { ...suite('sameness', 120_000), resolve: { alias: NATIVE_CRYPTOGRAPHY } },
       suite('spin', 180_000, false),
       suite('integration', 60_000),
-      suite('e2e', 180_000, false),
-      suite('interop', 180_000, false),
+      { test: { ...alone, exclude: TOGETHER, sequence: { groupOrder: 1 } } },
+      { test: { ...alone, name: 'e2e-together', include: TOGETHER, fileParallelism: true } },
+      suite('interop', 180_000),
       suite('chaos', 180_000, false),
       suite('soak', 3_600_000, false),
     ],

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Runs the suites one after the other, holds each to its share of seconds (CONTRIBUTING.md), names what was
-// skipped and why, and ends with one line of totals.
+// Runs the suites in rounds, holds each to its share of seconds (CONTRIBUTING.md), names what was skipped and why, and
+// ends with one line of totals.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,20 @@ import { fileURLToPath } from 'node:url';
 import { setup } from './setup.mjs';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '..');
-const SUITES = ['unit', 'contract', 'property', 'spin', 'sameness', 'integration', 'e2e', 'interop', 'chaos'];
+/** One round after the other. Suites of one round run side by side: each of them keeps one processor busy. */
+const ROUNDS = [
+  ['unit'],
+  ['contract'],
+  ['property'],
+  ['spin', 'simulation'],
+  ['sameness'],
+  ['integration'],
+  ['e2e'],
+  ['interop'],
+  ['chaos'],
+];
+/** All rounds together, seconds. */
+const BUDGET_S = 1_200;
 
 /** Seconds that each suite may take, from the table in CONTRIBUTING.md. */
 function shares() {
@@ -17,60 +30,81 @@ function shares() {
   return Object.fromEntries([...rows].map(([, suite, seconds]) => [suite, Number(seconds)]));
 }
 
-function runSuite(suite, outputFile) {
-  const args = ['node_modules/vitest/vitest.mjs', 'run', '--project', suite];
+/** Everything of a suite is one project, or several that begin with its name. Alone it speaks at once. */
+function runSuite(suite, outputFile, alone) {
+  const args = ['node_modules/vitest/vitest.mjs', 'run', '--project', suite, '--project', `${suite}-*`];
   args.push('--reporter=default', '--reporter=json', `--outputFile.json=${outputFile}`);
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, args, { cwd: top, stdio: 'inherit' });
-    child.on('exit', (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
+    const stdio = alone ? 'inherit' : ['ignore', 'pipe', 'pipe'];
+    const child = spawn(process.execPath, args, { cwd: top, stdio });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text) => {
+        said += text;
+      });
+    }
+    child.on('close', (code, signal) => resolve({ status: code ?? (signal === null ? 1 : 128), said }));
   });
 }
 
 const wanted = process.argv.slice(2);
-const suites = wanted.length > 0 ? wanted : SUITES;
 setup();
 const share = shares();
+const rounds =
+  wanted.length > 0
+    ? wanted.map((suite) => [suite])
+    : ROUNDS.map((round) => round.filter((suite) => share[suite] !== undefined));
 const scratch = mkdtempSync(join(tmpdir(), 'mooring-test-'));
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const skipped = [];
 const faults = [];
-try {
-  for (const suite of suites) {
-    if (!existsSync(join(top, 'test', suite)) || readdirSync(join(top, 'test', suite)).length === 0) {
-      faults.push(`there is no suite test/${suite}`);
-      continue;
-    }
-    const output = join(scratch, `${suite}.json`);
-    console.log(`\n── ${suite} (share ${share[suite] ?? '–'} s)`);
-    const started = Date.now();
-    const status = await runSuite(suite, output);
-    const seconds = (Date.now() - started) / 1000;
-    if (!existsSync(output)) {
-      faults.push(`${suite} ended without a result (exit ${status})`);
-      continue;
-    }
-    const result = JSON.parse(readFileSync(output, 'utf8'));
-    totals.passed += result.numPassedTests;
-    totals.failed += result.numFailedTests;
-    totals.skipped += result.numPendingTests + (result.numTodoTests ?? 0);
-    for (const file of result.testResults) {
-      for (const test of file.assertionResults) {
-        if (test.status !== 'passed' && test.status !== 'failed') {
-          skipped.push(`${relative(top, file.name)}: ${test.fullName}`);
-        }
+
+async function judge(suite, alone) {
+  if (!existsSync(join(top, 'test', suite)) || readdirSync(join(top, 'test', suite)).length === 0) {
+    faults.push(`there is no suite test/${suite}`);
+    return;
+  }
+  const output = join(scratch, `${suite}.json`);
+  console.log(`\n── ${suite} (share ${share[suite] ?? '–'} s)`);
+  const started = Date.now();
+  const { status, said } = await runSuite(suite, output, alone);
+  const seconds = (Date.now() - started) / 1000;
+  if (said !== '') console.log(`\n── what ${suite} said\n${said}`);
+  if (!existsSync(output)) {
+    faults.push(`${suite} ended without a result (exit ${status})`);
+    return;
+  }
+  const result = JSON.parse(readFileSync(output, 'utf8'));
+  totals.passed += result.numPassedTests;
+  totals.failed += result.numFailedTests;
+  totals.skipped += result.numPendingTests + (result.numTodoTests ?? 0);
+  for (const file of result.testResults) {
+    for (const test of file.assertionResults) {
+      if (test.status !== 'passed' && test.status !== 'failed') {
+        skipped.push(`${relative(top, file.name)}: ${test.fullName}`);
       }
     }
-    if (status !== 0 && result.numFailedTests === 0)
-      faults.push(`${suite} failed outside its tests (exit ${status})`);
-    if (result.numTotalTests === 0) faults.push(`${suite} has no test`);
-    const allowed = share[suite];
-    console.log(`${suite}: ${seconds.toFixed(0)} s of ${allowed ?? '–'} s`);
-    if (allowed !== undefined && seconds > allowed) {
-      faults.push(
-        `${suite} took ${seconds.toFixed(0)} s, more than its share of ${allowed} s in CONTRIBUTING.md`,
-      );
-    }
   }
+  if (status !== 0 && result.numFailedTests === 0)
+    faults.push(`${suite} failed outside its tests (exit ${status})`);
+  if (result.numTotalTests === 0) faults.push(`${suite} has no test`);
+  const allowed = share[suite];
+  console.log(`${suite}: ${seconds.toFixed(0)} s of ${allowed ?? '–'} s`);
+  if (allowed !== undefined && seconds > allowed) {
+    faults.push(
+      `${suite} took ${seconds.toFixed(0)} s, more than its share of ${allowed} s in CONTRIBUTING.md`,
+    );
+  }
+}
+
+try {
+  const planned = ROUNDS.reduce(
+    (sum, round) => sum + Math.max(...round.map((suite) => share[suite] ?? 0)),
+    0,
+  );
+  if (planned > BUDGET_S)
+    faults.push(`the shares in CONTRIBUTING.md are ${planned} s together, more than ${BUDGET_S} s`);
+  for (const round of rounds) await Promise.all(round.map((suite) => judge(suite, round.length === 1)));
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }

@@ -32,7 +32,10 @@ export interface Move {
 
 /** How long a move is watched before and after, milliseconds. */
 const BEFORE_MS = 300;
-const AFTER_MS = 1_700;
+/** The silence that a change of the NAT or of the relay may last, and some more. */
+const AFTER_CHANGE_MS = 1_700;
+/** A device that moves is at rest long before. */
+const AFTER_MOVE_MS = 900;
 /** In flight at the window's end. */
 const DRAIN_MS = 150;
 
@@ -44,7 +47,7 @@ interface Span {
 
 /** Wi-Fi → cellular, both up: the device is told to prefer the other link. */
 export async function makeBeforeBreak(stage: Stage, actor: Actor, progress: Progress): Promise<Move> {
-  const { span } = await watched(() => actor.agent.use('cell0'));
+  const { span } = await watched(() => actor.agent.use('cell0'), AFTER_MOVE_MS);
   const move = await toMove(stage, actor, span, { from: 'wifi0', to: 'cell0', kind: 'make-before-break' });
   report(progress, actor, move);
   return move;
@@ -61,7 +64,7 @@ export async function breakBeforeMake(stage: Stage, actor: Actor, progress: Prog
     await cellular.cut();
     await hotel.up();
     usableMs = monotonicMs();
-  });
+  }, AFTER_MOVE_MS);
   const move = await toMove(stage, actor, span, { from: 'cell0', to: 'hotel0', kind: 'break-before-make' });
   // In flight on the cut link, or sent while no link was there: everything from one delay before the cut
   // until the relay has heard from the new link.
@@ -86,7 +89,7 @@ export async function breakBeforeMake(stage: Stage, actor: Actor, progress: Prog
 
 /** The hotel's NAT gives every flow another port, without a word. */
 export async function natChange(stage: Stage, progress: Progress): Promise<Map<Actor, Move>> {
-  const { span } = await watched(() => stage.hotel.remap());
+  const { span } = await watched(() => stage.hotel.remap(), AFTER_CHANGE_MS);
   return forAll(stage, span, progress, { from: 'hotel0', to: 'hotel0', kind: 'nat-change' });
 }
 
@@ -97,7 +100,7 @@ export async function relayChange(stage: Stage, progress: Progress): Promise<Map
       const { epoch, tookMs } = await stage.fleet.moveAnchor(anchor, 'r1', 'r2');
       progress.say(`anchor ${anchor} moved from r1 to r2 in ${Math.round(tookMs)} ms (epoch ${epoch})`);
     }
-  });
+  }, AFTER_CHANGE_MS);
   return forAll(stage, span, progress, { from: 'r1', to: 'r2', kind: 'relay-change' });
 }
 
@@ -117,12 +120,12 @@ async function forAll(
 }
 
 /** Lets traffic flow undisturbed for a moment before and after `act`. */
-async function watched(act: () => Promise<unknown>): Promise<{ span: Span }> {
+async function watched(act: () => Promise<unknown>, afterMs: number): Promise<{ span: Span }> {
   const meter = startStallMeter(monotonicMs);
   const fromMs = monotonicMs();
   await delay(BEFORE_MS);
   await act();
-  await delay(AFTER_MS);
+  await delay(afterMs);
   const toMs = monotonicMs();
   const stalledMs = meter.stop();
   await delay(DRAIN_MS);

@@ -125,7 +125,8 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
     authority.issue('signalling', [CORE_ADDRESS, relayAddress(0)]),
     authority.issue('signalling:core', [CORE_ADDRESS]),
   ]);
-  const issuer = await startIssuer(lab, core, issuerLeaf, options);
+  // All at once: to start is mostly to load modules, and nobody needs another to be there for that.
+  const issuerStart = startIssuer(lab, core, issuerLeaf, options);
   const masterKeyFile = lab.file('site.key');
   writeFileSync(masterKeyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
   const allInOne = options.allInOne ?? false;
@@ -137,17 +138,18 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
     logLevel,
     pools: options.pools,
   });
-  const door = (address: string) => ({
-    listen: { host: address, port: SIGNALLING_PORT },
-    url: `wss://${address}:${SIGNALLING_PORT}/mooring`,
-    tls: { certFile: signallingLeaf.certFile, keyFile: signallingLeaf.keyFile },
-    issuers: [
-      { issuer: issuer.url, audience: AUDIENCE, jwksUri: issuer.jwksUri, caFile: authority.certFile },
-    ],
-  });
-  const relays = new Map<string, ServerHost>();
-  await Promise.all(
-    options.relays.map(async (id, i) => {
+  const urlOf = (address: string) => `wss://${address}:${SIGNALLING_PORT}/mooring`;
+  const door = async (address: string) => {
+    const { url, jwksUri } = await issuerStart;
+    return {
+      listen: { host: address, port: SIGNALLING_PORT },
+      url: urlOf(address),
+      tls: { certFile: signallingLeaf.certFile, keyFile: signallingLeaf.keyFile },
+      issuers: [{ issuer: url, audience: AUDIENCE, jwksUri, caFile: authority.certFile }],
+    };
+  };
+  const startRelays = () =>
+    options.relays.map(async (id, i): Promise<[string, ServerHost]> => {
       const address = relayAddress(i);
       const host = await net.host(id, { address, forwarding: true });
       const tls = await authority.issue(`relay:${id}`, [address]);
@@ -165,19 +167,24 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
             tls: files(tls, authority.certFile),
           },
         },
-        ...(allInOne ? { signalling: door(address) } : {}),
+        ...(allInOne ? { signalling: await door(address) } : {}),
       };
-      relays.set(id, await startServer(lab, id, host, configuration, options.relayProgram));
-    }),
-  );
+      return [id, await startServer(lab, id, host, configuration, options.relayProgram)];
+    });
   const planeTls = files(signallingPlane, authority.certFile);
-  const signalling = allInOne
-    ? relays.get(options.relays[0]!)!
-    : await startServer(lab, 'signalling', core, {
-        ...common('signalling'),
-        signalling: { ...door(CORE_ADDRESS), planeTls },
-      });
-  const signallingUrl = door(signalling.host.address).url;
+  const startSignalling = async () =>
+    startServer(lab, 'signalling', core, {
+      ...common('signalling'),
+      signalling: { ...(await door(CORE_ADDRESS)), planeTls },
+    });
+  const [issuer, ownSignalling, ...started] = await Promise.all([
+    issuerStart,
+    allInOne ? undefined : startSignalling(),
+    ...startRelays(),
+  ]);
+  const relays = new Map(started);
+  const signalling = ownSignalling ?? relays.get(options.relays[0]!)!;
+  const signallingUrl = urlOf(signalling.host.address);
 
   const mooring = async (namespace: Namespace, ...args: string[]) =>
     (await lab.run(namespace, nodeCommand(MOORING, ...args))).stdout;

@@ -101,18 +101,15 @@ describe.skipIf(missing('bench'))('npm run bench', () => {
     expect(goal('relay.scale_1m')).toMatchObject({ value: null, met: false });
   });
 
-  it.each([
-    [CASE, 3],
-    [LOOP_CASE, 3],
-  ])('takes its namespaces along when it is interrupted: %s', async (only, count) => {
-    const run = bench('relay', '--quick', '--only', only);
+  it('takes its namespaces along when it is interrupted', async () => {
+    const run = bench('relay', '--quick', '--only', CASE);
     const deadline = Date.now() + 30_000;
     while (!run.output().includes('round 1') && Date.now() < deadline) await delay(50);
     const labs = labsOf(run.child.pid!);
     expect(
       labs.flatMap(({ namespaces }) => namespaces),
       run.output(),
-    ).toHaveLength(count);
+    ).toHaveLength(3);
     run.child.kill('SIGINT');
     expect(await run.ended).not.toBe(0);
     for (const { directory: files, namespaces } of labs) {

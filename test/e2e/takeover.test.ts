@@ -66,9 +66,9 @@ describe.skipIf(missing('takeover'))('the loss of a relay with its host and its 
       15_000,
     );
     // Held for a while without anybody else claiming.
-    await delay(2_000);
+    await delay(1_200);
     expect(await claim()).toMatchObject({ owner: 'r1', epoch: 1, standby: 'r2' });
-    const window = { fromMs: monotonicMs() - 1_500, toMs: monotonicMs() - 200 };
+    const window = { fromMs: monotonicMs() - 1_000, toMs: monotonicMs() - 200 };
     expect((await traffic.measure('alice', window)).both).toMatchObject({ lost: 0, duplicated: 0 });
   });
 
