@@ -35,6 +35,7 @@ export async function openDoor(
     owners: createOwners(registry, (relay) => planes.for(relay)),
     pools: new Map(settings.pools.map((pool) => [pool.name, pool])),
     limits: SIGNALLING_LIMITS,
+    answered: () => undefined,
     log,
     random: (octets) => randomBytes(octets),
     nowMs: monotonicMs,

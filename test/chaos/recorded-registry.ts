@@ -40,11 +40,18 @@ export function recordedRegistry(
         const page = answer as Awaited<ReturnType<Registry['events']>>;
         if (page.reload) return;
         for (const event of page.events) {
+          // A claim answers with no fence; its event has one.
+          if (event.type === 'owned') written(args[0] as string, event.fence);
           if (!('lease' in event)) continue;
           const { id: lease, anchor, device, resources } = factsOf(event.lease);
           const of = { kind: event.type, fence: event.fence, lease, anchor, device, resources };
           recorder.write({ type: 'event', atMs, relay: who, ...of });
         }
+        return;
+      }
+      case 'snapshot': {
+        const { lastId } = answer as Awaited<ReturnType<Registry['snapshot']>>;
+        if (lastId !== '0-0') written(args[0] as string, lastId);
         return;
       }
       case 'renew': {
