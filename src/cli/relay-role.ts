@@ -83,6 +83,7 @@ export async function startRelay(
 
   let announceEnded: (event: LeaseEnded) => void = parts.ended;
   const journal = await openJournal(join(settings.dataDir, 'journal'));
+  const former = new Map(await journal.read());
   const { anchors: leftBehind } = await engine.command({ op: 'left-behind' });
   const node: RelayNode = createRelayNode({
     settings: relay,
@@ -93,6 +94,7 @@ export async function startRelay(
     announcer,
     leftBehind,
     journal,
+    former,
     planeFor: (other) => planes.for(other),
     onEnded: (lease, reason) => announceEnded({ type: 'ended', lease, reason }),
     log,
@@ -136,6 +138,7 @@ export async function startRelay(
     registry,
     planes,
     ownership: () => ownership,
+    onTakenOver: () => metrics.ownership.inc({ change: 'taken-over' }),
     onFollow: (anchor) => void node.follow(anchor),
     onUnfollow: (anchor) => node.unfollow(anchor),
     async note(anchor, standby) {
@@ -154,21 +157,32 @@ export async function startRelay(
     ttlOf: takeover.pairing.ttlOf,
     mayBegin: takeover.mayBegin,
     report: (anchor, epoch, ttlMs) => {
-      const hasStandby = takeover.pairing.hadStandby(anchor, epoch);
+      const hadStandby = former.get(anchor)?.epoch === epoch && former.get(anchor)?.standby !== null;
+      const hasStandby = hadStandby || takeover.pairing.hadStandby(anchor, epoch);
       const report = { relay: relay.id, boot, epoch, hasStandby, ...node.held(anchor) };
       return registry.report(anchor, report, ttlMs);
     },
+    nobodyElse: (anchor, epoch) =>
+      !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
+    knownEpoch: (anchor) => former.get(anchor)?.epoch,
+    redeclare: (anchor) => node.redeclare(anchor),
     onOwned(anchor, epoch, untilMs) {
+      metrics.ownership.inc({ change: 'owned' });
       hold(anchor, epoch, untilMs);
-      return node.serve(anchor, epoch, untilMs);
+      // What the former process held is told and taken up by then.
+      return node.serve(anchor, epoch, untilMs).then(() => void former.delete(anchor));
     },
     onDeadline(anchor, untilMs) {
       const epoch = ownership.owned().get(anchor)?.epoch;
       if (epoch !== undefined) hold(anchor, epoch, untilMs);
       node.deadline(anchor, untilMs);
     },
-    onLapsed: (anchor, lapsed) => node.lapse(anchor, lapsed),
+    onLapsed(anchor, lapsed) {
+      if (lapsed) metrics.ownership.inc({ change: 'lapsed' });
+      node.lapse(anchor, lapsed);
+    },
     onLost(anchor) {
+      metrics.ownership.inc({ change: 'lost' });
       told.delete(anchor);
       supervised.released(anchor);
       node

@@ -31,6 +31,8 @@ export function createTakeover(options: {
   readonly registry: Registry;
   readonly planes: Planes;
   readonly ownership: () => Ownership;
+  /** An anchor of a lost owner is this relay's now. */
+  readonly onTakenOver: () => void;
   readonly onFollow: (anchor: string) => void;
   readonly onUnfollow: (anchor: string) => void;
   /** See `PairingOptions.note`. */
@@ -53,7 +55,11 @@ export function createTakeover(options: {
     startedMs: monotonicMs() - process.uptime() * 1000,
     log,
     owns: (anchor) => ownership().owned().has(anchor),
-    claim: (anchor) => ownership().claim(anchor),
+    async claim(anchor) {
+      const epoch = await ownership().claim(anchor);
+      options.onTakenOver();
+      return epoch;
+    },
     onFollow: options.onFollow,
     onUnfollow: options.onUnfollow,
   });

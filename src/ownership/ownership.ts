@@ -23,6 +23,17 @@ export interface OwnershipOptions {
    * the epoch under which it goes on (default: it does not).
    */
   readonly report?: (anchor: string, epoch: bigint, ttlMs: number) => Promise<{ readonly epoch: bigint }>;
+  /**
+   * True while no other relay may claim the anchor but by an operator's word: it needs no deadline then, and is forwarded for while
+   * the registry is away (default: never).
+   */
+  readonly nobodyElse?: (anchor: string, epoch: bigint) => boolean;
+  /** For so long at most, milliseconds; default an hour. */
+  readonly outageGraceMs?: number;
+  /** The highest epoch under which a former process of this relay had the anchor (default: not known). */
+  readonly knownEpoch?: (anchor: string) => bigint | undefined;
+  /** Declares an anchor again that the registry has forgotten (default: it is lost). */
+  readonly redeclare?: (anchor: string) => Promise<void>;
   readonly log: Logger;
   readonly timers?: Timers;
   /** The anchor is this relay's under `epoch`: serve it, and forward until `untilMs` of the monotonic clock. */
@@ -82,9 +93,12 @@ const DEFAULT_TTL_MS = 10_000;
 const RENEWALS_PER_TTL = 4;
 /** Renewals are so far apart, or a multiple of it: milliseconds. */
 const RENEWAL_GRAIN_MS = 50;
+const OUTAGE_GRACE_MS = 3_600_000;
 
 interface Held {
   epoch: bigint;
+  /** When the registry was asked that answered last. */
+  heardMs: number;
   untilMs: number;
   cancel: () => void;
   cancelLapse: () => void;
@@ -99,6 +113,7 @@ interface Held {
  */
 export function createOwnership(options: OwnershipOptions): Ownership {
   const { registry, relay, boot, log, ttlMs = DEFAULT_TTL_MS, timers = processTimers } = options;
+  const { outageGraceMs = OUTAGE_GRACE_MS } = options;
   const ttlOf = options.ttlOf ?? (() => ttlMs);
   const renewEveryMs = (anchor: string) =>
     Math.max(1, Math.floor(ttlOf(anchor) / RENEWALS_PER_TTL / RENEWAL_GRAIN_MS)) * RENEWAL_GRAIN_MS;
@@ -128,6 +143,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     letGo(held.get(anchor));
     const one = {
       epoch,
+      heardMs: timers.nowMs(),
       untilMs,
       cancel: () => undefined,
       cancelLapse: () => undefined,
@@ -159,6 +175,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     try {
       await registry.renew(anchor, relay, one.epoch, forMs);
       if (stopped || held.get(anchor) !== one) return;
+      one.heardMs = sentMs;
       if (!one.leaving) forwardUntil(anchor, one, sentMs + forMs);
     } catch (error) {
       if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
@@ -166,9 +183,23 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         return;
       }
       log.warn({ err: error, anchor, untilMs: one.untilMs }, 'ownership: not renewed');
+      const mayGoOn = !stopped && held.get(anchor) === one && !one.leaving;
+      if (mayGoOn && isAway(error) && sentMs < one.heardMs + outageGraceMs) {
+        if (options.nobodyElse?.(anchor, one.epoch)) forwardUntil(anchor, one, sentMs + forMs);
+      }
+      if (isCode(error, 'ERR_MOORING_UNKNOWN_ANCHOR')) await redeclare(anchor);
       if (isCode(error, 'ERR_MOORING_QUARANTINED') && (await report(anchor, one, forMs))) return;
     }
     scheduleRenewal(anchor, one, sentMs);
+  }
+
+  /** A registry that was emptied: its next answer is that it knows less than this relay.  */
+  async function redeclare(anchor: string): Promise<void> {
+    try {
+      await options.redeclare?.(anchor);
+    } catch (error) {
+      log.warn({ err: error, anchor }, 'ownership: not declared again');
+    }
   }
 
   /** True: it is settled whose the anchor is.  spin: ownership.report */
@@ -221,7 +252,11 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     await options.mayBegin?.(anchor);
     const sentMs = timers.nowMs();
     const forMs = ttlOf(anchor);
-    const { epoch } = await registry.claim(anchor, relay, boot, forMs, force);
+    const known = options.knownEpoch?.(anchor);
+    const { epoch } = await registry.claim(
+      ...([anchor, relay, boot, forMs, force] as const),
+      ...(known === undefined ? [] : [known]),
+    );
     if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
     return epoch;
   }
@@ -241,9 +276,38 @@ export function createOwnership(options: OwnershipOptions): Ownership {
           isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') || isCode(error, 'ERR_MOORING_QUARANTINED');
         if (!mayPass) throw error;
         log.warn({ err: error, anchor }, 'ownership: not claimed yet');
+        if (isCode(error, 'ERR_MOORING_QUARANTINED') && (await reportFormer(anchor))) return;
         await new Promise<void>((resolve) => timers.after(renewEveryMs(anchor), resolve));
       }
     }
+  }
+
+  /**
+   * A former process of this relay had it, and wrote down what it held: that is said until it is settled whose the anchor is. A
+   * claim instead would end the quarantine without it. False: nothing is known.
+   */
+  async function reportFormer(anchor: string): Promise<boolean> {
+    const known = options.knownEpoch?.(anchor);
+    if (known === undefined || options.report === undefined) return false;
+    while (!stopped) {
+      const sentMs = timers.nowMs();
+      const forMs = ttlOf(anchor);
+      try {
+        const { epoch } = await options.report(anchor, known, forMs);
+        log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what the former process held');
+        await options.mayBegin?.(anchor);
+        if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
+        return true;
+      } catch (error) {
+        if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
+          log.info({ anchor }, 'ownership: another relay has reported more');
+          return true;
+        }
+        if (!isAway(error)) throw error;
+      }
+      await new Promise<void>((resolve) => timers.after(renewEveryMs(anchor), resolve));
+    }
+    return true;
   }
 
   /** Asks until the registry has answered: only then is it known whose the anchor is. */
@@ -351,6 +415,15 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       held.clear();
     },
   };
+}
+
+/** The registry does not answer, or has lost something: it says nothing about whose the anchor is. */
+function isAway(error: unknown): boolean {
+  return (
+    isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') ||
+    isCode(error, 'ERR_MOORING_QUARANTINED') ||
+    isCode(error, 'ERR_MOORING_UNKNOWN_ANCHOR')
+  );
 }
 
 function isCode(error: unknown, code: string): error is MooringError {

@@ -25,6 +25,7 @@ type Anchors = Pick<
   | 'release'
   | 'owner'
   | 'snapshot'
+  | 'plan'
   | 'events'
   | 'putHint'
 >;
@@ -88,8 +89,9 @@ export function anchorCommands(connection: Connection): Anchors {
 
     poolAnchors: (pool) => connection.plain((redis) => redis.zrange(poolKey(pool), '0', '-1')),
 
-    async claim(anchor, relay, boot, ttlMs, force = false) {
-      const epoch = await askAnchor(connection, 'claim', anchor, [relay, boot, holdMs(ttlMs), force ? 1 : 0]);
+    async claim(anchor, relay, boot, ttlMs, force = false, knownEpoch = 0n) {
+      const args = [relay, boot, holdMs(ttlMs), force ? 1 : 0, knownEpoch];
+      const epoch = await askAnchor(connection, 'claim', anchor, args);
       return { epoch: BigInt(epoch as string) };
     },
 
@@ -103,10 +105,10 @@ export function anchorCommands(connection: Connection): Anchors {
       await askAnchor(connection, 'appoint', anchor, args);
     },
 
-    async report(anchor, { relay, boot, epoch, counter, hasStandby, leases, sessions }, ttlMs) {
+    async report(anchor, { relay, boot, epoch, counter, hasStandby, leases, sessions, plan = '' }, ttlMs) {
       const args = [
         ...[relay, boot, epoch, counter, holdMs(ttlMs), hasStandby ? 1 : 0],
-        ...[JSON.stringify(leases), JSON.stringify(sessions)],
+        ...[JSON.stringify(leases), JSON.stringify(sessions), plan],
       ];
       return { epoch: BigInt((await askAnchor(connection, 'report', anchor, args)) as string) };
     },
@@ -137,6 +139,11 @@ export function anchorCommands(connection: Connection): Anchors {
         hints: hints.map(hintFrom),
         owner: ownerFrom(snap),
       };
+    },
+
+    async plan(anchor) {
+      const [, plan] = (await askAnchor(connection, 'layout', anchor, [])) as [number, string];
+      return plan;
     },
 
     async events(anchor, afterId, limit) {

@@ -40,7 +40,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_56948ba4833e',
+    name: 'mooring_activate_646a67655545',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -167,16 +167,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -189,7 +200,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -274,7 +285,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   appoint: {
-    name: 'mooring_appoint_e1ef562b042f',
+    name: 'mooring_appoint_511674ee015a',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -319,16 +330,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -341,7 +363,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -394,7 +416,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_19d7c80f016f',
+    name: 'mooring_attach_2ce66e36f0a9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -521,16 +543,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -543,7 +576,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -665,7 +698,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_8cc7ac120511',
+    name: 'mooring_claim_75257364cb3f',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -710,16 +743,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -732,7 +776,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -768,19 +812,18 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
-local settled = false
-if quarantined() then
-if not quarantineIsOver() or awaitsReportOf(ARGV[1]) then
+if not quarantined() and isBehind(ARGV[5]) then
 return QUARANTINED
 end
-settle()
-settled = true
+local endsQuarantine = quarantined()
+if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
+return QUARANTINED
 end
 local current = owner()
 if not current.home then
 return UNDECLARED
 end
-if not settled and current.relay == ARGV[1] and current.boot == ARGV[2] then
+if not endsQuarantine and current.relay == ARGV[1] and current.boot == ARGV[2] then
 holdUntil(math.max(current.untilMs, now + ARGV[3]))
 return current.epoch
 end
@@ -795,6 +838,9 @@ end
 if ARGV[4] ~= '1' and not current.relay and current.home ~= ARGV[1] then
 return NOT_HOME
 end
+end
+if endsQuarantine then
+settle()
 end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
@@ -842,7 +888,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_e3d269376bb7',
+    name: 'mooring_declare_0a477ca24cbf',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -929,16 +975,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -951,7 +1008,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -1075,7 +1132,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_d0969e1b6a8b',
+    name: 'mooring_extend_39012d3d25a9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1202,16 +1259,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -1224,7 +1292,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -1341,7 +1409,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_21563942114e',
+    name: 'mooring_free_e26056d4a86b',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1468,16 +1536,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -1490,7 +1569,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -1572,7 +1651,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_a9325b9dee5b',
+    name: 'mooring_grant_2d4fc69ddb8b',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1699,16 +1778,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -1721,7 +1811,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -2071,7 +2161,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_1a7acf82a91c',
+    name: 'mooring_held_on_5372e03d5772',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2198,16 +2288,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -2220,7 +2321,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -2550,7 +2651,7 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_739633269cb7',
+    name: 'mooring_read_events_2ed5690b243e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2585,16 +2686,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -2607,7 +2719,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -2675,7 +2787,7 @@ redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + le
 return { tonumber(ARGV[1]), leftMs, 1 }`,
   },
   release: {
-    name: 'mooring_release_580a589a7399',
+    name: 'mooring_release_796a27fefaa3',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2720,16 +2832,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -2742,7 +2865,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -2792,7 +2915,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_5b7cc956d13e',
+    name: 'mooring_renew_5d49b3fe2122',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2837,16 +2960,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -2859,7 +2993,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -2895,10 +3029,13 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
-if quarantined() then
+if quarantined() or isBehind(ARGV[2]) then
 return QUARANTINED
 end
 local current = owner()
+if not current.home then
+return UNDECLARED
+end
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
 return STALE_EPOCH
 end
@@ -2907,7 +3044,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_64b0e98ec999',
+    name: 'mooring_report_97b2d0950ac3',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2952,16 +3089,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -2974,7 +3122,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -3301,6 +3449,11 @@ local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
 return tonumber(string.match(fence, '%-(%d+)$'))
 end
+local function followPlan(plan)
+if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
+redis.call('HSET', META, 'plan', plan, 'capacity', cjson.decode(plan).capacity)
+end
+end
 local function restAll(lost)
 local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
 for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
@@ -3421,17 +3574,18 @@ if not alone and not quarantineIsOver() then
 return QUARANTINED
 end
 local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
-local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
-settle()
 if highest[1] ~= relay or highest[2] ~= boot then
 return STALE_EPOCH
 end
+followPlan(ARGV[9])
+local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
+settle()
 publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
 restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
   revoke: {
-    name: 'mooring_revoke_d66ad863d9c4',
+    name: 'mooring_revoke_6d2b6ce1bf11',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3558,16 +3712,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -3580,7 +3745,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -3665,7 +3830,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_0202e1fd878a',
+    name: 'mooring_snapshot_3be99c56dbed',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3700,16 +3865,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -3722,7 +3898,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -3761,7 +3937,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_f41b2f2228f3',
+    name: 'mooring_sweep_16ff81c7f82d',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3888,16 +4064,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -3910,7 +4097,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -4053,7 +4240,7 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_8eef851e4ed4',
+    name: 'mooring_transfer_1295263d939e',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4098,16 +4285,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -4120,7 +4318,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then
@@ -4169,7 +4367,7 @@ end
 return own(ARGV[3], ARGV[4], ARGV[5])`,
   },
   withdraw: {
-    name: 'mooring_withdraw_fafcbd1d5e04',
+    name: 'mooring_withdraw_4509efcb5ae8',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4296,16 +4494,27 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
 )
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
 end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
@@ -4318,7 +4527,7 @@ local function settle()
 local of = redis.call(
 'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
 )
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0)) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
 if of[3] then

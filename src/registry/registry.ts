@@ -108,6 +108,8 @@ export interface OwnersReport {
   readonly hasStandby: boolean;
   readonly leases: readonly Lease[];
   readonly sessions: readonly Session[];
+  /** What their resources follow, as the registry had it: see `Registry.plan` (default: not known). */
+  readonly plan?: string;
 }
 
 /** Events after an id, in order; `reload`: some are no longer there, take a snapshot. */
@@ -159,6 +161,8 @@ export interface Registry extends Pools, PoolTurns, Registrations {
     boot: string,
     ttlMs: number,
     force?: boolean,
+    /** The highest epoch that the relay had it under; a registry with a lower one has lost something (QUARANTINED). */
+    knownEpoch?: bigint,
   ): Promise<{ epoch: bigint }>;
   /** Holds the claim for `ttlMs` from now; ERR_MOORING_STALE_EPOCH when another epoch has begun. */
   renew(anchor: string, relay: string, epoch: bigint, ttlMs: number): Promise<{ remainingMs: number }>;
@@ -221,6 +225,8 @@ export interface Registry extends Pools, PoolTurns, Registrations {
   sweep(anchor: string, epoch: bigint, limit: number): Promise<Swept>;
 
   snapshot(anchor: string): Promise<Snapshot>;
+  /** What the anchor's slots stand for: given back as it is by an owner whose registry was emptied. '' when undeclared. */
+  plan(anchor: string): Promise<string>;
   events(anchor: string, afterId: string, limit: number): Promise<EventPage>;
   /** Calls `wake` when an anchor may have new events. Wakes get lost: poll as well. Returns how to stop. */
   watch(anchor: string, wake: () => void): Promise<() => Promise<void>>;

@@ -1,7 +1,8 @@
 import type { EngineCommand, EngineSession } from '../datapath/engine-api.ts';
 import type { Timers } from '../ownership/timers.ts';
+import { MooringError } from '../protocol/errors.ts';
 import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
-import { deliveredPrefixes, type Registry, type Snapshot } from '../registry/registry.ts';
+import { type Anchor, deliveredPrefixes, type Registry, type Snapshot } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
 import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
 import type { AnchorJournal, JournalBase } from './journal/anchor-journal.ts';
@@ -24,6 +25,8 @@ export interface Held {
   readonly counter: bigint;
   readonly leases: readonly Lease[];
   readonly sessions: readonly Session[];
+  /** What their resources follow, as the registry had it; '' when it is not known. */
+  readonly plan: string;
 }
 
 /** Where each session was last proven, for the engine. */
@@ -37,6 +40,8 @@ export interface AnchorCopy {
   readonly id: string;
   readonly endpoints: readonly string[];
   readonly prefixes: readonly string[];
+  /** As it was declared last. */
+  readonly declaration: Anchor;
   /** Tells the engine everything at once; `gently`, bit by bit, leaving it time for packets in between. */
   tellEngine(gently?: boolean): Promise<void>;
   /** Applies every event that the registry holds now; resolves when the engine has them. */
@@ -52,7 +57,7 @@ export interface AnchorCopy {
   /** Journals every change from now on. */
   keep(journal: AnchorJournal): void;
   /** What a journal begins with. */
-  base(): Pick<JournalBase, 'sessions' | 'leases' | 'fence'>;
+  base(): Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
   /** Resolves when the lease, as one that is acknowledged, is on the disk. Rejects when it cannot be written. */
   witness(id: string): Promise<void>;
   /** Resolves when all that was applied is on the disk. */
@@ -73,8 +78,12 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const untilMs = new Map<string, number>();
   const sessions = new Map<string, Session>();
   let lastId = '0-0';
+  /** The highest that the registry has named. */
+  let epoch = 0n;
   let journal: AnchorJournal | null = null;
   let prefixes: readonly string[] = [];
+  let plan = '';
+  let declaration: Anchor;
   let resized: (former: readonly string[], current: readonly string[]) => void = () => undefined;
   let ended: (lease: Lease, reason: EndReason) => void = () => undefined;
 
@@ -145,6 +154,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
         await readDeclaration();
         return;
       case 'owned':
+        epoch = BigInt(event.fence.slice(0, event.fence.indexOf('-')));
         return;
       default:
         event satisfies never;
@@ -152,9 +162,12 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   }
 
   async function readDeclaration(): Promise<void> {
-    const current = await registry.anchor(anchor);
+    const [current, stored] = await Promise.all([registry.anchor(anchor), registry.plan(anchor)]);
     if (current === null) return;
     const former = prefixes;
+    plan = stored;
+    declaration = current;
+    journal?.note({ type: 'plan', plan });
     prefixes = deliveredPrefixes(current);
     resized(former, prefixes);
   }
@@ -182,6 +195,19 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     mark();
   }
 
+  /** A registry that was emptied or put back is to hear from the owner, not the owner from it. */
+  function refuseOlder(snapshot: Snapshot): void {
+    if (snapshot.epoch >= epoch && counterOf(snapshot.lastId) >= counterOf(lastId)) {
+      epoch = snapshot.epoch;
+      return;
+    }
+    throw new MooringError(
+      'ERR_MOORING_QUARANTINED',
+      `anchor ${anchor}: the registry knows it as of ${snapshot.lastId} under epoch ${snapshot.epoch}, this relay as of ${lastId} under epoch ${epoch}; its owner is to report`,
+      { temporary: true, data: { anchor } },
+    );
+  }
+
   function mark(): void {
     if (journal === null) return;
     journal.note({ type: 'at', fence: lastId });
@@ -195,7 +221,9 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       const page = await registry.events(anchor, lastId, EVENT_PAGE);
       if (page.reload) {
         log.info({ anchor, lastId }, 'event stream has a gap: reading the whole anchor');
-        await load(await registry.snapshot(anchor), askedMs, false);
+        const whole = await registry.snapshot(anchor);
+        refuseOlder(whole);
+        await load(whole, askedMs, false);
         await readDeclaration();
         continue;
       }
@@ -215,7 +243,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const follow = coalesced(() => alone(catchUp));
   let isLoaded = false;
   const snapshotAskedMs = timers.nowMs();
-  const [unwatch, snapshot] = await Promise.all([
+  const [unwatch, snapshot, storedPlan] = await Promise.all([
     registry.watch(anchor, () => {
       // Whoever copies follows once after loading: a wake-up before that is not lost.
       if (!isLoaded) return;
@@ -224,15 +252,22 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       );
     }),
     registry.snapshot(anchor),
+    registry.plan(anchor),
   ]);
 
   prefixes = deliveredPrefixes(snapshot.anchor);
+  plan = storedPlan;
+  epoch = snapshot.epoch;
+  declaration = snapshot.anchor;
 
   return {
     id: anchor,
     endpoints: snapshot.anchor.endpoints,
     get prefixes() {
       return prefixes;
+    },
+    get declaration() {
+      return declaration;
     },
     async tellEngine(gently = false) {
       await load(snapshot, snapshotAskedMs, gently);
@@ -241,9 +276,10 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     follow,
     alone,
     held: () => ({
-      counter: BigInt(lastId.slice(lastId.indexOf('-') + 1)),
+      counter: counterOf(lastId),
       leases: [...leases.values()].map(asOfNow),
       sessions: [...sessions.values()],
+      plan,
     }),
     lease(id) {
       const lease = leases.get(id);
@@ -257,6 +293,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     base: () => ({
       sessions: [...sessions.values()],
       leases: [...leases.values()].map((lease) => ({ lease, untilMs: untilMs.get(lease.id)! })),
+      plan,
       fence: lastId,
     }),
     async witness(id) {
@@ -277,6 +314,10 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     },
     stop: unwatch,
   };
+}
+
+function counterOf(fence: string): bigint {
+  return BigInt(fence.slice(fence.indexOf('-') + 1));
 }
 
 async function inBatches<T>(

@@ -13,6 +13,7 @@ import type { Announcer } from './announcer.ts';
 import { createFollowedAnchors } from './followed-anchors.ts';
 import type { Journal } from './journal/journal.ts';
 import type { JournalledStandby } from './journal/record.ts';
+import { heldBefore, type Journalled } from './journal/replay.ts';
 import { createRelayPlane } from './plane.ts';
 import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
 
@@ -38,6 +39,8 @@ export interface RelayNodeOptions {
   readonly log: Log;
   /** Where what is held is written down (default: nowhere, and nothing is kept by a relay that is lost with the registry). */
   readonly journal?: Journal;
+  /** What the former process of this relay wrote down, by anchor (default: nothing). */
+  readonly former?: ReadonlyMap<string, Journalled>;
   readonly timers?: Timers;
 }
 
@@ -58,7 +61,9 @@ export interface RelayNode {
   deadline(anchor: string, untilMs: number): void;
   /** Whether the network is no longer to be told that the anchor is here, though it may still be this relay's. */
   lapse(anchor: string, lapsed: boolean): void;
-  /** All that this relay has of an anchor: what it reports to a registry that may have lost something. */
+  /** Declares the anchor again in a registry that has forgotten it. */
+  redeclare(anchor: string): Promise<void>;
+  /** All that this relay has of an anchor, or its former process had: what it reports to a registry that may have lost something. */
   held(anchor: string): Held;
   /** Planned hand-over of an anchor to another relay of the site. */
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
@@ -270,7 +275,12 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       }
     },
 
-    held: (anchor) => served.get(anchor)?.held() ?? { counter: 0n, leases: [], sessions: [] },
+    held: (anchor) => served.get(anchor)?.held() ?? heldBefore(options.former?.get(anchor), timers.nowMs()),
+
+    async redeclare(anchor) {
+      const known = served.get(anchor)?.declaration;
+      if (known !== undefined) await registry.declareAnchor(known);
+    },
 
     deadline(anchor, untilMs) {
       engine

@@ -167,6 +167,9 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
     get prefixes() {
       return copy.prefixes;
     },
+    get declaration() {
+      return copy.declaration;
+    },
     epoch,
     async sweep() {
       let more = true;

@@ -48,7 +48,10 @@ describe('the check finds', () => {
   const faults: Record<string, [from: string, to: string]> = {
     'a quarantine that is skipped': ['if of[1] and of[1] ~= server then', 'if false then'],
     'a report that counts before others have ceased': ['not alone and not quarantineIsOver()', 'false'],
-    'an epoch that is not raised': ['local EPOCHS_LOST = 65536', 'local EPOCHS_LOST = 0'],
+    'an epoch that is not raised': [
+      'math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST',
+      'math.max(tonumber(of[1]), tonumber(of[3] or 0))',
+    ],
     'resources that do not rest again': ['if lost > 0 then', 'if false then'],
     'a lease that is not put back': ['if slot and session and isNews', 'if false and isNews'],
     'a lease that comes back from its end': ['if not known[id] and', 'if false and'],

@@ -2,13 +2,16 @@
   Makes an incarnation of a relay the owner of an anchor.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 relay  2 boot  3 ttlMs  4 '1' when an operator says so
+  ARGV  1 relay  2 boot  3 ttlMs  4 '1' when an operator says so  5 the highest epoch that the relay had it under
   Events  owned, when the epoch rises
   Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME, QUARANTINED
 ]]
 --- @include "ownership"
 -- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.
 --    spin: leases.quarantine.over
+if not quarantined() and isBehind(ARGV[5]) then
+  return QUARANTINED
+end
 local endsQuarantine = quarantined()
 if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
   return QUARANTINED

@@ -5,13 +5,16 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 epoch  3 ttlMs
   Events  none
-  Returns milliseconds until the claim runs out, or STALE_EPOCH, QUARANTINED
+  Returns milliseconds until the claim runs out, or UNDECLARED, STALE_EPOCH, QUARANTINED
 ]]
 --- @include "ownership"
-if quarantined() then
+if quarantined() or isBehind(ARGV[2]) then
   return QUARANTINED
 end
 local current = owner()
+if not current.home then
+  return UNDECLARED
+end
 -- 1. Epoch. (Idempotent as it stands: sent twice it holds until the later instant.)
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
   return STALE_EPOCH

@@ -5,7 +5,8 @@
 
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 boot  3 epoch  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
-        under this epoch, a standby  7 leases JSON  8 sessions JSON: all that it holds
+        under this epoch, a standby  7 leases JSON  8 sessions JSON: all that it holds  9 the plan that its leases
+        follow, as it was stored, or ''
   Events  owned, ended, activated: once it is settled
   Returns epoch, or QUARANTINED: report again, or STALE_EPOCH
 ]]
@@ -37,6 +38,7 @@ local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
 if highest[1] ~= relay or highest[2] ~= boot then
   return STALE_EPOCH
 end
+followPlan(ARGV[9])
 local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
 settle()
 publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')

@@ -13,6 +13,7 @@ export interface JournalBase {
   readonly sessions: readonly Session[];
   readonly leases: readonly { readonly lease: Lease; readonly untilMs: number }[];
   readonly standby: JournalledStandby | null;
+  readonly plan: string;
   readonly fence: string;
 }
 
@@ -116,11 +117,12 @@ export function writeJournal(path: string, base: () => JournalBase): AnchorJourn
   };
 }
 
-function recordsOf({ claim, sessions, leases, standby, fence }: JournalBase): JournalRecord[] {
+function recordsOf({ claim, sessions, leases, plan, standby, fence }: JournalBase): JournalRecord[] {
   return [
     claim,
     ...sessions.map((session) => ({ type: 'session', session }) as const),
     ...leases.map(({ lease, untilMs }) => ({ type: 'lease', lease, untilMs }) as const),
+    { type: 'plan', plan },
     { type: 'standby', standby },
     { type: 'at', fence },
   ];

@@ -23,6 +23,8 @@ export type JournalRecord =
   /** `untilMs`: on the clock of `monotonicMs`. */
   | { readonly type: 'lease'; readonly lease: Lease; readonly untilMs: number }
   | { readonly type: 'lease-ended'; readonly id: string }
+  /** What the resources of the leases follow, as the registry has it. */
+  | { readonly type: 'plan'; readonly plan: string }
   /** Who may claim the anchor when this relay is silent; null: nobody. */
   | { readonly type: 'standby'; readonly standby: JournalledStandby | null }
   /** All before it is as of this fence: what comes behind the last such mark does not count. */
@@ -37,7 +39,7 @@ export interface JournalledStandby {
 /** Length and checksum of the payload, both 32 bits, big-endian. */
 const HEADER_OCTETS = 8;
 /** Longer is not a record but rubbish. */
-const MOST_OCTETS = 65_536;
+const MOST_OCTETS = 16_777_216;
 
 /** One record as it stands in the file. */
 export function encodeRecord(record: JournalRecord): Buffer {

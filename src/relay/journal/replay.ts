@@ -1,4 +1,5 @@
 import type { Lease, Session } from '../../protocol/lease.ts';
+import type { Held } from '../anchor-copy.ts';
 import { decodeRecords, type JournalledStandby, type JournalRecord } from './record.ts';
 
 /** What a journal says that a relay held. */
@@ -13,6 +14,8 @@ export interface Journalled {
   readonly sessions: readonly Session[];
   /** `untilMs`: milliseconds on the clock of `monotonicMs()`, translated when the machine was started anew since. */
   readonly leases: readonly { readonly lease: Lease; readonly untilMs: number }[];
+  /** As the registry had it; '' when it is not known. */
+  readonly plan: string;
   readonly standby: JournalledStandby | null;
   /** When the journal was written to last, by the wall clock. */
   readonly writtenMs: number;
@@ -34,6 +37,7 @@ export function replay(file: Buffer, writtenMs: number, now: Instant): Journalle
   let claim: Extract<JournalRecord, { type: 'claim' }> | null = null;
   let fence: string | null = null;
   let standby: JournalledStandby | null = null;
+  let plan = '';
   let unmarked: JournalRecord[] = [];
   const sessions = new Map<string, Session>();
   const leases = new Map<string, { lease: Lease; untilMs: number }>();
@@ -51,6 +55,9 @@ export function replay(file: Buffer, writtenMs: number, now: Instant): Journalle
         return;
       case 'lease-ended':
         leases.delete(record.id);
+        return;
+      case 'plan':
+        plan = record.plan;
         return;
       case 'claim':
       case 'standby':
@@ -76,7 +83,7 @@ export function replay(file: Buffer, writtenMs: number, now: Instant): Journalle
   if (claim === null || claim.version !== 1 || fence === null) return null;
   const { anchor, relay, epoch, endpoints, prefixes } = claim;
   return {
-    ...{ anchor, relay, epoch: BigInt(epoch), endpoints, prefixes, fence, standby, writtenMs },
+    ...{ anchor, relay, epoch: BigInt(epoch), endpoints, prefixes, fence, plan, standby, writtenMs },
     sessions: [...sessions.values()],
     leases: [...leases.values()],
   };
@@ -86,4 +93,19 @@ export function replay(file: Buffer, writtenMs: number, now: Instant): Journalle
 function shiftOf(then: Instant, now: Instant): number {
   if (then.machine === now.machine) return 0;
   return then.wallMs - then.monotonicMs - (now.wallMs - now.monotonicMs);
+}
+
+/** What a journal says, as its owner would report it at `nowMs`; nothing without one. */
+export function heldBefore(journalled: Journalled | undefined, nowMs: number): Held {
+  if (journalled === undefined) return { counter: 0n, leases: [], sessions: [], plan: '' };
+  const { fence, sessions, plan } = journalled;
+  return {
+    counter: BigInt(fence.slice(fence.indexOf('-') + 1)),
+    leases: journalled.leases.map(({ lease, untilMs }) => ({
+      ...lease,
+      remainingMs: Math.max(0, Math.round(untilMs - nowMs)),
+    })),
+    sessions,
+    plan,
+  };
 }

@@ -37,7 +37,7 @@ let directory: string;
 let held: Omit<JournalBase, 'claim'> & { claim: Claim };
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'mooring-journal-'));
-  held = { claim: CLAIM, sessions: [], leases: [], standby: null, fence: '3-0' };
+  held = { claim: CLAIM, sessions: [], leases: [], plan: '{}', standby: null, fence: '3-0' };
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 

@@ -6,17 +6,32 @@
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
 
+local function beginQuarantine(ms)
+  redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+  redis.call(
+    'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
+  )
+end
+
 -- True: refuse. It begins with the first script that sees the other server.  spin: ownership.fail-over
 local function quarantined()
   local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
   if of[1] and of[1] ~= server then
-    redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + tonumber(of[3])))
-    redis.call(
-      'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-    )
+    beginQuarantine(tonumber(of[3]))
     return true
   end
   return of[2] ~= false
+end
+
+-- True: refuse. Whoever had the anchor under a higher epoch than the stored one knows more than this data: it was emptied,
+-- or put back to an older state under the same server.
+local function isBehind(epoch)
+  local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+  if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+    return false
+  end
+  beginQuarantine(tonumber(of[2]))
+  return true
 end
 
 local function quarantineIsOver()

@@ -8,6 +8,13 @@ local function counterIn(fence)
   return tonumber(string.match(fence, '%-(%d+)$'))
 end
 
+-- Data that never handed out a slot was emptied: its plan numbers them anew, and the leases follow the one before.
+local function followPlan(plan)
+  if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
+    redis.call('HSET', META, 'plan', plan, 'capacity', cjson.decode(plan).capacity)
+  end
+end
+
 -- What was handed out or given back in the `lost` last events is not known: everything that is not leased rests
 -- again, and so do as many fresh slots as may have been used.
 local function restAll(lost)
