@@ -166,6 +166,7 @@ export async function startRelay(
       !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
     knownEpoch: (anchor) => former.get(anchor)?.epoch,
     redeclare: (anchor) => node.redeclare(anchor),
+    onAdopted: (anchor, epoch) => takeover.pairing.adopted(anchor, epoch),
     onOwned(anchor, epoch, untilMs) {
       metrics.ownership.inc({ change: 'owned' });
       hold(anchor, epoch, untilMs);

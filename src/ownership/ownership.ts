@@ -38,6 +38,8 @@ export interface OwnershipOptions {
   readonly timers?: Timers;
   /** The anchor is this relay's under `epoch`: serve it, and forward until `untilMs` of the monotonic clock. */
   onOwned(anchor: string, epoch: bigint, untilMs: number): void | Promise<void>;
+  /** Another relay has handed it over, and stands by for it. */
+  onAdopted?(anchor: string, epoch: bigint): void;
   /** Forward for it until then. */
   onDeadline(anchor: string, untilMs: number): void;
   /**
@@ -404,6 +406,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       const sentMs = timers.nowMs();
       const forMs = ttlOf(anchor);
       await registry.renew(anchor, relay, epoch, forMs);
+      options.onAdopted?.(anchor, epoch);
       if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
     },
 

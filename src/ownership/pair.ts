@@ -43,6 +43,8 @@ export interface Pairing {
   standbyOf(anchor: string): Incarnation | undefined;
   /** Under this epoch a standby has, or may have, been appointed. */
   hadStandby(anchor: string, epoch: bigint): boolean;
+  /** The relay that handed the anchor over under this epoch stands by for it, until another is appointed, or nobody. */
+  adopted(anchor: string, epoch: bigint): void;
   /** Looks who is there, and appoints where another standby is due. */
   review(): Promise<void>;
   start(): void;
@@ -61,6 +63,8 @@ export function createPairing(options: PairingOptions): Pairing {
   const { registry, relay, ownership, ttlMs, log, timers = processTimers } = options;
   const pairs = new Map<string, Pair>();
   const appointed = new Map<string, bigint>();
+  /** Whose giver stands by, though nobody is to. */
+  const adopted = new Map<string, bigint>();
   const planes = new Map<string, StandbyPlane>();
   const asking = new Set<string>();
   let cancels: (() => void)[] = [];
@@ -91,6 +95,11 @@ export function createPairing(options: PairingOptions): Pairing {
   async function review(): Promise<void> {
     const owned = ownership.owned();
     for (const [anchor, { epoch }] of pairs) if (owned.get(anchor)?.epoch !== epoch) pairs.delete(anchor);
+    for (const [anchor, epoch] of adopted) {
+      if (owned.get(anchor)?.epoch === epoch && !options.wants(anchor))
+        await appoint(anchor, epoch, undefined);
+      adopted.delete(anchor);
+    }
     const wanting = [...owned].filter(([anchor]) => options.wants(anchor));
     if (wanting.length === 0) return;
     const candidates = await options.candidates();
@@ -158,6 +167,10 @@ export function createPairing(options: PairingOptions): Pairing {
     ttlOf: (anchor) => (pairs.has(anchor) ? ttlMs.paired : ttlMs.alone),
     standbyOf: (anchor) => pairs.get(anchor)?.standby,
     hadStandby: (anchor, epoch) => appointed.get(anchor) === epoch,
+    adopted(anchor, epoch) {
+      appointed.set(anchor, epoch);
+      adopted.set(anchor, epoch);
+    },
     review,
     start() {
       const look = () =>

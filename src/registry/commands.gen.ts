@@ -4240,7 +4240,7 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_1295263d939e',
+    name: 'mooring_transfer_35d92474bd6a',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4364,7 +4364,9 @@ end
 if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
 return STALE_EPOCH
 end
-return own(ARGV[3], ARGV[4], ARGV[5])`,
+local epoch = own(ARGV[3], ARGV[4], ARGV[5])
+redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
+return epoch`,
   },
   withdraw: {
     name: 'mooring_withdraw_4509efcb5ae8',

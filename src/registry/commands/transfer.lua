@@ -1,5 +1,6 @@
 --[[
-  Planned hand-over: the owner gives the anchor to another incarnation, under the next epoch.
+  Planned hand-over: the owner gives the anchor to another incarnation, under the next epoch, and stands by for it until
+  that one names its own standby: it may die before it takes the anchor up.
 
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay that gives  2 its epoch  3 relay that takes  4 its boot  5 ttlMs
@@ -20,4 +21,6 @@ if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
   return STALE_EPOCH
 end
 -- 3. Change.  spin: ownership.hand-over
-return own(ARGV[3], ARGV[4], ARGV[5])
+local epoch = own(ARGV[3], ARGV[4], ARGV[5])
+redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
+return epoch
