@@ -77,10 +77,18 @@ export async function reachRedis({
   const shown = withoutPassword(url);
   const client = clientFor(address, files, log, name);
   const endWatch = watchSentinels(address, files, log, () => client.disconnect(true));
+  let closed = false;
   const close = () => {
+    closed = true;
     endWatch();
     client.disconnect();
   };
+  // One that is told of another primary just while it asks the sentinels for one would end for good.
+  client.on('end', () => {
+    setTimeout(() => {
+      if (!closed) client.connect().catch(() => undefined);
+    }, BEGIN_AGAIN_MS);
+  });
   try {
     await connected(client, address, files);
     await refuseUnfit(client, shown, address, files, log);
@@ -124,6 +132,9 @@ async function connected(client: RedisClient, address: RedisAddress, files: Redi
     client.off('ready', ready);
   }
 }
+
+/** How soon a client that has ended by itself begins anew, milliseconds. */
+const BEGIN_AGAIN_MS = 100;
 
 type NodeFault = Error & { readonly lastNodeError?: Error };
 const FAULTS = ['error', 'node error', 'sentinelError'];

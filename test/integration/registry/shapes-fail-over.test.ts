@@ -8,7 +8,7 @@ import {
 } from '../../../infra/lab/redis-shapes.ts';
 import type { MooringError } from '../../../src/protocol/errors.ts';
 import { anchorKeys } from '../../../src/registry/keys.ts';
-import { openRegistry } from '../../../src/registry/open.ts';
+import { openRegistry, reachRedis } from '../../../src/registry/open.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
 import { type OneRelay, oneRelay } from './one-relay.ts';
 import { silent } from './real-redis.ts';
@@ -69,6 +69,19 @@ describe('behind sentinels', () => {
       `redis-cli -h ${address} -p ${port} CONFIG SET maxmemory-policy noeviction`,
     );
     await shape.server('r3').call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+  });
+
+  test('a client that hears of another primary just while it looks for one does not end', async () => {
+    const { client, close } = await reachRedis({ url: shape.url, name: 'mooring-test', log: silent });
+    let ended = false;
+    client.once('end', () => {
+      ended = true;
+    });
+    client.once('connecting', () => client.disconnect(true));
+    client.disconnect(true);
+    await until('it ended', async () => ended);
+    await until('it answers again', async () => (await client.ping()) === 'PONG');
+    close();
   });
 
   test('a primary cut off with an acknowledged grant: grants go on at another, the grant is not lost, none is doubled', async () => {
