@@ -229,6 +229,12 @@ describe('the checker of histories', () => {
         story.done(3_500, 'lease', 'd5', 'l5', '192.0.2.1').done(3_600, 'free', 'd5', 'l5', '192.0.2.1'),
       'a resource rests before another device has it',
     ],
+    [
+      'a failure that says nothing to its device',
+      (story) =>
+        story.refused(7_500, 'attach', 'd2', 'l2', '192.0.2.1', 'unnamed: TypeError: x is not a function'),
+      'every failure has a name',
+    ],
   ])('finds %s', (_, plant, rule) => {
     const story = goodStory();
     plant(story);

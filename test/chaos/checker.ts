@@ -20,7 +20,8 @@ export type Rule =
   | 'fences never fall'
   | 'an acknowledged lease is kept'
   | 'nothing is forwarded past its end'
-  | 'a resource rests before another device has it';
+  | 'a resource rests before another device has it'
+  | 'every failure has a name';
 
 export interface Checked {
   readonly violations: readonly Violation[];
@@ -101,6 +102,10 @@ export function check(entries: readonly Entry[], terms: Terms): Checked {
     }
   }
 
+  for (const entry of entries) {
+    if (entry.type === 'operation' && entry.code?.startsWith('unnamed: '))
+      found('every failure has a name', entry.atMs, `${entry.op} of ${entry.device}: ${entry.code}`);
+  }
   for (const violation of fences(entries)) violations.push(violation);
   for (const violation of losses(entries, holdings)) violations.push(violation);
 

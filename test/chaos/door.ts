@@ -69,6 +69,8 @@ export async function callerOf(device: string): Promise<Caller> {
   };
 }
 
+/** A failure without a name: a device is told nothing that it could act on. */
+export const UNNAMED = 'unnamed: ';
 /** Longest wait before the same request goes out again, milliseconds. */
 const PATIENCE_MS = 250;
 
@@ -84,6 +86,8 @@ export async function persist(
   send: () => Promise<{ readonly lease?: Lease }>,
 ): Promise<{ outcome: Operation['outcome']; code: string; lease?: Lease }> {
   const askedMs = monotonicMs();
+  if (asked.op === 'free' && about !== undefined)
+    recorder.write({ type: 'lets-go', atMs: askedMs, lease: about.id });
   let code = '';
   const end = (outcome: Operation['outcome'], lease?: Lease) => {
     const facts = lease === undefined ? about : factsOf(lease);
@@ -97,10 +101,11 @@ export async function persist(
     try {
       return end('done', (await send()).lease);
     } catch (error) {
-      if (!(error instanceof MooringError)) throw error;
-      code = error.code;
-      if (!error.temporary) return end('refused');
-      const waitMs = Math.min(error.retryAfterMs ?? PATIENCE_MS, PATIENCE_MS) * (0.5 + Math.random());
+      code = error instanceof MooringError ? error.code : `${UNNAMED}${String(error)}`;
+      if (error instanceof MooringError && !error.temporary) return end('refused');
+      const afterMs = error instanceof MooringError ? error.retryAfterMs : undefined;
+      const waitMs = Math.min(afterMs ?? PATIENCE_MS, PATIENCE_MS) * (0.5 + Math.random());
+      if (code.startsWith(UNNAMED)) end('unknown');
       await new Promise((resolve) => setTimeout(resolve, waitMs));
     }
   }

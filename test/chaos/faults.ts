@@ -4,6 +4,7 @@ import { anchorKeys } from '../../src/registry/keys.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { numbersFrom } from './random.ts';
 import { ANCHORS } from './scene.ts';
+import { rejoin } from './scripts.ts';
 import type { RelayHost, World } from './world.ts';
 
 /** Breaks something, keeps it broken for a while, mends it. */
@@ -47,7 +48,11 @@ function registryFaults(world: World, random: Random): Fault[] {
 
   /** Until the shape has a primary of every anchor again that is in step with its replicas. */
   const mended = async () => {
-    for (const { id } of ANCHORS) await shape.primaryOf(anchorKeys(id)[0] as string);
+    for (const { id } of ANCHORS) {
+      const primary = await shape.primaryOf(anchorKeys(id)[0] as string);
+      // Sentinels tell a former primary after ten seconds; sometimes an operator is quicker.
+      if (shape.sentinels.length > 0 && random.below(3) > 0) await rejoin(shape, primary);
+    }
   };
 
   const killed: Fault = {

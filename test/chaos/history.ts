@@ -68,6 +68,8 @@ export type Entry =
       readonly resources: readonly string[];
     }
   | Operation
+  /** A device is about to ask for the end of a lease. */
+  | { readonly type: 'lets-go'; readonly atMs: number; readonly lease: string }
   /** The registry answered a change with a fence. */
   | { readonly type: 'written'; readonly atMs: number; readonly anchor: string; readonly fence: string }
   /** A change that was answered is not in the registry any more. */

@@ -27,21 +27,24 @@ export function holdingsIn(entries: readonly Entry[]): Map<string, Holding> {
     all.push(entry);
     byLease.set(entry.lease.id, all);
   }
+  const letGo = new Map(
+    entries.flatMap((entry) => (entry.type === 'lets-go' ? [[entry.lease, entry.atMs] as const] : [])),
+  );
   const holdings = new Map<string, Holding>();
   for (const [id, operations] of byLease) {
     operations.sort((a, b) => a.askedMs - b.askedMs);
     const granted = operations.find(({ op, outcome }) => op === 'lease' && outcome === 'done');
-    if (granted !== undefined) holdings.set(id, holdingOf(granted, operations));
+    if (granted !== undefined) holdings.set(id, holdingOf(granted, operations, letGo.get(id) ?? null));
   }
   return holdings;
 }
 
-function holdingOf(granted: Operation, operations: readonly Operation[]): Holding {
+function holdingOf(granted: Operation, operations: readonly Operation[], letGoMs: number | null): Holding {
   const facts = granted.lease as LeaseFacts;
   // The registry read the clock between question and answer.
   let endsAtLeast = granted.askedMs + facts.remainingMs;
   let endsAtMost = granted.atMs + facts.remainingMs;
-  let freeAskedMs: number | null = null;
+  let freeAskedMs = letGoMs;
   for (const { op, outcome, askedMs, atMs, leaseMs = 0, lease } of operations) {
     if (op === 'free' && freeAskedMs === null) freeAskedMs = askedMs;
     if (op !== 'extend' || outcome === 'refused') continue;

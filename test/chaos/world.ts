@@ -113,6 +113,9 @@ export async function startWorld(shape: RedisShape, options: WorldOptions = {}):
       await Promise.all(devices.map((one) => one.up));
     },
     async stopDevices() {
+      for (const { process, said } of devices) {
+        if (process.exitCode !== null) throw new Error(`the devices ended by themselves: ${said()}`);
+      }
       for (const { process } of devices) if (process.connected) process.send('stop');
       await Promise.all(devices.map(({ ended }) => Promise.race([ended, wait(10_000)])));
     },
@@ -165,6 +168,8 @@ interface Child {
   readonly process: ChildProcess;
   readonly up: Promise<void>;
   readonly ended: Promise<unknown>;
+  /** The last that it said on stderr. */
+  said(): string;
   kill(): Promise<void>;
 }
 
@@ -185,6 +190,7 @@ function child(program: string, args: readonly string[]): Child {
     process: started,
     up,
     ended,
+    said: () => said,
     async kill() {
       if (started.exitCode !== null || started.signalCode !== null) return;
       started.kill('SIGKILL');
