@@ -9,6 +9,7 @@ import type { Roster } from '../registry/pools.ts';
 import { privateSocket } from '../registry/private-server.ts';
 import { type Anchor, deliveredPrefixes, type Registry } from '../registry/registry.ts';
 import { type Announcer, createAnnouncer } from '../relay/announcer.ts';
+import type { Carrying } from '../relay/carrying.ts';
 import { openJournal } from '../relay/journal/journal.ts';
 import { createRelayNode, type RelayNode } from '../relay/node.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
@@ -44,6 +45,8 @@ export interface RelayParts {
   readonly registry: Registry;
   readonly planes: Planes;
   readonly poolWatch: Pick<PoolWatch, 'roster' | 'onChange'>;
+  /** What was forwarded for by the journal until the registry could be reached (default: nothing). */
+  readonly carrying?: Carrying | null;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly ended: (event: LeaseEnded) => void;
@@ -95,6 +98,7 @@ export async function startRelay(
     leftBehind,
     journal,
     former,
+    carrying: parts.carrying ?? null,
     planeFor: (other) => planes.for(other),
     onEnded: (lease, reason) => announceEnded({ type: 'ended', lease, reason }),
     log,
@@ -208,6 +212,12 @@ export async function startRelay(
   undo.push(() => clearTimeout(late));
   await ownership.start([...declared.keys()]);
   engine.begin();
+  for (const anchor of parts.carrying?.anchors ?? []) {
+    log.warn({ anchor }, 'another relay has the anchor by now');
+    await parts.carrying?.letGo(anchor);
+    await journal.end(anchor);
+  }
+  parts.carrying?.stop();
   // A hand-over whose last message was lost left an anchor ours without our knowing; one to a former start of this
   // relay, that of nobody who lives.
   const reminder = setInterval(() => {

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import type { Settings, SignallingSettings } from '../config/schema.ts';
 import type { Registry } from '../registry/registry.ts';
+import type { Carrying } from '../relay/carrying.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
 import type { Signalling } from '../signalling/signalling.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -38,10 +39,22 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
     // Waited for below; until then its failure is nobody's.
     engine?.catch(() => undefined);
     const { openRegistry } = await import('../registry/open.ts');
-    const registry = await openRegistry({ ...placeOf(settings), log }).catch(async (error: unknown) => {
-      await closeEngine().catch(() => undefined);
-      throw error;
-    });
+    const open = () => openRegistry({ ...placeOf(settings), log });
+    let carrying: Carrying | null = null;
+    const registry = await open()
+      .catch(async (error: unknown) => {
+        if (settings.relay === undefined || engine === null) throw error;
+        const { carryOnUntil, isAway } = await import('./carry-on.ts');
+        if (!isAway(error)) throw error;
+        const parts = { engine: await engine, log };
+        const carried = await carryOnUntil(open, error, settings.relay, settings, parts);
+        carrying = carried.carrying;
+        return carried.registry;
+      })
+      .catch(async (error: unknown) => {
+        await closeEngine().catch(() => undefined);
+        throw error;
+      });
     undo.push(() => registry.close());
     undo.push(() => closeEngine().catch(() => undefined));
     const poolWatch = await watchPools(settings.pools, registry, log);
@@ -65,6 +78,7 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
         registry,
         planes,
         poolWatch,
+        carrying,
         metrics,
         log,
         ended,

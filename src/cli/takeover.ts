@@ -9,9 +9,9 @@ import type { Log } from '../telemetry/log.ts';
 import type { Planes } from './planes.ts';
 
 /** An anchor with a standby is forwarded for so long without a word of registry or standby, milliseconds. */
-const PAIRED_MS = 450;
+export const PAIRED_MS = 450;
 /** The owner asks its standbys so often, milliseconds. */
-const ASK_EVERY_MS = 100;
+export const ASK_EVERY_MS = 100;
 
 /** This relay's part in taking anchors over: as owner, and as standby of others. */
 export interface Takeover {

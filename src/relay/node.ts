@@ -10,6 +10,7 @@ import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Held } from './anchor-copy.ts';
 import type { Announcer } from './announcer.ts';
+import type { Carrying } from './carrying.ts';
 import { createFollowedAnchors } from './followed-anchors.ts';
 import type { Journal } from './journal/journal.ts';
 import type { JournalledStandby } from './journal/record.ts';
@@ -39,6 +40,8 @@ export interface RelayNodeOptions {
   readonly log: Log;
   /** Where what is held is written down (default: nowhere, and nothing is kept by a relay that is lost with the registry). */
   readonly journal?: Journal;
+  /** Anchors that are forwarded for by the journal until they are served (default: none). */
+  readonly carrying?: Pick<Carrying, 'end'> | null;
   /** What the former process of this relay wrote down, by anchor (default: nothing). */
   readonly former?: ReadonlyMap<string, Journalled>;
   readonly timers?: Timers;
@@ -209,7 +212,9 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       const isCurrent = () => turns.get(anchor) === turn;
       // Whoever serves it once is ahead of what was left.
       leftBehind.delete(anchor);
-      const resumed = given.length > 0 ? given : await handToItself(anchor, epoch);
+      const carried = (await options.carrying?.end(anchor)) ?? [];
+      const left = given.length > 0 ? given : carried;
+      const resumed = left.length > 0 ? left : await handToItself(anchor, epoch);
       await served.get(anchor)?.stop();
       const wanted = {
         ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent, journal },
