@@ -26,6 +26,8 @@ const checkResult: { [K in RequestName]: (value: unknown) => ResultOf<K> } = {
   extend: checked(Result.extend),
   free: checked(Result.free),
   rebind: checked(Result.rebind),
+  pools: checked(Result.pools),
+  deregister: checked(Result.deregister),
   ping: checked(Result.ping),
 };
 

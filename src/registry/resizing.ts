@@ -1,6 +1,6 @@
 import { type Prefix, parsePrefix } from '../protocol/address.ts';
 import { badInput, MooringError } from '../protocol/errors.ts';
-import type { CheckedDeclaration, Closed, Plan, PlanPrefix } from './plan.ts';
+import type { CheckedDeclaration, Closed, Plan, PlanPrefix, Segment } from './plan.ts';
 import { MAX_LEASES, MAX_WIDTH, shapeOf, slotsAnAddress } from './plan.ts';
 import { covers, offsetIn, overlap, partsOf, prefixText, without } from './prefix-sets.ts';
 
@@ -32,7 +32,7 @@ export function resize(
   const plan: Plan = isAnew ? { ...shape, key: newKey(), slots: 0, capacity: 0, segments: [] } : former;
   const wanted = declaration.retiring ? [] : declaration.prefixes.map((text) => parsePrefix(text));
   const untilMs = nowMs + declaration.longestLeaseMs;
-  const segments = plan.segments.map((segment) => ({
+  const segments: Segment[] = plan.segments.map((segment) => ({
     ...segment,
     prefixes: segment.prefixes.map((prefix) => close(prefix, wanted, untilMs)),
   }));
