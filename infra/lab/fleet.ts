@@ -125,7 +125,7 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
     authority.issue('signalling', [CORE_ADDRESS, relayAddress(0)]),
     authority.issue('signalling:core', [CORE_ADDRESS]),
   ]);
-  // All at once: to start is mostly to load modules, and nobody needs another to be there for that.
+  // Beside the relays: to start is mostly to load modules, and they need no issuer for that.
   const issuerStart = startIssuer(lab, core, issuerLeaf, options);
   const masterKeyFile = lab.file('site.key');
   writeFileSync(masterKeyFile, randomBytes(32).toString('hex'), { mode: 0o600 });
@@ -172,18 +172,14 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
       return [id, await startServer(lab, id, host, configuration, options.relayProgram)];
     });
   const planeTls = files(signallingPlane, authority.certFile);
-  const startSignalling = async () =>
-    startServer(lab, 'signalling', core, {
-      ...common('signalling'),
-      signalling: { ...(await door(CORE_ADDRESS)), planeTls },
-    });
-  const [issuer, ownSignalling, ...started] = await Promise.all([
-    issuerStart,
-    allInOne ? undefined : startSignalling(),
-    ...startRelays(),
-  ]);
+  const [issuer, ...started] = await Promise.all([issuerStart, ...startRelays()]);
   const relays = new Map(started);
-  const signalling = ownSignalling ?? relays.get(options.relays[0]!)!;
+  const signalling = allInOne
+    ? relays.get(options.relays[0]!)!
+    : await startServer(lab, 'signalling', core, {
+        ...common('signalling'),
+        signalling: { ...(await door(CORE_ADDRESS)), planeTls },
+      });
   const signallingUrl = urlOf(signalling.host.address);
 
   const mooring = async (namespace: Namespace, ...args: string[]) =>
