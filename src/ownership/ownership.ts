@@ -391,7 +391,8 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       try {
         await steps.deliver(epoch, state);
       } finally {
-        options.onLost(anchor, one.epoch);
+        // It may be this relay's again by now.
+        if (!held.has(anchor)) options.onLost(anchor, one.epoch);
       }
       return epoch;
     },
