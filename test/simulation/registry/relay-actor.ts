@@ -1,0 +1,152 @@
+import type { RelaySettings } from '../../../src/config/schema.ts';
+import type { Ownership } from '../../../src/ownership/ownership.ts';
+import type { Pairing } from '../../../src/ownership/pair.ts';
+import type { Standby } from '../../../src/ownership/standby.ts';
+import type { RelayPlane } from '../../../src/protocol/relay-plane.ts';
+import type { Incarnation, Registry, RelayAnnouncement } from '../../../src/registry/registry.ts';
+import type { RelayNode } from '../../../src/relay/node.ts';
+import { silent } from '../../integration/registry/real-redis.ts';
+import type { DataPath } from './data-path.ts';
+import type { Product } from './product.ts';
+import type { Process } from './scheduler.ts';
+
+/** What relays run with here: the proportions are those of the product, the schedule is shorter. */
+export const PAIRED_MS = 600;
+export const ALONE_MS = 1_400;
+const ASK_EVERY_MS = 200;
+const REMIND_EVERY_MS = 1_000;
+const SITE_KEY = new Uint8Array(32).fill(7);
+
+export interface RelayActor {
+  readonly id: string;
+  readonly boot: string;
+  readonly process: Process;
+  readonly node: RelayNode;
+  readonly ownership: Ownership;
+  readonly pairing: Pairing;
+  readonly standby: Standby;
+  stop(): void;
+}
+
+export interface RelayActorOptions {
+  readonly product: Product;
+  readonly id: string;
+  readonly boot: string;
+  readonly process: Process;
+  readonly path: DataPath;
+  readonly registry: Registry;
+  readonly anchors: readonly string[];
+  readonly announcement: RelayAnnouncement;
+  /** Nothing can have been promised before. */
+  readonly first: boolean;
+  planeFor(relay: string): Promise<RelayPlane>;
+  candidates(): Promise<readonly Incarnation[]>;
+}
+
+/** A relay as the program starts it, on simulated time, network and data path. */
+export function startRelay(options: RelayActorOptions): RelayActor {
+  const { product, id, boot, process, path, registry, anchors } = options;
+  const log = silent;
+  const node = product.createRelayNode({
+    settings: { id, port: 4556, innerMtu: 1280 } as RelaySettings,
+    boot,
+    siteKey: SITE_KEY,
+    registry,
+    engine: path,
+    announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },
+    planeFor: options.planeFor,
+    onEnded: () => undefined,
+    log,
+    timers: process,
+  });
+  const standby: Standby = product.createStandby({
+    registry,
+    relay: id,
+    boot,
+    promiseMs: product.holdMs(PAIRED_MS),
+    ...(options.first ? { startedMs: Number.NEGATIVE_INFINITY } : {}),
+    log,
+    timers: process,
+    owns: (anchor) => ownership.owned().has(anchor),
+    claim: (anchor) => ownership.claim(anchor),
+    onFollow: (anchor) => void node.follow(anchor).catch(() => undefined),
+    onUnfollow: (anchor) => node.unfollow(anchor),
+  });
+  const pairing: Pairing = product.createPairing({
+    registry,
+    relay: id,
+    ownership: {
+      owned: () => ownership.owned(),
+      extend: (...args) => ownership.extend(...args),
+    },
+    wants: () => true,
+    candidates: options.candidates,
+    async reach(other) {
+      const plane = await options.planeFor(other.id);
+      return { promise: async (asked) => (await plane.promise({ anchors: [...asked] })).promised };
+    },
+    ttlMs: { paired: PAIRED_MS, alone: ALONE_MS },
+    askEveryMs: ASK_EVERY_MS,
+    log,
+    timers: process,
+  });
+  const ownership: Ownership = product.createOwnership({
+    registry,
+    relay: id,
+    boot,
+    ttlMs: ALONE_MS,
+    ttlOf: pairing.ttlOf,
+    mayBegin: standby.mayBegin,
+    report: (anchor, epoch, ttlMs) => {
+      const hasStandby = pairing.hadStandby(anchor, epoch);
+      return registry.report(anchor, { relay: id, boot, epoch, hasStandby, ...node.held(anchor) }, ttlMs);
+    },
+    log,
+    timers: process,
+    onOwned: (anchor, epoch, untilMs) => node.serve(anchor, epoch, untilMs),
+    onDeadline: (anchor, untilMs) => node.deadline(anchor, untilMs),
+    onLapsed: (anchor, lapsed) => node.lapse(anchor, lapsed),
+    onLost: (anchor) => void node.forsake(anchor).catch(() => undefined),
+  });
+  node.useOwnership(ownership, standby);
+
+  // A hand-over whose last message was lost, or that came to a former start, left an anchor ours without our knowing.
+  const remind = () => {
+    process.after(REMIND_EVERY_MS, remind);
+    for (const anchor of anchors) {
+      if (ownership.owned().has(anchor)) continue;
+      registry
+        .owner(anchor)
+        .then(async (owner) => {
+          if (owner?.relay === id && (owner.boot === boot || owner.remainingMs <= 0)) {
+            await ownership.claim(anchor);
+          }
+          if (owner?.standby?.id === id) await standby.look(anchor);
+        })
+        .catch(() => undefined);
+    }
+  };
+  const announce = () => {
+    process.after(ALONE_MS, announce);
+    registry.announceRelay(options.announcement, ALONE_MS * 2.2).catch(() => undefined);
+  };
+  announce();
+  ownership
+    .start(anchors)
+    .catch(() => undefined)
+    .finally(() => {
+      remind();
+      pairing.start();
+    });
+
+  return {
+    ...{ id, boot, process, node, ownership, pairing, standby },
+    stop() {
+      process.alive = false;
+      ownership.stop();
+      standby.stop();
+      pairing.stop();
+      void node.close();
+    },
+  };
+}
