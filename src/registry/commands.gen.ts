@@ -40,7 +40,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_646a67655545',
+    name: 'mooring_activate_90e3e978298f',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -167,11 +167,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -207,10 +211,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -285,7 +287,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   appoint: {
-    name: 'mooring_appoint_511674ee015a',
+    name: 'mooring_appoint_e9bd72bfae39',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -330,11 +332,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -370,10 +376,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
@@ -416,7 +420,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_2ce66e36f0a9',
+    name: 'mooring_attach_00a83dd2d175',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -543,11 +547,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -583,10 +591,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -698,7 +704,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_75257364cb3f',
+    name: 'mooring_claim_cc60cf96de63',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -743,11 +749,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -783,2356 +793,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
-return {
-relay = of[1],
-boot = of[2],
-epoch = of[3],
-untilMs = tonumber(of[4] or 0),
-home = of[5],
-standby = of[6],
-standbyBoot = of[7],
-}
-end
-local function holdUntil(untilMs)
-redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
-end
-if not quarantined() and isBehind(ARGV[5]) then
-return QUARANTINED
-end
-local endsQuarantine = quarantined()
-if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
-return QUARANTINED
-end
-local current = owner()
-if not current.home then
-return UNDECLARED
-end
-if not endsQuarantine and current.relay == ARGV[1] and current.boot == ARGV[2] then
-holdUntil(math.max(current.untilMs, now + ARGV[3]))
-return current.epoch
-end
-if current.relay ~= ARGV[1] then
-if current.relay and current.untilMs > now then
-return OWNED_BY_ANOTHER
-end
-local isStandby = current.standby == ARGV[1] and current.standbyBoot == ARGV[2]
-if ARGV[4] ~= '1' and current.relay and not isStandby then
-return OWNED_BY_ANOTHER
-end
-if ARGV[4] ~= '1' and not current.relay and current.home ~= ARGV[1] then
-return NOT_HOME
-end
-end
-if endsQuarantine then
-settle()
-end
-return own(ARGV[1], ARGV[2], ARGV[3])`,
-  },
-  confirm: {
-    name: 'mooring_confirm_ebb2f67e8eb9',
-    keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
-local stored = redis.call('HGET', INTENTS, ARGV[1])
-if stored then
-local intent = cjson.decode(stored)
-if intent.attempt == ARGV[2] then
-intent.lease = ARGV[3]
-redis.call('HSET', INTENTS, ARGV[1], cjson.encode(intent))
-redis.call('HDEL', OPEN, ARGV[1])
-end
-end
-redis.call('HSET', HELD, ARGV[3], ARGV[4])
-redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
-return 'OK'`,
-  },
-  declare: {
-    name: 'mooring_declare_0a477ca24cbf',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function pickSlot(device, capacity)
-local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
-end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
-end
-local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
-return
-end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local stored = redis.call('HMGET', META, 'plan', 'declaration')
-local isKnown = stored[2] ~= false
-local isMoving = stored[1] ~= ARGV[2]
-if isMoving then
-if quarantined() then
-return QUARANTINED
-end
-if (stored[1] or '') ~= ARGV[1] then
-return PLAN_MOVED
-end
-if ARGV[3] == '1' and stored[1] then
-if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
-return LEASES_WOULD_BE_ORPHANED
-end
-redis.call('DEL', COOLING, FORMER)
-end
-if ARGV[3] == '1' then
-redis.call('HSET', META, 'frontier', 0)
-end
-redis.call('HSET', META, 'plan', ARGV[2], 'capacity', cjson.decode(ARGV[2]).capacity)
-end
-redis.call(
-'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
-'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'largestPortBlock', ARGV[10], 'quarantineMs', ARGV[11]
-)
-redis.call('HSETNX', META, 'epoch', 0)
-redis.call('HSETNX', META, 'counter', 0)
-redis.call('HSETNX', META, 'server', server)
-if isMoving and isKnown then
-publish(takeFence(), 'declared', '')
-end
-return isKnown and cjson.decode(stored[2]).pool or ''`,
-  },
-  deregister: {
-    name: 'mooring_deregister_20b10f621e39',
-    keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
-return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
-  },
-  describe: {
-    name: 'mooring_describe_a68676d3f590',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
-if not meta[5] then
-return UNDECLARED
-end
-return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
-  },
-  extend: {
-    name: 'mooring_extend_39012d3d25a9',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function pickSlot(device, capacity)
-local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
-end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
-end
-local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
-return
-end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
-end
-local function announce(kind, lease, members)
-lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
-end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-if quarantined() then
-return QUARANTINED
-end
-local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
-if not lease or lease.state ~= 'active' then
-return BAD_BIND
-end
-local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
-if recall(request) then
-return { now, cjson.encode(lease) }
-end
-lease.expiresAtMs = now + ARGV[5]
-local json = announce('extended', lease, '')
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
-remember(request, 'E')
-return { now, json }`,
-  },
-  forget: {
-    name: 'mooring_forget_169e811c83b0',
-    keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
-redis.call('HDEL', HELD, unpack(ARGV))
-return 'OK'`,
-  },
-  free: {
-    name: 'mooring_free_e26056d4a86b',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function pickSlot(device, capacity)
-local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
-end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
-end
-local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
-return
-end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
-end
-local function announce(kind, lease, members)
-lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
-end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-if quarantined() then
-return QUARANTINED
-end
-local request = 'free:' .. ARGV[3] .. '/' .. ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[1]
-local answered = recall(request)
-if answered then
-return { now, answered }
-end
-local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
-if not lease then
-return BAD_BIND
-end
-local ended = endLease(lease, 'freed')
-remember(request, ended)
-return { now, ended }`,
-  },
-  grant: {
-    name: 'mooring_grant_2d4fc69ddb8b',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function pickSlot(device, capacity)
-local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
-end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
-end
-local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
-return
-end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
-end
-local function announce(kind, lease, members)
-lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
-end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-local function sessionOf(device)
-local id = redis.call('HGET', DEVICES, device)
-return id and cjson.decode(redis.call('HGET', SESSIONS, id))
-end
-local function takeIndex(id)
-repeat
-local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
-if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
-return index
-end
-until false
-end
-local function saveSession(session, json)
-redis.call('HSET', SESSIONS, session.id, json)
-redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-end
-local function replaceSession(old, id, thumbprint, salt)
-local session = {
-id = id,
-index = takeIndex(id),
-device = old.device,
-thumbprint = thumbprint,
-salt = salt,
-leases = old.leases,
-replaces = old.id,
-}
-local fence = takeFence()
-local json = cjson.encode(session)
-publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
-for _, lease in ipairs(old.leases) do
-local record = leaseOf(lease)
-record.session = id
-record.fence = fence
-save(record, cjson.encode(record))
-end
-redis.call('HDEL', SESSIONS, old.id)
-redis.call('HDEL', INDEXES, whole(old.index))
-redis.call('HDEL', HINTS, old.id)
-saveSession(session, json)
-return session
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function permute(value, width, key, tweak)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = 1, ROUNDS do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function addressOf(plan, ordinal)
-for at, prefix in ipairs(plan.prefixes) do
-if ordinal < prefix.addresses then
-return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-local function spisOf(plan, slot)
-local block = slot + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, 0)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function ikeSpisOf(plan, slot)
-local block = slot + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-slot = tonumber(slot)
-if plan.sharing == 'whole' then
-return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
-return {
-address = addressOf(plan, slot % plan.addresses),
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
-}
-end
-local PENDING_MS = 10000
-local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
-local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
-local device = tenant .. '/' .. deviceId
-if quarantined() then
-return QUARANTINED
-end
-local answered = recall(request)
-if answered then
-if string.sub(answered, 1, 1) == 'C' then
-return tonumber(string.sub(answered, 2))
-end
-local lease = leaseOf(string.sub(answered, 2))
-if deviceKey(lease.device) ~= device then
-return REQUEST_MISUSED
-end
-if isOver(lease) then
-if lease.state == 'active' then
-return REQUEST_ENDED
-end
-endLease(lease, 'withdrawn')
-return WITHDRAWN
-end
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
-end
-local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs')
-if not meta[1] then
-return UNDECLARED
-end
-if not meta[3] or tonumber(meta[4]) <= now then
-return refuse(request, NO_OWNER)
-end
-local plan = cjson.decode(meta[1])
-if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
-return refuse(request, KIND_NOT_OFFERED)
-end
-local slot = pickSlot(device, tonumber(meta[2]))
-if not slot then
-return refuse(request, EXHAUSTED)
-end
-local resources = resourcesOf(plan, slot, kind)
-local remote = cjson.null
-if ARGV[13] and ARGV[13] ~= '' then
-remote = cjson.decode(ARGV[13])
-if isV6(remote.address) ~= isV6(resources.address) then
-return refuse(request, REMOTE_FAMILY)
-end
-end
-local session = sessionOf(device)
-local replaced = ''
-if session and session.thumbprint ~= thumbprint then
-replaced = session.id
-session = replaceSession(session, ARGV[9], thumbprint, ARGV[10])
-elseif not session then
-session = {
-id = ARGV[9],
-index = takeIndex(ARGV[9]),
-device = { tenant = tenant, id = deviceId },
-thumbprint = thumbprint,
-salt = ARGV[10],
-leases = {},
-}
-end
-session.leases[#session.leases + 1] = leaseId
-local sessionJson = cjson.encode(session)
-local lease = {
-id = leaseId,
-anchor = ARGV[11],
-pool = ARGV[12],
-device = { tenant = tenant, id = deviceId },
-bindId = bindId,
-kind = kind,
-address = resources.address,
-ports = resources.ports,
-spis = resources.spis,
-ikeSpis = resources.ikeSpis,
-remote = remote,
-session = session.id,
-state = 'pending',
-expiresAtMs = now + leaseMs,
-pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
-slot = slot,
-request = request,
-}
-local json = announce('granted', lease, ',"session":' .. sessionJson)
-takeSlot(slot)
-saveSession(session, sessionJson)
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
-redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
-return { now, json, sessionJson, replaced, freeSlots() }`,
-  },
-  held_by: {
-    name: 'mooring_held_by_f4f1ebff3fee',
-    keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
-local anchors = {}
-for _, request in ipairs(redis.call('HKEYS', OPEN)) do
-local stored = redis.call('HGET', INTENTS, request)
-if stored then
-anchors[#anchors + 1] = cjson.decode(stored).anchor
-end
-end
-return { redis.call('HKEYS', HELD), anchors }`,
-  },
-  held_on: {
-    name: 'mooring_held_on_5372e03d5772',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function pickSlot(device, capacity)
-local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
-end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
-end
-local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
-return
-end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
-end
-local function announce(kind, lease, members)
-lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
-end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-if quarantined() then
-return QUARANTINED
-end
-local answer = { now }
-local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
-if session then
-for _, id in ipairs(cjson.decode(redis.call('HGET', SESSIONS, session)).leases) do
-local lease = leaseOf(id)
-if not isOver(lease) then
-answer[#answer + 1] = cjson.encode(lease)
-end
-end
-end
-return answer`,
-  },
-  intend: {
-    name: 'mooring_intend_43ec5cb7641e',
-    keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
-local KEEP_MS = 86400000
-local KEEP_COUNT = 256
-local request, pool = ARGV[1], ARGV[2]
-local function write(intent)
-local json = cjson.encode(intent)
-redis.call('HSET', INTENTS, request, json)
-redis.call('HSET', OPEN, request, whole(now) .. '|' .. pool)
-redis.call('ZADD', AGES, whole(now), request)
-return json
-end
-local stored = redis.call('HGET', INTENTS, request)
-if stored then
-local intent = cjson.decode(stored)
-if intent.attempt == ARGV[6] then
-intent.anchor = ARGV[3]
-intent.attempt = ARGV[4]
-intent.lease = ''
-return write(intent)
-end
-return stored
-end
-local count = 0
-for _, of in ipairs(redis.call('HVALS', HELD)) do
-if of == pool then
-count = count + 1
-end
-end
-local open = redis.call('HGETALL', OPEN)
-for at = 1, #open, 2 do
-local since, of = string.match(open[at + 1], '^(%d+)|(.*)$')
-if tonumber(since) + OPEN_MS < now then
-redis.call('HDEL', OPEN, open[at])
-elseif of == pool then
-count = count + 1
-end
-end
-if count >= tonumber(ARGV[5]) then
-return QUOTA
-end
-local surplus = redis.call('ZCARD', AGES) > KEEP_COUNT
-for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf' or whole(now - KEEP_MS), 'LIMIT', 0, 4)) do
-local intent = cjson.decode(redis.call('HGET', INTENTS, old))
-if redis.call('HEXISTS', HELD, intent.lease) == 1 or redis.call('HEXISTS', OPEN, old) == 1 then
-redis.call('ZADD', AGES, whole(now), old)
-else
-redis.call('HDEL', INTENTS, old)
-redis.call('ZREM', AGES, old)
-end
-end
-local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
-return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
-  },
-  layout: {
-    name: 'mooring_layout_16a92527ca48',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-return { now, redis.call('HGET', META, 'plan') or '' }`,
-  },
-  occupancy: {
-    name: 'mooring_occupancy_f5f944d62b95',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function pickSlot(device, capacity)
-local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
-end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
-end
-local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
-return
-end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-end
-if redis.call('HEXISTS', META, 'plan') == 0 then
-return UNDECLARED
-end
-return { now, redis.call('HLEN', LEASES), freeSlots() }`,
-  },
-  put_hint: {
-    name: 'mooring_put_hint_1b7802eb98b7',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
-return STALE_EPOCH
-end
-if redis.call('HEXISTS', SESSIONS, ARGV[2]) == 0 then
-return 0
-end
-local stored = redis.call('HGET', HINTS, ARGV[2])
-if stored then
-local former = cjson.decode(stored)
-if former.epoch == ARGV[1] and former.deviceBoot == ARGV[3] and former.generation >= tonumber(ARGV[4]) then
-return 0
-end
-end
-local hint = cjson.decode(ARGV[5])
-hint.epoch = ARGV[1]
-redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
-return 1`,
-  },
-  read_events: {
-    name: 'mooring_read_events_2ed5690b243e',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-if quarantined() then
-return QUARANTINED
-end
-local counter = redis.call('HGET', META, 'counter')
-if not counter then
-return UNDECLARED
-end
-local entries = {}
-for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
-entries[#entries + 1] = { entry[1], entry[2][2] }
-end
-return { now, counter, entries }`,
-  },
-  register: {
-    name: 'mooring_register_44a4f0b62e09',
-    keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
-local stored = redis.call('HMGET', NOTES, 'client', 'registeredUntilMs')
-local boundMs = tonumber(ARGV[3])
-if stored[1] and (tonumber(stored[2]) > now or boundMs > 0) then
-return { tonumber(stored[1]), math.max(tonumber(stored[2]) - now, boundMs), 0 }
-end
-if ARGV[1] == '0' then
-return { 0, 0, 0 }
-end
-local leftMs = math.max(tonumber(ARGV[2]), boundMs)
-redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + leftMs))
-return { tonumber(ARGV[1]), leftMs, 1 }`,
-  },
-  release: {
-    name: 'mooring_release_796a27fefaa3',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
-return {
-relay = of[1],
-boot = of[2],
-epoch = of[3],
-untilMs = tonumber(of[4] or 0),
-home = of[5],
-standby = of[6],
-standbyBoot = of[7],
-}
-end
-local function holdUntil(untilMs)
-redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
-end
-if quarantined() then
-return QUARANTINED
-end
-local current = owner()
-if not current.relay and current.epoch == ARGV[2] then
-return 'OK'
-end
-if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
-return STALE_EPOCH
-end
-redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
-return 'OK'`,
-  },
-  renew: {
-    name: 'mooring_renew_5d49b3fe2122',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
-end
-local function owner()
-local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
-return {
-relay = of[1],
-boot = of[2],
-epoch = of[3],
-untilMs = tonumber(of[4] or 0),
-home = of[5],
-standby = of[6],
-standbyBoot = of[7],
-}
-end
-local function holdUntil(untilMs)
-redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
-end
-if quarantined() or isBehind(ARGV[2]) then
-return QUARANTINED
-end
-local current = owner()
-if not current.home then
-return UNDECLARED
-end
-if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
-return STALE_EPOCH
-end
-local untilMs = math.max(current.untilMs, now + ARGV[3])
-holdUntil(untilMs)
-return untilMs - now`,
-  },
-  report: {
-    name: 'mooring_report_97b2d0950ac3',
-    keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
-unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local function readServer()
-return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-end
-local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
-local function beginQuarantine(ms)
-redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
-end
-local function quarantined()
-local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
-if of[1] and of[1] ~= server then
-beginQuarantine(tonumber(of[3]))
-return true
-end
-return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
@@ -3556,36 +1218,346 @@ redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
 end
 end
 end
-local relay, boot = ARGV[1], ARGV[2]
-if not quarantined() then
-local current = owner()
-return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
-end
-local known = redis.call('HGET', META, 'reportEpoch')
-if not known or tonumber(known) <= tonumber(ARGV[3]) then
-redis.call(
-'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
-'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])
+local function settleByReport()
+local of = redis.call(
+'HMGET', META, 'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs', 'reportCounter', 'counter'
 )
+if not of[1] then
+settle()
+return
 end
-local current = owner()
-local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
-if not alone and not quarantineIsOver() then
+followPlan(of[3])
+settle()
+local held = cjson.decode(of[1])
+for _, lease in ipairs(held) do
+lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
+end
+local counter = tonumber(of[5])
+restore(held, cjson.decode(of[2]), counter, math.max(0, counter - tonumber(of[6])))
+end
+if not quarantined() and isBehind(ARGV[5]) then
 return QUARANTINED
 end
-local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
-if highest[1] ~= relay or highest[2] ~= boot then
-return STALE_EPOCH
+local endsQuarantine = quarantined()
+if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
+return QUARANTINED
 end
-followPlan(ARGV[9])
-local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
-settle()
-publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
-restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
-return redis.call('HGET', META, 'epoch')`,
+local current = owner()
+if not current.home then
+return UNDECLARED
+end
+if not endsQuarantine and current.relay == ARGV[1] and current.boot == ARGV[2] then
+holdUntil(math.max(current.untilMs, now + ARGV[3]))
+return current.epoch
+end
+if current.relay ~= ARGV[1] then
+if current.relay and current.untilMs > now then
+return OWNED_BY_ANOTHER
+end
+local isStandby = current.standby == ARGV[1] and current.standbyBoot == ARGV[2]
+if ARGV[4] ~= '1' and current.relay and not isStandby then
+return OWNED_BY_ANOTHER
+end
+if ARGV[4] ~= '1' and not current.relay and current.home ~= ARGV[1] then
+return NOT_HOME
+end
+end
+if endsQuarantine then
+settleByReport()
+end
+return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
-  revoke: {
-    name: 'mooring_revoke_6d2b6ce1bf11',
+  confirm: {
+    name: 'mooring_confirm_ebb2f67e8eb9',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local stored = redis.call('HGET', INTENTS, ARGV[1])
+if stored then
+local intent = cjson.decode(stored)
+if intent.attempt == ARGV[2] then
+intent.lease = ARGV[3]
+redis.call('HSET', INTENTS, ARGV[1], cjson.encode(intent))
+redis.call('HDEL', OPEN, ARGV[1])
+end
+end
+redis.call('HSET', HELD, ARGV[3], ARGV[4])
+redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
+return 'OK'`,
+  },
+  declare: {
+    name: 'mooring_declare_c34ccb3a642c',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local stored = redis.call('HMGET', META, 'plan', 'declaration')
+local isKnown = stored[2] ~= false
+local isMoving = stored[1] ~= ARGV[2]
+if isMoving then
+if quarantined() then
+return QUARANTINED
+end
+if (stored[1] or '') ~= ARGV[1] then
+return PLAN_MOVED
+end
+if ARGV[3] == '1' and stored[1] then
+if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
+return LEASES_WOULD_BE_ORPHANED
+end
+redis.call('DEL', COOLING, FORMER)
+end
+if ARGV[3] == '1' then
+redis.call('HSET', META, 'frontier', 0)
+end
+redis.call('HSET', META, 'plan', ARGV[2], 'capacity', cjson.decode(ARGV[2]).capacity)
+end
+redis.call(
+'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
+'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'largestPortBlock', ARGV[10], 'quarantineMs', ARGV[11]
+)
+redis.call('HSETNX', META, 'epoch', 0)
+redis.call('HSETNX', META, 'counter', 0)
+redis.call('HSETNX', META, 'server', server)
+if isMoving and isKnown then
+publish(takeFence(), 'declared', '')
+end
+return isKnown and cjson.decode(stored[2]).pool or ''`,
+  },
+  deregister: {
+    name: 'mooring_deregister_20b10f621e39',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
+  },
+  describe: {
+    name: 'mooring_describe_a68676d3f590',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
+if not meta[5] then
+return UNDECLARED
+end
+return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
+  },
+  extend: {
+    name: 'mooring_extend_c836b232a397',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3712,11 +1684,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -3752,10 +1728,2500 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease, json)
+redis.call('HSET', LEASES, lease.id, json)
+end
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return last
+end
+if quarantined() then
+return QUARANTINED
+end
+local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
+if not lease or lease.state ~= 'active' then
+return BAD_BIND
+end
+local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
+if recall(request) then
+return { now, cjson.encode(lease) }
+end
+lease.expiresAtMs = now + ARGV[5]
+local json = announce('extended', lease, '')
+save(lease, json)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
+remember(request, 'E')
+return { now, json }`,
+  },
+  forget: {
+    name: 'mooring_forget_169e811c83b0',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+redis.call('HDEL', HELD, unpack(ARGV))
+return 'OK'`,
+  },
+  free: {
+    name: 'mooring_free_ef231cd6c5bc',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
 redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
 )
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease, json)
+redis.call('HSET', LEASES, lease.id, json)
+end
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return last
+end
+if quarantined() then
+return QUARANTINED
+end
+local request = 'free:' .. ARGV[3] .. '/' .. ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[1]
+local answered = recall(request)
+if answered then
+return { now, answered }
+end
+local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
+if not lease then
+return BAD_BIND
+end
+local ended = endLease(lease, 'freed')
+remember(request, ended)
+return { now, ended }`,
+  },
+  grant: {
+    name: 'mooring_grant_1180f1e5aa96',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease, json)
+redis.call('HSET', LEASES, lease.id, json)
+end
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return last
+end
+local function sessionOf(device)
+local id = redis.call('HGET', DEVICES, device)
+return id and cjson.decode(redis.call('HGET', SESSIONS, id))
+end
+local function takeIndex(id)
+repeat
+local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
+if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+return index
+end
+until false
+end
+local function saveSession(session, json)
+redis.call('HSET', SESSIONS, session.id, json)
+redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
+end
+local function replaceSession(old, id, thumbprint, salt)
+local session = {
+id = id,
+index = takeIndex(id),
+device = old.device,
+thumbprint = thumbprint,
+salt = salt,
+leases = old.leases,
+replaces = old.id,
+}
+local fence = takeFence()
+local json = cjson.encode(session)
+publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
+for _, lease in ipairs(old.leases) do
+local record = leaseOf(lease)
+record.session = id
+record.fence = fence
+save(record, cjson.encode(record))
+end
+redis.call('HDEL', SESSIONS, old.id)
+redis.call('HDEL', INDEXES, whole(old.index))
+redis.call('HDEL', HINTS, old.id)
+saveSession(session, json)
+return session
+end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function permute(value, width, key, tweak)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = 1, ROUNDS do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function addressOf(plan, ordinal)
+for at, prefix in ipairs(plan.prefixes) do
+if ordinal < prefix.addresses then
+return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+local function spisOf(plan, slot)
+local block = slot + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, 0)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function ikeSpisOf(plan, slot)
+local block = slot + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+slot = tonumber(slot)
+if plan.sharing == 'whole' then
+return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
+return {
+address = addressOf(plan, slot % plan.addresses),
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
+}
+end
+local PENDING_MS = 10000
+local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
+local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
+local device = tenant .. '/' .. deviceId
+if quarantined() then
+return QUARANTINED
+end
+local answered = recall(request)
+if answered then
+if string.sub(answered, 1, 1) == 'C' then
+return tonumber(string.sub(answered, 2))
+end
+local lease = leaseOf(string.sub(answered, 2))
+if deviceKey(lease.device) ~= device then
+return REQUEST_MISUSED
+end
+if isOver(lease) then
+if lease.state == 'active' then
+return REQUEST_ENDED
+end
+endLease(lease, 'withdrawn')
+return WITHDRAWN
+end
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
+end
+local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs')
+if not meta[1] then
+return UNDECLARED
+end
+if not meta[3] or tonumber(meta[4]) <= now then
+return refuse(request, NO_OWNER)
+end
+local plan = cjson.decode(meta[1])
+if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
+return refuse(request, KIND_NOT_OFFERED)
+end
+local slot = pickSlot(device, tonumber(meta[2]))
+if not slot then
+return refuse(request, EXHAUSTED)
+end
+local resources = resourcesOf(plan, slot, kind)
+local remote = cjson.null
+if ARGV[13] and ARGV[13] ~= '' then
+remote = cjson.decode(ARGV[13])
+if isV6(remote.address) ~= isV6(resources.address) then
+return refuse(request, REMOTE_FAMILY)
+end
+end
+local session = sessionOf(device)
+local replaced = ''
+if session and session.thumbprint ~= thumbprint then
+replaced = session.id
+session = replaceSession(session, ARGV[9], thumbprint, ARGV[10])
+elseif not session then
+session = {
+id = ARGV[9],
+index = takeIndex(ARGV[9]),
+device = { tenant = tenant, id = deviceId },
+thumbprint = thumbprint,
+salt = ARGV[10],
+leases = {},
+}
+end
+session.leases[#session.leases + 1] = leaseId
+local sessionJson = cjson.encode(session)
+local lease = {
+id = leaseId,
+anchor = ARGV[11],
+pool = ARGV[12],
+device = { tenant = tenant, id = deviceId },
+bindId = bindId,
+kind = kind,
+address = resources.address,
+ports = resources.ports,
+spis = resources.spis,
+ikeSpis = resources.ikeSpis,
+remote = remote,
+session = session.id,
+state = 'pending',
+expiresAtMs = now + leaseMs,
+pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
+slot = slot,
+request = request,
+}
+local json = announce('granted', lease, ',"session":' .. sessionJson)
+takeSlot(slot)
+saveSession(session, sessionJson)
+save(lease, json)
+redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
+redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
+return { now, json, sessionJson, replaced, freeSlots() }`,
+  },
+  held_by: {
+    name: 'mooring_held_by_f4f1ebff3fee',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local anchors = {}
+for _, request in ipairs(redis.call('HKEYS', OPEN)) do
+local stored = redis.call('HGET', INTENTS, request)
+if stored then
+anchors[#anchors + 1] = cjson.decode(stored).anchor
+end
+end
+return { redis.call('HKEYS', HELD), anchors }`,
+  },
+  held_on: {
+    name: 'mooring_held_on_46fe5d060a7a',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease, json)
+redis.call('HSET', LEASES, lease.id, json)
+end
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return last
+end
+if quarantined() then
+return QUARANTINED
+end
+local answer = { now }
+local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
+if session then
+for _, id in ipairs(cjson.decode(redis.call('HGET', SESSIONS, session)).leases) do
+local lease = leaseOf(id)
+if not isOver(lease) then
+answer[#answer + 1] = cjson.encode(lease)
+end
+end
+end
+return answer`,
+  },
+  intend: {
+    name: 'mooring_intend_43ec5cb7641e',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local KEEP_MS = 86400000
+local KEEP_COUNT = 256
+local request, pool = ARGV[1], ARGV[2]
+local function write(intent)
+local json = cjson.encode(intent)
+redis.call('HSET', INTENTS, request, json)
+redis.call('HSET', OPEN, request, whole(now) .. '|' .. pool)
+redis.call('ZADD', AGES, whole(now), request)
+return json
+end
+local stored = redis.call('HGET', INTENTS, request)
+if stored then
+local intent = cjson.decode(stored)
+if intent.attempt == ARGV[6] then
+intent.anchor = ARGV[3]
+intent.attempt = ARGV[4]
+intent.lease = ''
+return write(intent)
+end
+return stored
+end
+local count = 0
+for _, of in ipairs(redis.call('HVALS', HELD)) do
+if of == pool then
+count = count + 1
+end
+end
+local open = redis.call('HGETALL', OPEN)
+for at = 1, #open, 2 do
+local since, of = string.match(open[at + 1], '^(%d+)|(.*)$')
+if tonumber(since) + OPEN_MS < now then
+redis.call('HDEL', OPEN, open[at])
+elseif of == pool then
+count = count + 1
+end
+end
+if count >= tonumber(ARGV[5]) then
+return QUOTA
+end
+local surplus = redis.call('ZCARD', AGES) > KEEP_COUNT
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf' or whole(now - KEEP_MS), 'LIMIT', 0, 4)) do
+local intent = cjson.decode(redis.call('HGET', INTENTS, old))
+if redis.call('HEXISTS', HELD, intent.lease) == 1 or redis.call('HEXISTS', OPEN, old) == 1 then
+redis.call('ZADD', AGES, whole(now), old)
+else
+redis.call('HDEL', INTENTS, old)
+redis.call('ZREM', AGES, old)
+end
+end
+local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
+return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
+  },
+  layout: {
+    name: 'mooring_layout_16a92527ca48',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+return { now, redis.call('HGET', META, 'plan') or '' }`,
+  },
+  occupancy: {
+    name: 'mooring_occupancy_f5f944d62b95',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+if redis.call('HEXISTS', META, 'plan') == 0 then
+return UNDECLARED
+end
+return { now, redis.call('HLEN', LEASES), freeSlots() }`,
+  },
+  put_hint: {
+    name: 'mooring_put_hint_1b7802eb98b7',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
+return STALE_EPOCH
+end
+if redis.call('HEXISTS', SESSIONS, ARGV[2]) == 0 then
+return 0
+end
+local stored = redis.call('HGET', HINTS, ARGV[2])
+if stored then
+local former = cjson.decode(stored)
+if former.epoch == ARGV[1] and former.deviceBoot == ARGV[3] and former.generation >= tonumber(ARGV[4]) then
+return 0
+end
+end
+local hint = cjson.decode(ARGV[5])
+hint.epoch = ARGV[1]
+redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
+return 1`,
+  },
+  read_events: {
+    name: 'mooring_read_events_b0c82d61ab51',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+if quarantined() then
+return QUARANTINED
+end
+local counter = redis.call('HGET', META, 'counter')
+if not counter then
+return UNDECLARED
+end
+local entries = {}
+for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
+entries[#entries + 1] = { entry[1], entry[2][2] }
+end
+return { now, counter, entries }`,
+  },
+  register: {
+    name: 'mooring_register_44a4f0b62e09',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local stored = redis.call('HMGET', NOTES, 'client', 'registeredUntilMs')
+local boundMs = tonumber(ARGV[3])
+if stored[1] and (tonumber(stored[2]) > now or boundMs > 0) then
+return { tonumber(stored[1]), math.max(tonumber(stored[2]) - now, boundMs), 0 }
+end
+if ARGV[1] == '0' then
+return { 0, 0, 0 }
+end
+local leftMs = math.max(tonumber(ARGV[2]), boundMs)
+redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + leftMs))
+return { tonumber(ARGV[1]), leftMs, 1 }`,
+  },
+  release: {
+    name: 'mooring_release_68a7b85b6bd0',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+if quarantined() then
+return QUARANTINED
+end
+local current = owner()
+if not current.relay and current.epoch == ARGV[2] then
+return 'OK'
+end
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+return STALE_EPOCH
+end
+redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
+return 'OK'`,
+  },
+  renew: {
+    name: 'mooring_renew_a7e9d5e57ea8',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+if quarantined() or isBehind(ARGV[2]) then
+return QUARANTINED
+end
+local current = owner()
+if not current.home then
+return UNDECLARED
+end
+if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then
+return STALE_EPOCH
+end
+local untilMs = math.max(current.untilMs, now + ARGV[3])
+holdUntil(untilMs)
+return untilMs - now`,
+  },
+  report: {
+    name: 'mooring_report_e77bd71c71fe',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+local function owner()
+local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
+return {
+relay = of[1],
+boot = of[2],
+epoch = of[3],
+untilMs = tonumber(of[4] or 0),
+home = of[5],
+standby = of[6],
+standbyBoot = of[7],
+}
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function own(relay, boot, ttlMs)
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
+local fence = takeFence()
+publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+holdUntil(now + ttlMs)
+return whole(epoch)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function leaseOf(id)
+local json = redis.call('HGET', LEASES, id)
+return json and cjson.decode(json)
+end
+local function save(lease, json)
+redis.call('HSET', LEASES, lease.id, json)
+end
+local function announce(kind, lease, members)
+lease.fence = takeFence()
+local json = cjson.encode(lease)
+publish(lease.fence, kind, ',"lease":' .. json .. members)
+return json
+end
+local function deviceKey(device)
+return device.tenant .. '/' .. device.id
+end
+local function isOver(lease)
+return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
+end
+local function heldBy(id, tenant, device)
+local lease = leaseOf(id)
+if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+return lease
+end
+return nil
+end
+local function leaveSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local left = {}
+for _, id in ipairs(session.leases) do
+if id ~= lease.id then
+left[#left + 1] = id
+end
+end
+if #left > 0 then
+session.leases = left
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+else
+redis.call('HDEL', SESSIONS, session.id)
+redis.call('HDEL', DEVICES, deviceKey(lease.device))
+redis.call('HDEL', INDEXES, whole(session.index))
+redis.call('HDEL', HINTS, session.id)
+end
+end
+local function endLease(lease, reason)
+local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
+redis.call('HDEL', LEASES, lease.id)
+redis.call('ZREM', EXPIRIES, lease.id)
+coolSlot(lease.slot, deviceKey(lease.device))
+leaveSession(lease)
+remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+return last
+end
+local function sessionOf(device)
+local id = redis.call('HGET', DEVICES, device)
+return id and cjson.decode(redis.call('HGET', SESSIONS, id))
+end
+local function takeIndex(id)
+repeat
+local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
+if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+return index
+end
+until false
+end
+local function saveSession(session, json)
+redis.call('HSET', SESSIONS, session.id, json)
+redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
+end
+local function replaceSession(old, id, thumbprint, salt)
+local session = {
+id = id,
+index = takeIndex(id),
+device = old.device,
+thumbprint = thumbprint,
+salt = salt,
+leases = old.leases,
+replaces = old.id,
+}
+local fence = takeFence()
+local json = cjson.encode(session)
+publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
+for _, lease in ipairs(old.leases) do
+local record = leaseOf(lease)
+record.session = id
+record.fence = fence
+save(record, cjson.encode(record))
+end
+redis.call('HDEL', SESSIONS, old.id)
+redis.call('HDEL', INDEXES, whole(old.index))
+redis.call('HDEL', HINTS, old.id)
+saveSession(session, json)
+return session
+end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function permute(value, width, key, tweak)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = 1, ROUNDS do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function addressOf(plan, ordinal)
+for at, prefix in ipairs(plan.prefixes) do
+if ordinal < prefix.addresses then
+return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+local function spisOf(plan, slot)
+local block = slot + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, 0)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function ikeSpisOf(plan, slot)
+local block = slot + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+slot = tonumber(slot)
+if plan.sharing == 'whole' then
+return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
+return {
+address = addressOf(plan, slot % plan.addresses),
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
+}
+end
+local RESTORED_PENDING_MS = 10000
+local function counterIn(fence)
+return tonumber(string.match(fence, '%-(%d+)$'))
+end
+local function followPlan(plan)
+if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
+redis.call('HSET', META, 'plan', plan, 'capacity', cjson.decode(plan).capacity)
+end
+end
+local function restAll(lost)
+local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
+for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
+redis.call('ZADD', COOLING, 'GT', coolMs, slot)
+end
+local of = redis.call('HMGET', META, 'frontier', 'capacity')
+local frontier = math.min(tonumber(of[1]) + lost, tonumber(of[2]))
+for slot = tonumber(of[1]), frontier - 1 do
+redis.call('ZADD', COOLING, coolMs, whole(slot))
+redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
+end
+redis.call('HSET', META, 'frontier', whole(frontier))
+end
+local function resourceName(of)
+return of.address .. ' ' .. (type(of.ports) == 'table' and whole(of.ports.first) or '-')
+end
+local function restingSlots(plan, kind)
+local slots = {}
+for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
+slots[resourceName(resourcesOf(plan, slot, kind))] = slot
+end
+return slots
+end
+local function restoreSession(session)
+if redis.call('HEXISTS', SESSIONS, session.id) == 1 then
+return
+end
+session.leases = {}
+local other = sessionOf(deviceKey(session.device))
+if other then
+for _, id in ipairs(other.leases) do
+local lease = leaseOf(id)
+lease.session = session.id
+save(lease, cjson.encode(lease))
+end
+session.leases = other.leases
+redis.call('HDEL', SESSIONS, other.id)
+redis.call('HDEL', INDEXES, whole(other.index))
+redis.call('HDEL', HINTS, other.id)
+end
+redis.call('HSET', INDEXES, whole(session.index), session.id)
+local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
+redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
+saveSession(session, cjson.encode(session))
+end
+local function joinSession(lease)
+local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+for _, id in ipairs(session.leases) do
+if id == lease.id then
+return
+end
+end
+session.leases[#session.leases + 1] = lease.id
+redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+end
+local function restore(held, sessions, counter, lost)
+local known = {}
+for _, lease in ipairs(held) do
+known[lease.id] = lease
+end
+for _, id in ipairs(redis.call('HKEYS', LEASES)) do
+local lease = leaseOf(id)
+if not known[id] and counterIn(lease.fence) <= counter then
+endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
+end
+end
+if lost > 0 then
+restAll(lost)
+end
+local plan = cjson.decode(redis.call('HGET', META, 'plan'))
+local sessionsById = {}
+for _, session in ipairs(sessions) do
+sessionsById[session.id] = session
+end
+local resting
+for _, lease in ipairs(held) do
+local stored = leaseOf(lease.id)
+if not stored and not resting then
+resting = restingSlots(plan, lease.kind)
+end
+local slot = stored and stored.slot or resting[resourceName(lease)]
+local session = sessionsById[lease.session]
+local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence)
+if slot and session and isNews and lease.remainingMs > 0 then
+if not stored then
+takeSlot(slot)
+end
+restoreSession(session)
+lease.expiresAtMs = now + lease.remainingMs
+lease.remainingMs = nil
+lease.slot = slot
+lease.request = stored and stored.request or 'restored:' .. lease.id
+lease.pendingUntilMs = now + RESTORED_PENDING_MS
+local json = announce(lease.state == 'active' and 'activated' or 'extended', lease, '')
+save(lease, json)
+joinSession(lease)
+local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
+redis.call('ZADD', EXPIRIES, whole(endsMs), lease.id)
+redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
+end
+end
+end
+local function settleByReport()
+local of = redis.call(
+'HMGET', META, 'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs', 'reportCounter', 'counter'
+)
+if not of[1] then
+settle()
+return
+end
+followPlan(of[3])
+settle()
+local held = cjson.decode(of[1])
+for _, lease in ipairs(held) do
+lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
+end
+local counter = tonumber(of[5])
+restore(held, cjson.decode(of[2]), counter, math.max(0, counter - tonumber(of[6])))
+end
+local relay, boot = ARGV[1], ARGV[2]
+if not quarantined() then
+local current = owner()
+return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
+end
+local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
+if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
+if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
+redis.call(
+'HSET', META, 'reportLeases', ARGV[7], 'reportSessions', ARGV[8], 'reportPlan', ARGV[9] or '',
+'reportAtMs', whole(now)
+)
+end
+redis.call(
+'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
+'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])
+)
+end
+local current = owner()
+local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
+if not alone and not quarantineIsOver() then
+return QUARANTINED
+end
+local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
+if highest[1] ~= relay or highest[2] ~= boot then
+return STALE_EPOCH
+end
+followPlan(ARGV[9])
+local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
+settle()
+publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
+restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
+return redis.call('HGET', META, 'epoch')`,
+  },
+  revoke: {
+    name: 'mooring_revoke_5529f8194c6f',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local STREAM_LENGTH = 10000
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, kind, members)
+local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
+redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
+end
+local function refuse(request, code)
+remember(request, 'C' .. code)
+return code
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function pickSlot(device, capacity)
+local former = formerSlots(device)
+if #former > 0 then
+return former[#former]
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if frontier < capacity then
+return whole(frontier)
+end
+return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+local function takeSlot(slot)
+if redis.call('HGET', META, 'frontier') == slot then
+redis.call('HINCRBY', META, 'frontier', 1)
+return
+end
+redis.call('ZREM', COOLING, slot)
+forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier')
+return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -3830,7 +4296,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_3be99c56dbed',
+    name: 'mooring_snapshot_95b8c20193cd',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3865,11 +4331,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -3905,10 +4375,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 if quarantined() then
 return QUARANTINED
@@ -3937,7 +4405,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_16ff81c7f82d',
+    name: 'mooring_sweep_de3c25487595',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4064,11 +4532,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -4104,10 +4576,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -4240,7 +4710,7 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_35d92474bd6a',
+    name: 'mooring_transfer_3d06ff4ee59f',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4285,11 +4755,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -4325,10 +4799,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
@@ -4369,7 +4841,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_4509efcb5ae8',
+    name: 'mooring_withdraw_7ba291775151',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4496,11 +4968,15 @@ end
 local server = readServer()
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-)
+forgetReport()
 end
 local function quarantined()
 local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
@@ -4536,10 +5012,8 @@ if of[3] then
 redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 end
-redis.call(
-'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-'reportUntilMs'
-)
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)

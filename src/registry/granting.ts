@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { MooringError } from '../protocol/errors.ts';
 import type { Device, Lease } from '../protocol/lease.ts';
+import { askAnchor } from './asking.ts';
 import { type Connection, isRefused } from './connection.ts';
 import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
 import { hex128, noteFree } from './leases.ts';
@@ -154,7 +155,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
   }
 
   async function heldOn(device: Device, anchor: string): Promise<Lease[]> {
-    const answer = await connection.run('held_on', anchorKeys(anchor), [device.tenant, device.id]);
+    const answer = await askAnchor(connection, 'held_on', anchor, [device.tenant, device.id]);
     const [nowMs, ...leases] = answer as [number, ...string[]];
     return leases.map((json) => leaseFrom(json, nowMs));
   }

@@ -7,6 +7,7 @@
   Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME, QUARANTINED
 ]]
 --- @include "ownership"
+--- @include "restoring"
 -- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.
 --    spin: leases.quarantine.over
 if not quarantined() and isBehind(ARGV[5]) then
@@ -42,6 +43,6 @@ end
 -- 3. Change.  spin: ownership.claim  A quarantine ends with nothing less: the fences jump, and whoever follows must
 --    hear of one beyond.
 if endsQuarantine then
-  settle()
+  settleByReport()
 end
 return own(ARGV[1], ARGV[2], ARGV[3])

@@ -19,8 +19,15 @@ if not quarantined() then
   return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
 end
 -- 2. The highest report counts.  spin: ownership.report
-local known = redis.call('HGET', META, 'reportEpoch')
-if not known or tonumber(known) <= tonumber(ARGV[3]) then
+local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
+if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
+  -- What it holds changes with its counter only.
+  if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
+    redis.call(
+      'HSET', META, 'reportLeases', ARGV[7], 'reportSessions', ARGV[8], 'reportPlan', ARGV[9] or '',
+      'reportAtMs', whole(now)
+    )
+  end
   redis.call(
     'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
     'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])

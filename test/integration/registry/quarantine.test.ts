@@ -83,15 +83,19 @@ describe('at the end of a quarantine', () => {
     expect(await leaseIds()).toEqual([lease.id]);
   });
 
-  test('an owner that has reported and is gone freezes nothing', async () => {
+  test('what an owner has reported is kept, though it hangs and its standby goes on', async () => {
     await expect(store.report(anchor, report, TTL_MS)).rejects.toMatchObject(quarantined);
     await passes(QUARANTINE_MS);
-    await expect(store.claim(anchor, STANDBY.id, STANDBY.boot, TTL_MS)).rejects.toMatchObject({
-      code: 'ERR_MOORING_OWNED_BY_ANOTHER',
-    });
-    await passes(1_000);
-    const next = { ...OWNER, boot: 'd'.repeat(16) };
-    expect((await store.claim(anchor, next.id, next.boot, TTL_MS)).epoch).toBeGreaterThan(report.epoch);
+    const { epoch } = await store.claim(anchor, STANDBY.id, STANDBY.boot, TTL_MS);
+    expect(epoch).toBeGreaterThan(report.epoch);
+    const { leases, owner } = await store.snapshot(anchor);
+    expect(owner?.relay).toBe(STANDBY.id);
+    expect(leases).toMatchObject([{ id: lease.id, address: lease.address, state: 'active' }]);
+    expect(leases[0]?.remainingMs).toBe(lease.remainingMs - QUARANTINE_MS);
+  });
+
+  test('a device is told that what it holds is not known now', async () => {
+    await expect(store.deviceLeases({ tenant: 't', id: 'd1' })).rejects.toMatchObject(quarantined);
   });
 
   test('nobody is waited for when nobody has reported', async () => {

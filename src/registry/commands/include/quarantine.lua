@@ -6,11 +6,16 @@
 local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
 
+local function forgetReport()
+  redis.call(
+    'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+    'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+  )
+end
+
 local function beginQuarantine(ms)
   redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
-  redis.call(
-    'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs'
-  )
+  forgetReport()
 end
 
 -- True: refuse. It begins with the first script that sees the other server.  spin: ownership.fail-over
@@ -59,8 +64,6 @@ local function settle()
     redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
     redis.call('HDEL', META, 'standby', 'standbyBoot')
   end
-  redis.call(
-    'HDEL', META, 'quarantineUntilMs', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs',
-    'reportUntilMs'
-  )
+  redis.call('HDEL', META, 'quarantineUntilMs')
+  forgetReport()
 end

@@ -130,3 +130,22 @@ local function restore(held, sessions, counter, lost)
     end
   end
 end
+
+-- Ends a quarantine without its reporter, which is gone: with what it said last, so that its leases are not lost with it.
+local function settleByReport()
+  local of = redis.call(
+    'HMGET', META, 'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs', 'reportCounter', 'counter'
+  )
+  if not of[1] then
+    settle()
+    return
+  end
+  followPlan(of[3])
+  settle()
+  local held = cjson.decode(of[1])
+  for _, lease in ipairs(held) do
+    lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
+  end
+  local counter = tonumber(of[5])
+  restore(held, cjson.decode(of[2]), counter, math.max(0, counter - tonumber(of[6])))
+end
