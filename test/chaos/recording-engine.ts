@@ -7,6 +7,8 @@ import { type Recorder, resourcesOf } from './history.ts';
 export function recordingEngine(relay: string, boot: string, recorder: Recorder): EngineClient {
   /** Served now, and not frozen by an export. */
   const serving = new Set<string>();
+  /** Served, frozen or followed: leases of others are not taken. */
+  const known = new Set<string>();
 
   function obey(command: EngineCommand): unknown {
     const of = { atMs: monotonicMs(), relay, boot };
@@ -14,29 +16,33 @@ export function recordingEngine(relay: string, boot: string, recorder: Recorder)
       case 'anchor': {
         const { id: anchor, epoch, untilMs } = command.anchor;
         serving.add(anchor);
+        known.add(anchor);
         recorder.write({ type: 'serves', ...of, anchor, epoch: String(epoch), untilMs });
         return null;
       }
-      case 'drop-anchor':
+      case 'follow':
+        known.add(command.anchor);
+        return null;
       case 'export':
-        if (serving.delete(command.anchor)) recorder.write({ type: 'stops', ...of, anchor: command.anchor });
-        return command.op === 'export' ? { sessions: [] } : null;
+        serving.delete(command.anchor);
+        recorder.write({ type: 'stops', ...of, anchor: command.anchor });
+        return { sessions: [] };
+      case 'drop-anchor':
+      case 'unfollow':
+        if (command.op === 'unfollow' && serving.has(command.anchor)) return null;
+        serving.delete(command.anchor);
+        known.delete(command.anchor);
+        recorder.write({ type: 'stops', ...of, anchor: command.anchor });
+        return null;
       case 'deadline':
         if (serving.has(command.anchor))
           recorder.write({ type: 'deadline', ...of, anchor: command.anchor, untilMs: command.untilMs });
         return null;
-      case 'unfollow':
-        recorder.write({ type: 'stops', ...of, anchor: command.anchor });
-        return null;
       case 'lease': {
         const { anchor, lease, untilMs } = command;
+        if (!known.has(anchor)) throw new Error(`anchor ${anchor} is not installed`);
         recorder.write({
-          type: 'installs',
-          ...of,
-          anchor,
-          lease: lease.id,
-          resources: resourcesOf(lease),
-          untilMs,
+          ...{ type: 'installs', ...of, anchor, lease: lease.id, resources: resourcesOf(lease), untilMs },
         });
         return null;
       }
