@@ -30,6 +30,9 @@ const RELAY_TTL_MS = 10_000;
 /** An engine that still waits for its anchors takes packets after this time, milliseconds. */
 const BEGIN_AT_LATEST_MS = 2_000;
 
+/** An owner of an anchor with a standby speaks to the registry several times as often, milliseconds. */
+const FIRST_CLAIM_MS = 600;
+
 /** The supervisor knows deadlines as exactly as this, milliseconds. */
 const TELL_EVERY_MS = 1_000;
 
@@ -168,6 +171,7 @@ export async function startRelay(
     },
     nobodyElse: (anchor, epoch) =>
       !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
+    firstClaimMs: (anchor) => (takeover.isPaired(anchor) ? FIRST_CLAIM_MS : 0),
     knownEpoch: (anchor) => former.get(anchor)?.epoch,
     redeclare: (anchor) => node.redeclare(anchor),
     onAdopted: (anchor, epoch) => takeover.pairing.adopted(anchor, epoch),
@@ -221,7 +225,13 @@ export async function startRelay(
   // A hand-over whose last message was lost left an anchor ours without our knowing; one to a former start of this
   // relay, that of nobody who lives.
   const reminder = setInterval(() => {
-    for (const anchor of declared.keys()) {
+    for (const [anchor, { draining, retiring }] of declared) {
+      if ((draining.length > 0 || retiring) && ownership.owned().has(anchor))
+        registry
+          .finishDraining(anchor)
+          .catch((error: Error) =>
+            log.warn({ anchor, error: error.message }, 'cannot let drained addresses go now'),
+          );
       if (ownership.owned().has(anchor)) continue;
       registry
         .owner(anchor)

@@ -19,6 +19,8 @@ export interface Takeover {
   readonly standby: Standby;
   /** These are the pools from now on. */
   usePools(roster: Roster): void;
+  /** Whether the anchor is to have a standby. */
+  isPaired(anchor: string): boolean;
   /** Resolves when this relay may begin to forward for the anchor unasked. */
   mayBegin(anchor: string): Promise<void>;
   close(): void;
@@ -88,6 +90,7 @@ export function createTakeover(options: {
     pairing,
     standby,
     usePools,
+    isPaired: (anchor) => paired.has(anchor),
     mayBegin: async (anchor) => {
       if (paired.has(anchor)) await standby.mayBegin(anchor);
     },

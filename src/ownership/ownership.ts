@@ -30,6 +30,11 @@ export interface OwnershipOptions {
   readonly nobodyElse?: (anchor: string, epoch: bigint) => boolean;
   /** For so long at most, milliseconds; default an hour. */
   readonly outageGraceMs?: number;
+  /**
+   * How long an anchor that the registry has never seen owned is watched before it is served, milliseconds (default 0): a registry
+   * that was emptied hears within that time from whoever owns it.
+   */
+  readonly firstClaimMs?: (anchor: string) => number;
   /** The highest epoch under which a former process of this relay had the anchor (default: not known). */
   readonly knownEpoch?: (anchor: string) => bigint | undefined;
   /** Declares an anchor again that the registry has forgotten (default: it is lost). */
@@ -259,6 +264,14 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       ...([anchor, relay, boot, forMs, force] as const),
       ...(known === undefined ? [] : [known]),
     );
+    const watchMs = epoch === 1n ? (options.firstClaimMs?.(anchor) ?? 0) : 0;
+    if (watchMs > 0 && held.get(anchor)?.epoch !== epoch) {
+      await new Promise<void>((resolve) => timers.after(watchMs, resolve));
+      // Refused when somebody has said that he knows of a higher epoch.
+      await registry.renew(anchor, relay, epoch, forMs).catch((cause: unknown) => {
+        throw isCode(cause, 'ERR_MOORING_STALE_EPOCH') ? ownedByAnother(anchor, cause) : cause;
+      });
+    }
     if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
     return epoch;
   }
@@ -419,6 +432,14 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       held.clear();
     },
   };
+}
+
+function ownedByAnother(anchor: string, cause: Error): MooringError {
+  return new MooringError(
+    'ERR_MOORING_OWNED_BY_ANOTHER',
+    `anchor ${anchor}: another relay has told the registry that it owns it; hand it over from there`,
+    { temporary: true, cause, data: { anchor } },
+  );
 }
 
 /** The registry does not answer, or has lost something: it says nothing about whose the anchor is. */

@@ -60,6 +60,8 @@ export interface AnchorCopy {
   base(): Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
   /** Resolves when the lease, as one that is acknowledged, is on the disk. Rejects when it cannot be written. */
   witness(id: string): Promise<void>;
+  /** Says in the journal that it is still true. */
+  touch(): void;
   /** Resolves when all that was applied is on the disk. */
   journalled(): Promise<void>;
   /** Whom to tell of leases that end, from now on. */
@@ -303,6 +305,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       journal.note({ type: 'at', fence: lastId });
       await journal.synced();
     },
+    touch: mark,
     async journalled() {
       await journal?.synced();
     },

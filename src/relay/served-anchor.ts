@@ -7,6 +7,8 @@ import type { JournalledStandby } from './journal/record.ts';
 
 /** Leases ended in one sweep. */
 const SWEEP_LIMIT = 64;
+/** Where nothing happens, the journal says so often that it is still true, milliseconds: an old one is not gone by. */
+const TOUCH_EVERY_MS = 60_000;
 /** A follower whose wake-ups were lost looks by itself so often, milliseconds. */
 const LOOK_EVERY_MS = 5_000;
 
@@ -149,6 +151,8 @@ async function hintsOf({ anchor, registry, log }: AnchorCopyOptions): Promise<re
 
 function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
   const { anchor, epoch, journal, log, registry, relay } = options;
+  const { timers = processTimers } = options;
+  let touchedMs = timers.nowMs();
   let standby: JournalledStandby | null = null;
   copy.onEnded(options.onEnded);
   copy.onResized(options.onResized);
@@ -175,6 +179,9 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
       let more = true;
       while (more) ({ more } = await registry.sweep(anchor, epoch, SWEEP_LIMIT));
       await copy.follow();
+      if (timers.nowMs() < touchedMs + TOUCH_EVERY_MS) return;
+      touchedMs = timers.nowMs();
+      copy.touch();
     },
     async noteStandby(named) {
       standby = named;
