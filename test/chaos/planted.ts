@@ -2,17 +2,15 @@ import { assembleCommands } from '../../infra/build/lua.ts';
 import type { Commands } from '../../src/registry/connection.ts';
 
 /** Faults that a run can be given, to see that its history shows them. */
-export type PlantedFault = 'quarantine off' | 'no rest' | 'claims that do not wait';
+export type PlantedFault = 'no rest' | 'any epoch renews';
 
 /** The scripts, with a fault in them. */
 export function commandsWith(planted: PlantedFault): Commands {
   switch (planted) {
-    case 'quarantine off':
-      return changed('if of[1] and of[1] ~= server then', 'if false then');
     case 'no rest':
       return changed('whole(now + coolingMs), slot', 'whole(now), slot');
-    case 'claims that do not wait':
-      return changed('if current.relay and current.untilMs > now then', 'if false then');
+    case 'any epoch renews':
+      return changed('if current.relay ~= ARGV[1] or current.epoch ~= ARGV[2] then', 'if false then');
     default:
       return planted satisfies never;
   }

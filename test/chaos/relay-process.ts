@@ -73,11 +73,16 @@ const unreachable = () =>
   Promise.reject(
     new MooringError('ERR_MOORING_RELAY_UNREACHABLE', 'the other relay is cut off', { temporary: true }),
   );
+/** Cut off at any call, also for whoever has reached it before. */
+const severable = <P extends object>(plane: P): P =>
+  new Proxy(plane, {
+    get: (target, name) => (hears.planes || name === 'then' ? Reflect.get(target, name) : unreachable),
+  });
 await startRelay(relay, settings, {
   engine: { boot, client: recordingEngine(id, boot, recorder) },
   announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },
   registry,
-  planes: { ...planes, for: (other) => (hears.planes ? planes.for(other) : unreachable()) },
+  planes: { ...planes, for: async (other) => severable(await planes.for(other)) },
   poolWatch,
   metrics: createMetrics(),
   log,
