@@ -13,6 +13,16 @@ const SOURCES = [
   'src/datapath',
   'src/datapath/decision',
   'src/datapath/userspace',
+  'src/ownership',
+  'src/registry',
+  'src/relay',
+  'src/relay/journal',
+  'src/signalling',
+  'src/signalling/requests',
+  'src/telemetry',
+  'src/linux',
+  'src/config',
+  'src/auth',
 ];
 
 /** One deliberate fault: every `find` occurs exactly once in its `file` and is replaced. */

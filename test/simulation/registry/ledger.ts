@@ -20,6 +20,8 @@ interface Known {
 /** What one incarnation of a server has said of an anchor. */
 interface Page {
   lastId: string;
+  /** Somebody owns the anchor by the word of this incarnation, not only by what it took over. */
+  settled: boolean;
   readonly leases: Map<string, Known>;
 }
 
@@ -72,7 +74,7 @@ export class Ledger {
     const key = `${anchor} ${database}`;
     let page = this.pages.get(key);
     if (page === undefined) {
-      page = { lastId: '0-0', leases: new Map() };
+      page = { lastId: '0-0', settled: true, leases: new Map() };
       this.pages.set(key, page);
     }
     return page;
@@ -82,7 +84,7 @@ export class Ledger {
   copy(anchor: string, from: number, to: number): void {
     const { lastId, leases } = this.page(anchor, from);
     const copied = new Map([...leases].map(([id, known]) => [id, { ...known }]));
-    this.pages.set(`${anchor} ${to}`, { lastId, leases: copied });
+    this.pages.set(`${anchor} ${to}`, { lastId, settled: false, leases: copied });
   }
 
   /** True time at which the lease ends by the latest word that anybody was given. */
@@ -106,6 +108,7 @@ export class Ledger {
       this.broken(`fence ${event.fence} of ${anchor} leaves a gap after ${page.lastId}`);
     }
     page.lastId = event.fence;
+    if (jumped) page.settled = true;
     if (event.type === 'owned') this.owned(anchor, epoch, event.relay, command, jumped);
     if (!('lease' in event)) return;
     const { lease } = event;

@@ -7,6 +7,7 @@ export type Act =
   | { readonly act: 'lease'; readonly device: number; readonly leaseMs: number; readonly both: boolean }
   | { readonly act: 'extend' | 'free'; readonly device: number; readonly which: number }
   | { readonly act: 'cut'; readonly link: number; readonly silent: boolean }
+  | { readonly act: 'isolate'; readonly relay: number }
   | { readonly act: 'mend' }
   | { readonly act: 'pause'; readonly host: number; readonly forMs: number }
   | { readonly act: 'stall'; readonly server: number; readonly forMs: number }
@@ -49,6 +50,7 @@ const anyAct: fc.Arbitrary<Act> = fc.oneof(
   },
   { weight: 4, arbitrary: act({ act: fc.constantFrom('extend', 'free'), device: small, which: small }) },
   { weight: 3, arbitrary: act({ act: is('cut'), link: fc.nat(20), silent: fc.boolean() }) },
+  { weight: 1, arbitrary: act({ act: is('isolate'), relay: small }) },
   { weight: 2, arbitrary: act({ act: is('mend') }) },
   {
     weight: 2,
@@ -91,13 +93,35 @@ const shape: fc.Arbitrary<Shape> = fc.record({
   rates: fc.tuple(rate, rate, rate),
 });
 
+const steps = (minLength: number, maxLength: number): fc.Arbitrary<Step[]> =>
+  fc.array(fc.record({ afterMs: fc.integer({ min: 0, max: 350 }), what: anyAct }), {
+    ...{ minLength, maxLength },
+    size: 'max',
+  });
+
+/** A lease that was acknowledged while no replica heard of it, and then the fail-over. */
+const lossy: fc.Arbitrary<Step[]> = fc
+  .record({
+    lagMs: fc.integer({ min: 250, max: 500 }),
+    device: small,
+    end: fc.boolean(),
+    server: fc.constant(1),
+  })
+  .map(({ lagMs, device, end, server }) => [
+    {
+      afterMs: 0,
+      what: { ...{ act: 'fail-over', server, lagMs }, ...{ deceived: 0, forMs: 0, skewMs: 0 } },
+    },
+    { afterMs: 10, what: { act: 'lease', device, leaseMs: 60_000, both: false } },
+    { afterMs: 200, what: { act: end ? 'free' : 'extend', device: device + 1, which: 0 } },
+  ]);
+
 export const schedules: fc.Arbitrary<Schedule> = fc.record({
   shape,
-  steps: fc.array(fc.record({ afterMs: fc.integer({ min: 0, max: 350 }), what: anyAct }), {
-    minLength: 3,
-    maxLength: 9,
-    size: 'max',
-  }),
+  steps: fc.oneof(
+    { weight: 2, arbitrary: steps(3, 9) },
+    { weight: 1, arbitrary: fc.tuple(lossy, steps(0, 5)).map(([first, then]) => [...first, ...then]) },
+  ),
 });
 
 /** What happened, added up over schedules. */
@@ -163,6 +187,12 @@ async function perform(world: World, what: Act, at: number): Promise<void> {
     case 'cut': {
       const links = linksOf(world);
       network.cut(links[what.link % links.length]!, what.silent ? 'silent' : 'refused');
+      return;
+    }
+    case 'isolate': {
+      const relay = relayIds[what.relay % relayIds.length]!;
+      const links = linksOf(world).filter((link) => link.split(' ').includes(relay));
+      for (const link of links) network.cut(link, 'silent');
       return;
     }
     case 'mend':

@@ -519,6 +519,8 @@ export class World {
   /** What does not hold yet that must come to hold once everything works. */
   unsettled(): string | undefined {
     for (const anchor of this.anchors) {
+      if (!this.ledger.page(anchor, this.serverOf(anchor).current).settled)
+        return `${anchor} stays in quarantine`;
       const forwarding = [...this.paths.values()].filter((path) => path.forwards(anchor));
       const owner = [...this.relays.values()].find((relay) => relay.ownership.owned().has(anchor));
       if (forwarding.length !== 1 || owner?.id !== forwarding[0]?.host.id)

@@ -1,0 +1,132 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type RealRedis, realRedis } from '../../integration/registry/real-redis.ts';
+import { importMutant, type Mutation } from '../mutants.ts';
+import { DATABASES_IN_ALL, playAll } from './playing.ts';
+import { MODULES, type Product, productOf, realProduct } from './product.ts';
+import { simulatedCommands } from './servers.ts';
+
+/** Each must be found within so many schedules. */
+const BOUND = 300;
+const SEED = 5;
+
+let server: RealRedis;
+let real: Product;
+beforeAll(async () => {
+  Error.stackTraceLimit = 0;
+  server = await realRedis('--databases', String(DATABASES_IN_ALL));
+  real = await realProduct();
+});
+afterAll(() => server.stop());
+
+async function findsIn(product: Product, commands = simulatedCommands()): Promise<void> {
+  const { broken } = await playAll(server.client(), product, commands, { seed: SEED, numRuns: BOUND });
+  expect(broken, `not found in ${BOUND} schedules`).toBeDefined();
+  console.log(
+    `${expect.getState().currentTestName}: found by schedule ${broken!.at + 1} of seed ${SEED}: ${broken!.why.message}`,
+  );
+}
+
+describe('a fault in a script is found:', () => {
+  const faults: Record<string, readonly [command: string | null, from: string, to: string]> = {
+    'a claim before the owner’s has run out': ['claim', 'current.untilMs > now', 'false'],
+    'an epoch that does not rise': [
+      'claim',
+      "redis.call('HINCRBY', META, 'epoch', 1)",
+      "tonumber(redis.call('HGET', META, 'epoch'))",
+    ],
+    'a quarantine that is skipped': [null, 'if of[1] and of[1] ~= server then', 'if false then'],
+    'an epoch after a quarantine that may have been given before': [
+      null,
+      /* the whole raise */ 'tonumber(of[3] or 0), now) + EPOCHS_LOST',
+      'tonumber(of[3] or 0)) + 1',
+    ],
+    'a lease that is not put back': ['report', 'if slot and session and isNews', 'if false and isNews'],
+    'a refused claim that ends a quarantine': [
+      'claim',
+      'local current = owner()',
+      'if endsQuarantine then settle() end local current = owner()',
+    ],
+    'cooling that is skipped': [null, 'now + coolingMs', 'now'],
+    'a repeated request that is granted again': [
+      'grant',
+      'local answered = recall(request)',
+      'local answered = nil',
+    ],
+    'a fence that skips a number': [null, "'counter', 1)", "'counter', 2)"],
+  };
+  test.each(Object.entries(faults))('%s', async (_, [of, from, to]) => {
+    let planted = 0;
+    const commands = simulatedCommands((command, lua) => {
+      if ((of !== null && command !== of) || !lua.includes(from)) return lua;
+      planted += 1;
+      return lua.replace(from, to);
+    });
+    expect(planted, `scripts with ${from}`).toBeGreaterThan(0);
+    await findsIn(real, commands);
+  });
+});
+
+describe('a fault in an actor is found:', () => {
+  const OWNERSHIP = 'src/ownership/ownership.ts';
+  const STANDBY = 'src/ownership/standby.ts';
+  const faults: readonly Mutation[] = [
+    one(
+      'a deadline that moves without an answer',
+      OWNERSHIP,
+      "log.warn({ err: error, anchor, untilMs: one.untilMs }, 'ownership: not renewed');",
+      'forwardUntil(anchor, one, sentMs + forMs);',
+    ),
+    {
+      name: 'a promise that is not kept',
+      edits: [
+        {
+          file: STANDBY,
+          find: 'one.promisedUntilMs = nowMs + promiseMs;\n      watch(anchor, one, promiseMs);',
+          replace: '',
+        },
+      ],
+    },
+    one(
+      'a start that gives up in a quarantine',
+      OWNERSHIP,
+      "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') || isCode(error, 'ERR_MOORING_QUARANTINED');",
+      "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE');",
+    ),
+    one(
+      'an older epoch that is served after a newer',
+      'src/relay/node.ts',
+      'turns.get(anchor) === turn',
+      'true',
+    ),
+    one(
+      'a claim that the registry is to hold no longer than its owner',
+      'src/registry/hold.ts',
+      'return Math.ceil(ttlMs * (1 + CLOCK_DRIFT)) + LATE_STOP_MS;',
+      'return Math.ceil(ttlMs * (1 - 5 * CLOCK_DRIFT));',
+    ),
+    one(
+      'an attempt that is drawn anew at each retry',
+      'src/registry/granting.ts',
+      'intent.attempt}`',
+      'hex128()}`',
+    ),
+    one(
+      'an acknowledgement before the lease is active',
+      'src/relay/plane.ts',
+      "lease.state === 'active' ? lease : activate(lease.id, anchor)",
+      'lease',
+    ),
+  ];
+  test.each(faults)('$name', async (mutation) => {
+    const { modules, dispose } = await importMutant(mutation, ...MODULES);
+    try {
+      await findsIn(productOf(modules));
+    } finally {
+      dispose();
+    }
+  });
+});
+
+function one(name: string, file: string, find: string, replace: string): Mutation {
+  return { name, edits: [{ file, find, replace }] };
+}
