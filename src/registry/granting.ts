@@ -141,12 +141,17 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     throw noneError(request, refusals, all);
   }
 
-  async function deviceLeases(device: Device): Promise<readonly Lease[]> {
+  async function deviceLeases(device: Device, alsoAt?: string): Promise<readonly Lease[]> {
     const answer = await connection.run('held_by', deviceKeys(device), []);
     const [indexed, intended] = answer as unknown as [string[], string[]];
-    const anchors = [...new Set([...indexed.map(anchorOf), ...intended])];
+    const named = [...indexed.map(anchorOf), ...intended];
+    const anchors = [...new Set(alsoAt === undefined ? named : [...named, alsoAt])];
     const held = (await Promise.all(anchors.map((anchor) => heldOn(device, anchor)))).flat();
     const ids = new Set(held.map((lease) => lease.id));
+    for (const { id, pool, anchor } of held) {
+      if (anchor === alsoAt && !indexed.includes(id))
+        await connection.run('confirm', deviceKeys(device), ['', '', id, pool, anchor]);
+    }
     const gone = indexed.filter((id) => !ids.has(id));
     for (let at = 0; at < gone.length; at += FORGET_BATCH) {
       await connection.run('forget', deviceKeys(device), gone.slice(at, at + FORGET_BATCH));

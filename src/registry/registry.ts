@@ -233,8 +233,11 @@ export interface Registry extends Pools, PoolTurns, Registrations {
   /** Keeps the last proven path of a session; ignored when the session is gone or the hint is older. */
   putHint(anchor: string, epoch: bigint, hint: PathHint): Promise<void>;
 
-  /** What the device holds, read from the anchors; repairs the device's index on the way. */
-  deviceLeases(device: Device): Promise<readonly Lease[]>;
+  /**
+   * What the device holds, read from the anchors that its index names, and from `alsoAt`: an index may have been lost.
+   * Repairs the index on the way.
+   */
+  deviceLeases(device: Device, alsoAt?: string): Promise<readonly Lease[]>;
 
   announceRelay(announcement: RelayAnnouncement, ttlMs: number): Promise<void>;
   relay(id: string): Promise<RelayAnnouncement | null>;

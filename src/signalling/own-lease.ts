@@ -1,5 +1,6 @@
 import { MooringError } from '../protocol/errors.ts';
 import type { Lease } from '../protocol/lease.ts';
+import { anchorOf } from '../registry/registry.ts';
 import type { Caller, Door } from './door.ts';
 
 /**
@@ -9,7 +10,7 @@ import type { Caller, Door } from './door.ts';
 export async function ownLease(id: string, caller: Caller, door: Door): Promise<Lease> {
   const known = caller.leases.get(id);
   if (known !== undefined) return known;
-  for (const lease of await door.registry.deviceLeases(caller.principal.device))
+  for (const lease of await door.registry.deviceLeases(caller.principal.device, anchorOf(id)))
     caller.leases.set(lease.id, lease);
   const found = caller.leases.get(id);
   if (found !== undefined) return found;

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Lease, Session } from '../../../src/protocol/lease.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
+import { deviceKeys } from '../../../src/registry/keys.ts';
 import type { OwnersReport, Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
@@ -96,6 +97,18 @@ describe('at the end of a quarantine', () => {
 
   test('a device is told that what it holds is not known now', async () => {
     await expect(store.deviceLeases({ tenant: 't', id: 'd1' })).rejects.toMatchObject(quarantined);
+  });
+
+  test('a lease that came back is found at its anchor, though the index of its device is lost', async () => {
+    await expect(store.report(anchor, report, TTL_MS)).rejects.toMatchObject(quarantined);
+    await passes(QUARANTINE_MS);
+    await store.report(anchor, report, TTL_MS);
+    const device = { tenant: 't', id: 'd1' };
+    await server.client().del(...deviceKeys(device));
+    expect(await store.deviceLeases(device)).toEqual([]);
+    const found = await store.deviceLeases(device, anchor);
+    expect(found.map(({ id }) => id)).toEqual([lease.id]);
+    expect((await store.deviceLeases(device)).map(({ id }) => id)).toEqual([lease.id]);
   });
 
   test('nobody is waited for when nobody has reported', async () => {
