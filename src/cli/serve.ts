@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import type { Settings, SignallingSettings } from '../config/schema.ts';
+import type { RequestName } from '../protocol/signalling.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Carrying } from '../relay/carrying.ts';
 import type { LeaseEnded } from '../relay/plane-calls.ts';
@@ -62,7 +63,7 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
 
     let signalling: Signalling | null = null;
     const ended = ({ lease, reason }: LeaseEnded) => signalling?.pushEnded(lease.device, lease.id, reason);
-    const [{ createPlanes }, { createMetrics }] = await Promise.all([
+    const [{ createPlanes }, { createMetrics, answerLabel }] = await Promise.all([
       import('./planes.ts'),
       import('../telemetry/metrics.ts'),
     ]);
@@ -88,7 +89,10 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
       planes.useLocal(settings.relay.id, relay.node.plane);
     }
     if (settings.signalling !== undefined) {
-      signalling = await startSignalling(settings.signalling, { registry, planes, poolWatch, log, undo });
+      signalling = await startSignalling(settings.signalling, {
+        ...{ registry, planes, poolWatch, log, undo },
+        answered: (request, error) => metrics.requests.inc({ request, answer: answerLabel(error) }),
+      });
       const started = signalling;
       undo.push(() => started.close(DRAIN_MS));
       await started.listen();
@@ -115,7 +119,14 @@ function placeOf({ redisUrl, redis, dataDir }: Settings) {
 
 async function startSignalling(
   signalling: SignallingSettings,
-  parts: { registry: Registry; planes: Planes; poolWatch: PoolWatch; log: Log; undo: Undo[] },
+  parts: {
+    readonly registry: Registry;
+    readonly planes: Planes;
+    readonly poolWatch: PoolWatch;
+    readonly answered: (request: RequestName, error: unknown) => void;
+    readonly log: Log;
+    readonly undo: Undo[];
+  },
 ): Promise<Signalling> {
   const { registry, planes, poolWatch, log, undo } = parts;
   const [{ createTokenVerifier }, { createSignalling }] = await Promise.all([
@@ -132,6 +143,7 @@ async function startSignalling(
   });
   undo.push(() => verifier.close());
   const created = createSignalling({
+    answered: parts.answered,
     listen: signalling.listen,
     tls: signalling.tls,
     url: signalling.url,

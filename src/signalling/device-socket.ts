@@ -180,6 +180,7 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
         clearTimeout(helloTimer);
         introduced();
         presence.arrive(greeted.principal.device, self);
+        door.answered('hello', null);
         succeed(frame.id, {
           device: greeted.principal.device,
           registration: greeted.registration,
@@ -188,6 +189,7 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
         });
       },
       (error: unknown) => {
+        door.answered('hello', error);
         fail(frame.id, error);
         if (errorBody(error).temporary) close(CLOSE.overloaded, 'hello cannot be judged now');
         else close(CLOSE.unauthenticated, 'hello refused');
@@ -214,8 +216,14 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
     outstanding.add(frame.id);
     handle(frame, caller, door)
       .then(
-        (result) => succeed(frame.id, result),
-        (error: unknown) => fail(frame.id, error),
+        (result) => {
+          door.answered(frame.type, null);
+          succeed(frame.id, result);
+        },
+        (error: unknown) => {
+          door.answered(frame.type, error);
+          fail(frame.id, error);
+        },
       )
       .finally(() => {
         outstanding.delete(frame.id);

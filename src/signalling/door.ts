@@ -31,6 +31,8 @@ export interface Door {
   /** By name; they may change at any time. */
   readonly pools: ReadonlyMap<string, PoolPolicy>;
   readonly limits: SignallingLimits;
+  /** Hears of every answer: what was asked, and the error when it was refused. */
+  readonly answered: (request: RequestName, error: unknown) => void;
   readonly log: Log;
   /** Cryptographically strong octets. */
   readonly random: (octets: number) => Uint8Array;

@@ -25,6 +25,8 @@ export interface SignallingOptions {
   readonly verifier: Pick<TokenVerifier, 'verify'>;
   readonly pools: readonly PoolPolicy[];
   readonly limits?: Partial<SignallingLimits>;
+  /** Hears of every answer: what was asked, and the error when it was refused (default: nobody does). */
+  readonly answered?: Door['answered'];
   readonly log: Log;
   /** Cryptographically strong octets. */
   readonly random?: (octets: number) => Uint8Array;
@@ -65,6 +67,7 @@ export function createSignalling(options: SignallingOptions): Signalling {
     owners: createOwners(options.registry, options.planeFor),
     pools,
     limits,
+    answered: options.answered ?? (() => undefined),
     log: options.log,
     random,
     nowMs: monotonicMs,

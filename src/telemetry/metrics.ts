@@ -1,4 +1,5 @@
 import { Counter, Gauge, Registry } from 'prom-client';
+import { MooringError, RSIP_ERRORS } from '../protocol/errors.ts';
 
 /** The program's metrics, in Prometheus' text format. Labels are bounded: direction, reason, anchor, pool. */
 export interface Metrics {
@@ -38,7 +39,7 @@ export function createMetrics(): Metrics {
     }),
     ownership: new Counter({
       name: 'mooring_ownership_changes_total',
-      help: 'Anchors that this relay took over from a lost owner or began to own in another way, lost, or had no word about until the deadline',
+      help: 'Anchors that this relay began to own (taken-over: of those, from a lost owner), lost, or heard nothing of until the deadline',
       labelNames: ['change'],
       registers,
     }),
@@ -49,9 +50,17 @@ export function createMetrics(): Metrics {
     }),
     requests: new Counter({
       name: 'mooring_requests_total',
-      help: 'Requests of devices, by kind and answer: ok, the RSIP name of the refusal, temporary, or refused',
+      help: 'Requests of devices, by kind and answer: ok, the RSIP name of the refusal, or temporary, refused, failed where there is none',
       labelNames: ['request', 'answer'],
       registers,
     }),
   };
+}
+
+/** The answer to a request as a label: one of some forty words, whatever the error says. */
+export function answerLabel(error: unknown): string {
+  if (error === null) return 'ok';
+  if (!(error instanceof MooringError)) return 'failed';
+  if (error.rsip !== undefined) return RSIP_ERRORS[error.rsip];
+  return error.temporary ? 'temporary' : 'refused';
 }

@@ -38,8 +38,8 @@ function good(): ProofClaims {
     iat: NOW_MS / 1000,
     jti: 'a-random-identifier',
     ath: accessTokenHash(ACCESS_TOKEN),
-    nonce: context.nonce,
-    seal: context.seal,
+    nonce: context.nonce ?? undefined,
+    seal: context.seal ?? undefined,
   };
 }
 
