@@ -33,6 +33,9 @@ const BEGIN_AT_LATEST_MS = 2_000;
 /** An owner of an anchor with a standby speaks to the registry several times as often, milliseconds. */
 const FIRST_CLAIM_MS = 600;
 
+/** Devices of the next anchor are told what they hold so often, milliseconds. */
+const REINDEX_EVERY_MS = 30_000;
+
 /** The supervisor knows deadlines as exactly as this, milliseconds. */
 const TELL_EVERY_MS = 1_000;
 
@@ -244,6 +247,20 @@ export async function startRelay(
     }
   }, relay.ownershipMs / 4);
   undo.push(() => clearInterval(reminder));
+  // One anchor at a time: an index that was lost is whole again after a round.
+  let turn = 0;
+  const indexing = setInterval(() => {
+    const owned = [...ownership.owned().keys()];
+    turn += 1;
+    const anchor = owned[turn % owned.length];
+    if (anchor === undefined) return;
+    registry
+      .reindex(anchor)
+      .catch((error: Error) =>
+        log.warn({ anchor, error: error.message }, 'cannot tell devices what they hold now'),
+      );
+  }, REINDEX_EVERY_MS);
+  undo.push(() => clearInterval(indexing));
   parts.poolWatch.onChange((roster) => {
     const fresh = learn(roster);
     takeover.usePools(roster);

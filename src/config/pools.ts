@@ -84,15 +84,11 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
 }
 
 function checkSizes(pool: PoolSettings, field: string, refuse: Refuse): void {
-  for (const size of ['portBlock', 'spiBlock', 'largestPortBlock'] as const) {
+  for (const size of ['portBlock', 'spiBlock'] as const) {
     const value = pool[size];
-    if (value !== undefined && (value & (value - 1)) !== 0) {
+    if ((value & (value - 1)) !== 0) {
       throw refuse(`${field}.${size}`, value, 'use a power of two');
     }
-  }
-  if (pool.largestPortBlock !== undefined && pool.largestPortBlock < pool.portBlock) {
-    const remedy = `use at least portBlock (${pool.portBlock})`;
-    throw refuse(`${field}.largestPortBlock`, pool.largestPortBlock, remedy);
   }
   const { leaseMs } = pool;
   for (const name of ['default', 'min'] as const) {

@@ -140,22 +140,7 @@ export const Pool = Type.Object(
           'milliseconds that SPIs should rest before another device gets them, when nothing is said 3,600,000: leases of ports alone take the shares whose SPIs still rest, and leases of SPIs those that have rested longest',
       }),
     ),
-    largestPortBlock: Type.Optional(
-      Type.Integer({
-        minimum: 8,
-        maximum: 32768,
-        description:
-          'ports that a lease may grow to, doubling while the block beside it is free; a power of two; without it leases do not grow',
-      }),
-    ),
     maxLeasesPerDevice: Type.Integer({ minimum: 1, default: 4 }),
-    maxLeasesPerTenant: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        description:
-          'dealt out to anchors in chunks; requests under way at the same time may exceed it by one chunk, an eighth of it, each',
-      }),
-    ),
     remotePolicy: Type.Optional(
       Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')], {
         description:

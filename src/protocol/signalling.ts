@@ -55,12 +55,7 @@ export const Request = {
   deregister: request('deregister', {}),
   /** Tunnel parameters of a lease the device already holds (after a restart, or with another key). */
   attach: request('attach', { lease: LeaseId }),
-  extend: request('extend', {
-    lease: LeaseId,
-    leaseMs: Type.Optional(LeaseMs),
-    /** So many ports from now on, the present ones among them: twice as many as they are, or as they are. */
-    ports: Type.Optional(Type.Integer({ minimum: 1, maximum: 32_768 })),
-  }),
+  extend: request('extend', { lease: LeaseId, leaseMs: Type.Optional(LeaseMs) }),
   free: request('free', { lease: LeaseId }),
   rebind: request('rebind', {
     lease: LeaseId,
@@ -98,8 +93,6 @@ export const OfferedPool = Type.Object({
   /** Ports and SPIs a lease; null where leases are whole addresses. */
   ports: Type.Union([Type.Integer(), Type.Null()]),
   spis: Type.Union([Type.Integer(), Type.Null()]),
-  /** Ports that a lease may grow to. */
-  largestPorts: Type.Union([Type.Integer(), Type.Null()]),
   leaseMs: Type.Object({ default: Type.Integer(), max: Type.Integer() }),
   /** What has to be declared of the remote (RFC 3103 §7.2). */
   remotePolicy: Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')]),
@@ -116,7 +109,10 @@ export const Result = {
     device: Device,
     /** RSIP client id of the device, and how long it stays registered without a lease. */
     registration: Type.Optional(
-      Type.Object({ clientId: Type.Integer({ minimum: 1, maximum: 0xffffffff }), remainingMs: Type.Integer() }),
+      Type.Object({
+        clientId: Type.Integer({ minimum: 1, maximum: 0xffffffff }),
+        remainingMs: Type.Integer(),
+      }),
     ),
     /** Leases the device holds now. */
     leases: Type.Array(Lease),

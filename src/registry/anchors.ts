@@ -1,20 +1,12 @@
-import { randomBytes } from 'node:crypto';
 import { askAnchor } from './asking.ts';
-import { type Connection, isRefused } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { holdMs } from './hold.ts';
-import { anchorKeys, poolKey } from './keys.ts';
-import { checkDeclaration, type Plan } from './plan.ts';
+import { poolKey } from './keys.ts';
 import { eventFrom, hintFrom, leaseFrom, sessionFrom } from './records.ts';
-import { refusalError } from './refusals.ts';
 import type { Anchor, Owner, Registry } from './registry.ts';
-import { resize } from './resizing.ts';
-
-/** Declarations of one anchor at the same time wait for each other so often. */
-const DECLARE_ATTEMPTS = 8;
 
 type Anchors = Pick<
   Registry,
-  | 'declareAnchor'
   | 'anchor'
   | 'poolAnchors'
   | 'claim'
@@ -43,45 +35,6 @@ export function anchorCommands(connection: Connection): Anchors {
   };
 
   return {
-    async declareAnchor(wanted) {
-      const declaration = checkDeclaration(wanted);
-      const { id, home, pool } = declaration;
-      const declared = { ...declaration, prefixes: declaration.retiring ? [] : declaration.prefixes };
-      for (let attempt = 1; ; attempt += 1) {
-        const [nowMs, stored] = (await askAnchor(connection, 'layout', id, [])) as [number, string];
-        const former = stored === '' ? null : (JSON.parse(stored) as Plan);
-        const resized = resize(former, declaration, nowMs, newKey);
-        const isSame = stored === JSON.stringify(resized.plan);
-        const { plan, draining, isAnew } = isSame ? resized : resize(null, declaration, nowMs, newKey);
-        const answer = await connection.run('declare', anchorKeys(id), [
-          ...[
-            stored,
-            JSON.stringify(plan),
-            isAnew ? 1 : 0,
-            JSON.stringify({ ...declaration, draining }),
-            home,
-          ],
-          ...[declaration.coolingMs, declaration.spiCoolingMs],
-          ...[declaration.longestLeaseMs, declaration.shortestLeaseMs, declaration.largestPortBlock],
-          connection.quarantineMs,
-        ]);
-        if (isRefused(answer)) {
-          if (answer.refused === 'PLAN_MOVED' && attempt < DECLARE_ATTEMPTS) continue;
-          throw refusalError(answer.refused, `anchor ${id}`, { data: { anchor: id } });
-        }
-        if (answer !== '' && answer !== pool) {
-          await connection.plain((redis) => redis.zrem(poolKey(String(answer)), id));
-        }
-        const { capacity } = plan;
-        await connection.plain((redis) =>
-          declaration.retiring
-            ? redis.zrem(poolKey(pool), id)
-            : redis.zadd(poolKey(pool), 'NX', String(capacity), id),
-        );
-        return { ...declared, draining, capacity };
-      }
-    },
-
     async anchor(id) {
       const described = await describe(id);
       return described === null ? null : anchorFrom(described);
@@ -188,11 +141,6 @@ type Snap = readonly [...Described, lastId: string, leases: string[], sessions: 
 
 function anchorFrom([, , , , , declaration, capacity]: Described | Snap): Anchor {
   return { ...(JSON.parse(declaration) as Omit<Anchor, 'capacity'>), capacity: Number(capacity) };
-}
-
-/** Of the permutations that spread an anchor's resources. */
-function newKey(): number[] {
-  return Array.from({ length: 8 }, () => randomBytes(4).readUInt32BE());
 }
 
 function ownerFrom([nowMs, epoch, relay, boot, untilMs, , , standby, standbyBoot]:

@@ -2,7 +2,7 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_c5dfd08eef27',
+    name: 'mooring_abandon_fd7a7cd331f6',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -21,6 +21,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -40,7 +46,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_90e3e978298f',
+    name: 'mooring_activate_4ee14cdaf611',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -59,6 +65,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -109,6 +121,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -129,25 +297,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -158,8 +374,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -287,7 +504,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   appoint: {
-    name: 'mooring_appoint_e9bd72bfae39',
+    name: 'mooring_appoint_600fd60103f0',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -306,6 +523,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -420,7 +643,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_00a83dd2d175',
+    name: 'mooring_attach_d9651f06de18',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -439,6 +662,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -489,6 +718,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -509,25 +894,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -538,8 +971,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -704,7 +1138,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_cc60cf96de63',
+    name: 'mooring_claim_948d61d8079b',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -723,6 +1157,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -850,6 +1290,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -870,25 +1466,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -899,8 +1543,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -996,124 +1641,14 @@ redis.call('HDEL', HINTS, old.id)
 saveSession(session, json)
 return session
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function permute(value, width, key, tweak)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = 1, ROUNDS do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function addressOf(plan, ordinal)
-for at, prefix in ipairs(plan.prefixes) do
-if ordinal < prefix.addresses then
-return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-local function spisOf(plan, slot)
-local block = slot + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, 0)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function ikeSpisOf(plan, slot)
-local block = slot + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-slot = tonumber(slot)
-if plan.sharing == 'whole' then
-return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
-return {
-address = addressOf(plan, slot % plan.addresses),
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
-}
-end
 local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
 return tonumber(string.match(fence, '%-(%d+)$'))
 end
 local function followPlan(plan)
 if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
-redis.call('HSET', META, 'plan', plan, 'capacity', cjson.decode(plan).capacity)
+local of = cjson.decode(plan)
+redis.call('HSET', META, 'plan', plan, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
 local function restAll(lost)
@@ -1121,8 +1656,8 @@ local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
 for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
 redis.call('ZADD', COOLING, 'GT', coolMs, slot)
 end
-local of = redis.call('HMGET', META, 'frontier', 'capacity')
-local frontier = math.min(tonumber(of[1]) + lost, tonumber(of[2]))
+local of = redis.call('HMGET', META, 'frontier', 'slots')
+local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
 for slot = tonumber(of[1]), frontier - 1 do
 redis.call('ZADD', COOLING, coolMs, whole(slot))
 redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
@@ -1198,7 +1733,8 @@ resting = restingSlots(plan, lease.kind)
 end
 local slot = stored and stored.slot or resting[resourceName(lease)]
 local session = sessionsById[lease.session]
-local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence)
+local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
+local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
 if slot and session and isNews and lease.remainingMs > 0 then
 if not stored then
 takeSlot(slot)
@@ -1268,7 +1804,7 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_ebb2f67e8eb9',
+    name: 'mooring_confirm_ec1e3f2bfa1e',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1287,6 +1823,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1311,7 +1853,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_c34ccb3a642c',
+    name: 'mooring_declare_6f267b68f974',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1330,6 +1872,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1340,6 +1888,162 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -1360,25 +2064,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -1389,8 +2141,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -1474,11 +2227,12 @@ end
 if ARGV[3] == '1' then
 redis.call('HSET', META, 'frontier', 0)
 end
-redis.call('HSET', META, 'plan', ARGV[2], 'capacity', cjson.decode(ARGV[2]).capacity)
+local plan = cjson.decode(ARGV[2])
+redis.call('HSET', META, 'plan', ARGV[2], 'capacity', plan.capacity, 'slots', plan.slots)
 end
 redis.call(
 'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
-'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'largestPortBlock', ARGV[10], 'quarantineMs', ARGV[11]
+'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11]
 )
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
@@ -1489,7 +2243,7 @@ end
 return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
   deregister: {
-    name: 'mooring_deregister_20b10f621e39',
+    name: 'mooring_deregister_7de9cf0c99a0',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1508,6 +2262,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1521,7 +2281,7 @@ end
 return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
   },
   describe: {
-    name: 'mooring_describe_a68676d3f590',
+    name: 'mooring_describe_88d986bc9eea',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1540,6 +2300,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1557,7 +2323,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_c836b232a397',
+    name: 'mooring_extend_11a9bebca411',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1576,6 +2342,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1626,6 +2398,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -1646,25 +2574,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -1675,8 +2651,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -1784,6 +2761,15 @@ leaveSession(lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return last
 end
+local function lifetime(wishMs, longest, shortest, capacity)
+local mostMs = tonumber(longest or wishMs)
+local leastMs = tonumber(shortest or mostMs)
+if leastMs < mostMs then
+local left = 1 - redis.call('HLEN', LEASES) / math.max(1, tonumber(capacity))
+mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
+end
+return math.floor(math.min(wishMs, mostMs))
+end
 if quarantined() then
 return QUARANTINED
 end
@@ -1795,7 +2781,13 @@ local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
 if recall(request) then
 return { now, cjson.encode(lease) }
 end
-lease.expiresAtMs = now + ARGV[5]
+local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity', 'drains')
+lease.expiresAtMs = now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3])
+if meta[4] == '1' then
+local place = placeOfSlot(cjson.decode(redis.call('HGET', META, 'plan')), lease.slot)
+local range = place and closedRange(place.prefix, place.host)
+lease.expiresAtMs = range and math.min(lease.expiresAtMs, range.untilMs) or lease.expiresAtMs
+end
 local json = announce('extended', lease, '')
 save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
@@ -1803,7 +2795,7 @@ remember(request, 'E')
 return { now, json }`,
   },
   forget: {
-    name: 'mooring_forget_169e811c83b0',
+    name: 'mooring_forget_368c06aa314e',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1822,6 +2814,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1836,7 +2834,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_ef231cd6c5bc',
+    name: 'mooring_free_903a0223f9f9',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1855,6 +2853,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1905,6 +2909,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -1925,25 +3085,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -1954,8 +3162,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2080,7 +3289,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_1180f1e5aa96',
+    name: 'mooring_grant_dc45ca061b38',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2099,6 +3308,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2149,6 +3364,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -2169,25 +3540,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -2198,8 +3617,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2348,120 +3768,84 @@ redis.call('HDEL', HINTS, old.id)
 saveSession(session, json)
 return session
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
+local LOOKS = 1024
+local LOW_DIGITS = 12
+local function lowOf(hex)
+return tonumber(string.sub(hex, -LOW_DIGITS), 16)
 end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function permute(value, width, key, tweak)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = 1, ROUNDS do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function addressOf(plan, ordinal)
-for at, prefix in ipairs(plan.prefixes) do
+local function ordinalOf(plan, segment, hex)
+local before = 0
+for at, prefix in ipairs(segment.prefixes) do
+if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
+local host = lowOf(hex) - lowOf(prefix.hex)
+if host >= 0 and host < 2 ^ prefix.width and not closedRange(prefix, host) then
+local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
 if ordinal < prefix.addresses then
-return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
-end
-ordinal = ordinal - prefix.addresses
+return before + ordinal
 end
 end
-local function spisOf(plan, slot)
-local block = slot + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, 0)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
 end
-local function ikeSpisOf(plan, slot)
-local block = slot + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+before = before + prefix.addresses
 end
-local function resourcesOf(plan, slot, kind)
-slot = tonumber(slot)
-if plan.sharing == 'whole' then
-return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
 end
-local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
-return {
-address = addressOf(plan, slot % plan.addresses),
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
-}
+local function fitting(plan, segment, wish)
+local ordinal = wish.address and ordinalOf(plan, segment, wish.address)
+local row = wish.port and math.floor(wish.port / plan.portBlock) - plan.firstPortBlock
+local at, step, last = 0, 1, segment.slots - 1
+if wish.address and not ordinal or row and row < 0 then
+return function() end
+end
+if wish.spi then
+at = numberOfSpi(plan, segment, wish.spi)
+last = at
+elseif row then
+at = row * segment.addresses + (ordinal or 0)
+last = ordinal and at or at + segment.addresses - 1
+elseif ordinal then
+at, step = ordinal, segment.addresses
+end
+return function()
+while at <= last and at < segment.slots do
+local number = at
+at = at + step
+local fits = (not ordinal or number % segment.addresses == ordinal)
+and (not row or math.floor(number / segment.addresses) == row)
+if fits and isOpen(plan, segment.first + number) then
+return whole(segment.first + number)
+end
+end
+end
+end
+local function slotWished(plan, device, wish)
+local looks, isThere = 0, false
+for _, segment in ipairs(plan.segments) do
+for slot in fitting(plan, segment, wish) do
+isThere = true
+looks = looks + 1
+if isFree(slot, device) then
+return slot
+elseif looks >= LOOKS then
+break
+end
+end
+end
+if isThere then
+return nil, wish.spi and SPIS_INUSE or wish.port and PORTS_INUSE or ADDRESS_INUSE
+end
+return nil, wish.spi and SPIS_UNAVAILABLE or wish.port and PORTS_UNALLOWED or ADDRESS_UNALLOWED
+end
+local function lifetime(wishMs, longest, shortest, capacity)
+local mostMs = tonumber(longest or wishMs)
+local leastMs = tonumber(shortest or mostMs)
+if leastMs < mostMs then
+local left = 1 - redis.call('HLEN', LEASES) / math.max(1, tonumber(capacity))
+mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
+end
+return math.floor(math.min(wishMs, mostMs))
 end
 local PENDING_MS = 10000
 local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
-local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
+local bindId = tonumber(ARGV[8])
 local device = tenant .. '/' .. deviceId
 if quarantined() then
 return QUARANTINED
@@ -2485,7 +3869,7 @@ end
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
 return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
 end
-local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs')
+local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs')
 if not meta[1] then
 return UNDECLARED
 end
@@ -2496,9 +3880,15 @@ local plan = cjson.decode(meta[1])
 if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
 return refuse(request, KIND_NOT_OFFERED)
 end
-local slot = pickSlot(device, tonumber(meta[2]))
+local slot, why
+if (ARGV[14] or '') .. (ARGV[15] or '') .. (ARGV[16] or '') ~= '' then
+local wish = { address = ARGV[14] ~= '' and ARGV[14], port = tonumber(ARGV[15]), spi = tonumber(ARGV[16]) }
+slot, why = slotWished(plan, device, wish)
+else
+slot, why = pickSlot(plan, device, kind), EXHAUSTED
+end
 if not slot then
-return refuse(request, EXHAUSTED)
+return refuse(request, why)
 end
 local resources = resourcesOf(plan, slot, kind)
 local remote = cjson.null
@@ -2525,6 +3915,7 @@ leases = {},
 end
 session.leases[#session.leases + 1] = leaseId
 local sessionJson = cjson.encode(session)
+local leaseMs = lifetime(tonumber(ARGV[7]), meta[5], meta[6], meta[2])
 local lease = {
 id = leaseId,
 anchor = ARGV[11],
@@ -2553,7 +3944,7 @@ redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
 return { now, json, sessionJson, replaced, freeSlots() }`,
   },
   held_by: {
-    name: 'mooring_held_by_f4f1ebff3fee',
+    name: 'mooring_held_by_9601c95919b5',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2572,6 +3963,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2592,7 +3989,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_46fe5d060a7a',
+    name: 'mooring_held_on_a7517f50d25c',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2611,6 +4008,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2661,6 +4064,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -2681,25 +4240,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -2710,8 +4317,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2835,7 +4443,7 @@ end
 return answer`,
   },
   intend: {
-    name: 'mooring_intend_43ec5cb7641e',
+    name: 'mooring_intend_c9b107909347',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2854,6 +4462,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2917,7 +4531,7 @@ local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
   },
   layout: {
-    name: 'mooring_layout_16a92527ca48',
+    name: 'mooring_layout_6ebd879e5b76',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2936,6 +4550,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2949,7 +4569,7 @@ end
 return { now, redis.call('HGET', META, 'plan') or '' }`,
   },
   occupancy: {
-    name: 'mooring_occupancy_f5f944d62b95',
+    name: 'mooring_occupancy_8ed99883f345',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -2968,6 +4588,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2978,6 +4604,162 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -2998,25 +4780,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -3027,8 +4857,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 if redis.call('HEXISTS', META, 'plan') == 0 then
 return UNDECLARED
@@ -3036,7 +4867,7 @@ end
 return { now, redis.call('HLEN', LEASES), freeSlots() }`,
   },
   put_hint: {
-    name: 'mooring_put_hint_1b7802eb98b7',
+    name: 'mooring_put_hint_67b8275794a1',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3055,6 +4886,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3084,7 +4921,7 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_b0c82d61ab51',
+    name: 'mooring_read_events_b60a9c0d6819',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3103,6 +4940,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3180,7 +5023,7 @@ end
 return { now, counter, entries }`,
   },
   register: {
-    name: 'mooring_register_44a4f0b62e09',
+    name: 'mooring_register_abc089d3f108',
     keys: 5,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3199,6 +5042,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3221,8 +5070,56 @@ local leftMs = math.max(tonumber(ARGV[2]), boundMs)
 redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + leftMs))
 return { tonumber(ARGV[1]), leftMs, 1 }`,
   },
+  reindex: {
+    name: 'mooring_reindex_cb902178f5a2',
+    keys: 5,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local OPEN_MS = 60000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local forms = { [HELD] = 'hash', [INTENTS] = 'hash', [AGES] = 'zset', [OPEN] = 'hash', [NOTES] = 'hash' }
+for key, form in pairs(forms) do
+local is = redis.call('TYPE', key).ok
+if is ~= form and is ~= 'none' then
+redis.call('DEL', key)
+end
+end
+for at = 2, #ARGV do
+redis.call('HSETNX', HELD, ARGV[at], ARGV[1])
+end
+return 'OK'`,
+  },
   release: {
-    name: 'mooring_release_68a7b85b6bd0',
+    name: 'mooring_release_fa3b877c1c61',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3241,6 +5138,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3351,8 +5254,8 @@ end
 redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
-  renew: {
-    name: 'mooring_renew_a7e9d5e57ea8',
+  remove: {
+    name: 'mooring_remove_98db6f9c1b21',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3371,6 +5274,374 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
+local former = formerSlots(device)
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
+end
+end
+return coolSlotFor(plan, kind)
+end
+local function takeSlot(slot)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
+return
+end
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+if redis.call('HEXISTS', META, 'plan') == 0 then
+return 'OK'
+end
+if quarantined() then
+return QUARANTINED
+end
+if tonumber(redis.call('HGET', META, 'capacity')) > 0 or redis.call('HLEN', LEASES) > 0 then
+return LEASES_WOULD_BE_ORPHANED
+end
+local of = redis.call('HMGET', META, 'epoch', 'counter')
+redis.call(
+'DEL', META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS
+)
+redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
+return 'OK'`,
+  },
+  renew: {
+    name: 'mooring_renew_a5de138f2eb1',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3483,7 +5754,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_e77bd71c71fe',
+    name: 'mooring_report_9711dcbceb82',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -3502,6 +5773,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -3629,6 +5906,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -3649,25 +6082,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -3678,8 +6159,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -3775,124 +6257,14 @@ redis.call('HDEL', HINTS, old.id)
 saveSession(session, json)
 return session
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function permute(value, width, key, tweak)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = 1, ROUNDS do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function addressOf(plan, ordinal)
-for at, prefix in ipairs(plan.prefixes) do
-if ordinal < prefix.addresses then
-return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-local function spisOf(plan, slot)
-local block = slot + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, 0)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function ikeSpisOf(plan, slot)
-local block = slot + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-slot = tonumber(slot)
-if plan.sharing == 'whole' then
-return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
-return {
-address = addressOf(plan, slot % plan.addresses),
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
-}
-end
 local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
 return tonumber(string.match(fence, '%-(%d+)$'))
 end
 local function followPlan(plan)
 if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
-redis.call('HSET', META, 'plan', plan, 'capacity', cjson.decode(plan).capacity)
+local of = cjson.decode(plan)
+redis.call('HSET', META, 'plan', plan, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
 local function restAll(lost)
@@ -3900,8 +6272,8 @@ local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
 for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
 redis.call('ZADD', COOLING, 'GT', coolMs, slot)
 end
-local of = redis.call('HMGET', META, 'frontier', 'capacity')
-local frontier = math.min(tonumber(of[1]) + lost, tonumber(of[2]))
+local of = redis.call('HMGET', META, 'frontier', 'slots')
+local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
 for slot = tonumber(of[1]), frontier - 1 do
 redis.call('ZADD', COOLING, coolMs, whole(slot))
 redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
@@ -3977,7 +6349,8 @@ resting = restingSlots(plan, lease.kind)
 end
 local slot = stored and stored.slot or resting[resourceName(lease)]
 local session = sessionsById[lease.session]
-local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence)
+local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
+local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
 if slot and session and isNews and lease.remainingMs > 0 then
 if not stored then
 takeSlot(slot)
@@ -4049,7 +6422,7 @@ restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
   revoke: {
-    name: 'mooring_revoke_5529f8194c6f',
+    name: 'mooring_revoke_d4ab39cf37c2',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4068,6 +6441,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4118,6 +6497,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -4138,25 +6673,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -4167,8 +6750,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -4295,8 +6879,8 @@ local ended = endLease(lease, 'revoked')
 remember(request, ended)
 return { now, ended }`,
   },
-  snapshot: {
-    name: 'mooring_snapshot_95b8c20193cd',
+  set_aside: {
+    name: 'mooring_set_aside_551ce928a230',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4315,6 +6899,396 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
+local former = formerSlots(device)
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
+end
+end
+return coolSlotFor(plan, kind)
+end
+local function takeSlot(slot)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
+return
+end
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
+end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function freeSlots()
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local EPOCHS_LOST = 65536
+local FENCES_LOST = 1000
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
+'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+local function awaitsReportOf(other)
+local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
+return of[1] and of[1] ~= other and tonumber(of[2]) > now
+end
+local function settle()
+local of = redis.call(
+'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
+)
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
+if of[3] then
+redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+end
+redis.call('HDEL', META, 'quarantineUntilMs')
+forgetReport()
+end
+if quarantined() then
+return QUARANTINED
+end
+local stored = redis.call('HGET', META, 'plan')
+if not stored then
+return UNDECLARED
+end
+local plan = cjson.decode(stored)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+local last = math.min(frontier + tonumber(ARGV[2]), plan.slots)
+while frontier < last and not isOpen(plan, frontier) do
+if placeOfSlot(plan, frontier) then
+redis.call('ZADD', COOLING, whole(ASIDE_MS), whole(frontier))
+end
+frontier = frontier + 1
+end
+redis.call('HSET', META, 'frontier', whole(frontier))
+local cooling = 0
+local found = redis.call('ZSCAN', COOLING, ARGV[1], 'COUNT', ARGV[2])
+for at = 1, #found[2], 2 do
+local slot, coolMs = found[2][at], tonumber(found[2][at + 1])
+local place = placeOfSlot(plan, slot)
+if not place then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
+elseif closedRange(place.prefix, place.host) then
+local dueMs = coolMs % ASIDE_MS
+if coolMs < ASIDE_MS then
+redis.call('ZADD', COOLING, whole(coolMs + ASIDE_MS), slot)
+end
+cooling = cooling + (dueMs > now and 1 or 0)
+elseif coolMs >= ASIDE_MS then
+redis.call('ZADD', COOLING, whole(coolMs % ASIDE_MS), slot)
+end
+end
+local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, frontier))
+return { found[1], isOver and 1 or 0, cooling }`,
+  },
+  snapshot: {
+    name: 'mooring_snapshot_ca7d1b016582',
+    keys: 13,
+    lua: `local UNDECLARED = -1
+local OWNED_BY_ANOTHER = -2
+local STALE_EPOCH = -3
+local NO_OWNER = -4
+local EXHAUSTED = -5
+local BAD_BIND = -6
+local KIND_NOT_OFFERED = -7
+local LEASES_WOULD_BE_ORPHANED = -8
+local WITHDRAWN = -9
+local NOT_PENDING = -10
+local REQUEST_ENDED = -11
+local NOT_HOME = -12
+local QUOTA = -13
+local REQUEST_MISUSED = -14
+local QUARANTINED = -16
+local REMOTE_FAMILY = -15
+local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4405,7 +7379,7 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_de3c25487595',
+    name: 'mooring_sweep_f6cb3138dfda',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4424,6 +7398,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4474,6 +7454,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -4494,25 +7630,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -4523,8 +7707,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -4651,7 +7836,7 @@ answer[2] = freeSlots()
 return answer`,
   },
   take_space: {
-    name: 'mooring_take_space_7b834076fdde',
+    name: 'mooring_take_space_38672ec67fa6',
     keys: 2,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4670,6 +7855,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local SPANS, ANCHORS = unpack(KEYS)
 local anchor = ARGV[1]
 local function each(json, act)
@@ -4710,7 +7901,7 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_3d06ff4ee59f',
+    name: 'mooring_transfer_4447233e0bef',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4729,6 +7920,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4841,7 +8038,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_7ba291775151',
+    name: 'mooring_withdraw_7d3ca723672d',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -4860,6 +8057,12 @@ local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
+local ADDRESS_INUSE = -30
+local ADDRESS_UNALLOWED = -31
+local PORTS_INUSE = -32
+local PORTS_UNALLOWED = -33
+local SPIS_INUSE = -34
+local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4910,6 +8113,162 @@ local function refuse(request, code)
 remember(request, 'C' .. code)
 return code
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return { first = block * plan.spiBlock, count = plan.spiBlock }
+end
+local function numberOfSpi(plan, segment, spi)
+local block = math.floor(spi / plan.spiBlock)
+if block < plan.reservedSpiBlocks then
+return math.huge
+end
+repeat
+block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block - plan.reservedSpiBlocks
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = { first = block * plan.portBlock, count = plan.portBlock },
+spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+}
+end
+local ASIDE_MS = 1e15
+local LOOK_AHEAD = 16
+local LOOKS_BACK = 8
+local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -4930,25 +8289,73 @@ else
 redis.call('HDEL', FORMER, 'd:' .. device)
 end
 end
-local function pickSlot(device, capacity)
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function coolSlotFor(plan, kind)
+if kind == 'rsap-ip' then
+local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
+local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
+for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
+if isOpen(plan, slot) then
+return slot
+end
+end
+end
+for _ = 1, LOOKS_BACK do
+local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
+for _, slot in ipairs(cool) do
+if isOpen(plan, slot) then
+return slot
+end
+redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
+end
+if #cool < LOOK_AHEAD then
+return nil
+end
+end
+end
+local function pickSlot(plan, device, kind)
+if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
+return nil
+end
 local former = formerSlots(device)
-if #former > 0 then
-return former[#former]
+for at = #former, 1, -1 do
+if isOpen(plan, former[at]) then
+return former[at]
+end
 end
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if frontier < capacity then
-return whole(frontier)
+for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
+if isOpen(plan, slot) then
+return whole(slot)
 end
-return redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, 1)[1]
+end
+return coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
-if redis.call('HGET', META, 'frontier') == slot then
-redis.call('HINCRBY', META, 'frontier', 1)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
 return
 end
-redis.call('ZREM', COOLING, slot)
-forgetFormer(redis.call('HGET', FORMER, 's:' .. slot), slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -4959,8 +8366,9 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier')
-return tonumber(of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
+local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
+return math.min(tonumber(of[1]), unleased)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -5100,4 +8508,10 @@ export const REFUSALS = {
   QUARANTINED: -16,
   REMOTE_FAMILY: -15,
   PLAN_MOVED: -17,
+  ADDRESS_INUSE: -30,
+  ADDRESS_UNALLOWED: -31,
+  PORTS_INUSE: -32,
+  PORTS_UNALLOWED: -33,
+  SPIS_INUSE: -34,
+  SPIS_UNAVAILABLE: -35,
 } as const;

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { parseAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { Device, Lease } from '../protocol/lease.ts';
+import type { Wished } from '../protocol/signalling.ts';
 import { askAnchor } from './asking.ts';
 import { type Connection, isRefused } from './connection.ts';
 import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
@@ -8,9 +10,12 @@ import { hex128, noteFree } from './leases.ts';
 import { leaseFrom, sessionFrom } from './records.ts';
 import { type Refusal, refusalError } from './refusals.ts';
 import { anchorOf, type Granted, type GrantRequest, type Registry } from './registry.ts';
+import { anchorWith } from './space.ts';
 
 /** Anchors that one request asks at most. */
 const PROBES = 16;
+/** Devices told at once. */
+const REINDEX_BATCH = 64;
 /** Lease ids forgotten a command. */
 const FORGET_BATCH = 256;
 
@@ -22,6 +27,16 @@ interface Intent {
   readonly lease: string;
 }
 
+/** Of what was asked for by name: another anchor may have it. The first that any anchor says is the reason. */
+const WISH_REFUSALS = [
+  'ADDRESS_INUSE',
+  'PORTS_INUSE',
+  'SPIS_INUSE',
+  'ADDRESS_UNALLOWED',
+  'PORTS_UNALLOWED',
+  'SPIS_UNAVAILABLE',
+] as const;
+
 /** Refusals after which another anchor may do. */
 const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
   'NO_OWNER',
@@ -29,6 +44,7 @@ const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
   'WITHDRAWN',
   'KIND_NOT_OFFERED',
   'REMOTE_FAMILY',
+  ...WISH_REFUSALS,
   'UNDECLARED',
 ]);
 
@@ -37,7 +53,10 @@ const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
  * the anchor and a random attempt; the anchor remembers every answer to an attempt. So a request is answered by
  * at most one lease, whatever is lost, doubled or late on the way.
  */
-export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 'deviceLeases'> {
+export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 'deviceLeases'> & {
+  /** Notes the leases of an anchor in their devices' indexes. */
+  reindex(leases: readonly Lease[]): Promise<void>;
+} {
   async function intend(
     request: GrantRequest,
     anchor: string,
@@ -85,6 +104,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       intent.anchor,
       pool,
       request.remote == null ? '' : JSON.stringify(request.remote),
+      ...wishArguments(request.local),
     ]);
     if (isRefused(answer)) return answer.refused;
     const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];
@@ -98,6 +118,9 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
   /** The device's former anchor, then the others by free count. */
   async function candidates(request: GrantRequest): Promise<{ anchors: string[]; all: boolean }> {
     if (request.anchor !== undefined) return { anchors: [request.anchor], all: false };
+    const address = request.local?.address;
+    const place = address === undefined ? null : await anchorWith(connection, address);
+    if (place !== null) return { anchors: [place], all: false };
     const { device, pool } = request;
     const [former, byFree] = await Promise.all([
       connection.plain((redis) => redis.hget(deviceNotes(device), `last:${pool}`)),
@@ -165,7 +188,29 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     return leases.map((json) => leaseFrom(json, nowMs));
   }
 
-  return { grant, deviceLeases };
+  async function reindex(leases: readonly Lease[]): Promise<void> {
+    const byDevice = new Map<string, Lease[]>();
+    for (const lease of leases) {
+      const name = `${lease.device.tenant}/${lease.device.id}`;
+      byDevice.set(name, [...(byDevice.get(name) ?? []), lease]);
+    }
+    const all = [...byDevice.values()];
+    for (let at = 0; at < all.length; at += REINDEX_BATCH) {
+      const some = all.slice(at, at + REINDEX_BATCH).map((held) => {
+        const { device, pool } = held[0]!;
+        return connection.run('reindex', deviceKeys(device), [pool, ...held.map(({ id }) => id)]);
+      });
+      await Promise.all(some);
+    }
+  }
+
+  return { grant, deviceLeases, reindex };
+}
+
+/** Address in hexadecimal, port and SPI of a wish, '' for what is left open. */
+function wishArguments(wish: Wished | undefined): (string | number)[] {
+  const octets = wish?.address === undefined ? [] : parseAddress(wish.address, 'local.address');
+  return [Buffer.from(octets).toString('hex'), wish?.port ?? '', wish?.spi ?? ''];
 }
 
 /** Exhausted only if the whole pool said so; else the reason may pass. */
@@ -174,6 +219,8 @@ function noneError(request: GrantRequest, refusals: readonly Refusal[], all: boo
   for (const unfit of ['KIND_NOT_OFFERED', 'REMOTE_FAMILY'] as const) {
     if (refusals.every((one) => one === unfit)) return refusalError(unfit, subject);
   }
+  const denied = WISH_REFUSALS.find((one) => refusals.includes(one));
+  if (denied !== undefined) return refusalError(denied, subject);
   const exhausted = refusals.every((one) => one === 'EXHAUSTED' || one === 'KIND_NOT_OFFERED');
   if (exhausted && all) {
     return refusalError('EXHAUSTED', subject, {

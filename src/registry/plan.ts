@@ -15,7 +15,8 @@ const DEFAULT_BLOCK = 64;
 const DEFAULT_COOLING_MS = 120_000;
 /** How long SPIs should rest, where nothing is said. */
 export const SPI_COOLING_MS = 3_600_000;
-const DEFAULT_LONGEST_LEASE_MS = 86_400_000;
+/** As long as a device may ask for. */
+const DEFAULT_LONGEST_LEASE_MS = 366 * 86_400_000;
 
 /** A declaration checked and made canonical. */
 export type CheckedDeclaration = Required<AnchorDeclaration>;
@@ -128,11 +129,6 @@ export function checkDeclaration(declaration: AnchorDeclaration): CheckedDeclara
     prefixes: prefixes.map(prefixText),
     endpoints: endpoints.map(formatAddress),
     portBlock,
-    largestPortBlock: powerOfTwo(
-      'anchor.largestPortBlock',
-      declaration.largestPortBlock ?? portBlock,
-      32_768,
-    ),
     spiBlock: powerOfTwo('anchor.spiBlock', declaration.spiBlock ?? DEFAULT_BLOCK, 65_536),
     coolingMs,
     spiCoolingMs: declaration.spiCoolingMs ?? Math.max(SPI_COOLING_MS, coolingMs),

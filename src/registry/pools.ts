@@ -3,6 +3,7 @@ import type { AnchorSettings, PoolSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
+import type { Declaring } from './declaring.ts';
 import { poolKey, poolPolicyKey, poolRevisionKey, poolsKey } from './keys.ts';
 import { SPI_COOLING_MS } from './plan.ts';
 import { disjoint } from './prefix-sets.ts';
@@ -75,12 +76,14 @@ export interface Pools {
   retirePool(name: string): Promise<PoolView>;
   /** Drains an anchor: no new leases, and it goes with its last one. ERR_MOORING_UNKNOWN_ANCHOR. */
   retireAnchor(id: string): Promise<AnchorView>;
+  /** Lets go of what nobody holds or just held any more of a draining anchor: its owner's task, again and again. */
+  finishDraining(id: string): Promise<void>;
 }
 
 /** Pools over the registry's anchors. */
 export function poolCommands(
   connection: Connection,
-  anchors: Pick<Registry, 'declareAnchor' | 'anchor' | 'owner'>,
+  anchors: Pick<Registry, 'anchor' | 'owner'> & Declaring,
 ): Pools {
   const policyOf = async (name: string): Promise<PoolPolicy | null> => {
     const json = await connection.plain((redis) => redis.hget(poolPolicyKey(name), 'policy'));
@@ -247,6 +250,24 @@ export function poolCommands(
       if (retired === null) throw unknownAnchor(id);
       return retired;
     },
+
+    async finishDraining(id) {
+      const anchor = await anchors.anchor(id);
+      if (anchor === null || (anchor.draining.length === 0 && !anchor.retiring)) return;
+      const left = await anchors.finishDraining(anchor);
+      if (left?.draining.length === anchor.draining.length) return;
+      const prefixes = left === null ? [] : [...deliveredPrefixes(left), ...left.endpoints.map(hostPrefix)];
+      await takeSpace(connection, id, prefixes);
+      const { pool } = anchor;
+      if (left === null) {
+        await connection.plain((redis) => redis.hdel(poolPolicyKey(pool), `anchor:${id}`));
+        if ((await policyOf(pool))?.retire === true && (await anchorIds(pool)).length === 0) {
+          await connection.plain((redis) => redis.srem(poolsKey(), pool));
+          await connection.plain((redis) => redis.del(poolPolicyKey(pool)));
+        }
+      }
+      await changed();
+    },
   };
 }
 
@@ -267,7 +288,6 @@ export function declarationOf(pool: PoolPolicy, anchor: AnchorSettings): AnchorD
       : {
           portBlock: pool.portBlock,
           spiBlock: pool.spiBlock,
-          largestPortBlock: pool.largestPortBlock ?? pool.portBlock,
           spiCoolingMs: pool.spiCoolingMs ?? Math.max(SPI_COOLING_MS, pool.coolingMs),
         }),
   };

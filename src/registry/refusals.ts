@@ -88,6 +88,42 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
       `${subject}: the registry has failed over or restarted and may have lost something; its relay is being asked, try again`,
     detail: { temporary: true, retryAfterMs: 1000 },
   },
+  ADDRESS_INUSE: {
+    code: 'ERR_MOORING_ADDRESS_INUSE',
+    text: (subject) =>
+      `${subject}: the address asked for is leased or rests; ask for another one, or leave it open`,
+    detail: { rsip: 310 },
+  },
+  ADDRESS_UNALLOWED: {
+    code: 'ERR_MOORING_ADDRESS_UNALLOWED',
+    text: (subject) =>
+      `${subject}: the address asked for is not leased from this pool; leave it open, or ask another pool`,
+    detail: { rsip: 312 },
+  },
+  PORTS_INUSE: {
+    code: 'ERR_MOORING_PORTS_INUSE',
+    text: (subject) =>
+      `${subject}: the port asked for is leased or rests; ask for another one, or leave it open`,
+    detail: { rsip: 311 },
+  },
+  PORTS_UNALLOWED: {
+    code: 'ERR_MOORING_PORTS_UNALLOWED',
+    text: (subject) =>
+      `${subject}: the port asked for is not leased from this pool; ask for one from 1024 up`,
+    detail: { rsip: 313 },
+  },
+  SPIS_INUSE: {
+    code: 'ERR_MOORING_SPIS_INUSE',
+    text: (subject) =>
+      `${subject}: the SPI asked for is leased or rests; ask for another one, or leave it open`,
+    detail: { rsip: 403 },
+  },
+  SPIS_UNAVAILABLE: {
+    code: 'ERR_MOORING_SPIS_UNAVAILABLE',
+    text: (subject) =>
+      `${subject}: the SPI asked for is not leased, or not with this address and port; leave one of them open`,
+    detail: { rsip: 402 },
+  },
   PLAN_MOVED: {
     code: 'ERR_MOORING_PLAN_MOVED',
     text: (subject) => `${subject}: somebody else is changing its declaration; look at it and declare again`,

@@ -1,4 +1,5 @@
 import type { Device, Lease, LeaseEvent, LeaseKind, PathHint, Remote, Session } from '../protocol/lease.ts';
+import type { Wished } from '../protocol/signalling.ts';
 import type { PoolTurns } from './pool-turn.ts';
 import type { Pools } from './pools.ts';
 import type { Registrations } from './registration.ts';
@@ -17,13 +18,11 @@ export interface AnchorDeclaration {
   readonly portBlock?: number;
   /** SPIs a lease on a shared address, a power of two; default 64. */
   readonly spiBlock?: number;
-  /** Ports that a lease may grow to, a power of two; default: as many as it begins with. */
-  readonly largestPortBlock?: number;
   /** How long freed resources rest before another device gets them, milliseconds; default 2 min (RFC 6887 §15). */
   readonly coolingMs?: number;
   /** How long SPIs rest where that is possible, milliseconds; default 1 h. */
   readonly spiCoolingMs?: number;
-  /** A lease ends at the latest so long after it began or was extended, milliseconds; default 24 h. */
+  /** A lease ends at the latest so long after it began or was extended, milliseconds; default 366 days. */
   readonly longestLeaseMs?: number;
   /** Down to this the limit falls from half of the anchor leased on; default: it does not fall. */
   readonly shortestLeaseMs?: number;
@@ -70,6 +69,8 @@ export interface GrantRequest {
   /** The one remote that the lease is for; default: any. */
   readonly remote?: Remote | null;
   readonly leaseMs: number;
+  /** Resources that it is to have: taken is refused, never replaced; default: any. */
+  readonly local?: Wished;
   /** Names the wish for ever (128 bits, hexadecimal): a retry returns the first answer. */
   readonly requestId: string;
   /** Leases the device may hold in this pool, this one included. */
@@ -140,8 +141,8 @@ export interface RelayAnnouncement {
  */
 export interface Registry extends Pools, PoolTurns, Registrations {
   /**
-   * Makes an anchor known, idempotently. Refuses (ERR_MOORING_ANCHOR_IN_USE) a change of resources while a lease
-   * is held or cooling: it would be orphaned.
+   * Makes an anchor known, or lease other prefixes, idempotently: what is taken out is drained. Refuses
+   * (ERR_MOORING_ANCHOR_IN_USE) other block sizes, sharing or pool while a lease is held or cooling.
    */
   declareAnchor(declaration: AnchorDeclaration): Promise<Anchor>;
   anchor(id: string): Promise<Anchor | null>;
@@ -238,6 +239,12 @@ export interface Registry extends Pools, PoolTurns, Registrations {
    * Repairs the index on the way.
    */
   deviceLeases(device: Device, alsoAt?: string): Promise<readonly Lease[]>;
+
+  /**
+   * Tells the devices of an anchor's leases that they hold them, for an index that was lost or damaged: its owner's task,
+   * again and again.
+   */
+  reindex(anchor: string): Promise<void>;
 
   announceRelay(announcement: RelayAnnouncement, ttlMs: number): Promise<void>;
   relay(id: string): Promise<RelayAnnouncement | null>;

@@ -44,13 +44,7 @@ export function resize(
   if (fresh.length > 0) segments.push(segment(grown, fresh, declaration.id));
   const slots = segments.reduce((sum, one) => Math.max(sum, one.first + one.slots), plan.slots);
   return {
-    plan: {
-      ...grown,
-      slots,
-      capacity: openSlots(grown),
-      addresses: segments[0]?.addresses,
-      prefixes: segments[0]?.prefixes,
-    } as unknown as Plan,
+    plan: { ...grown, slots, capacity: openSlots(grown) },
     draining: drainingOf(grown),
     isAnew,
   };

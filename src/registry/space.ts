@@ -24,6 +24,18 @@ export async function takeSpace(
   );
 }
 
+/** The anchor that has an address, by what pools declare; null when none is known to. */
+export async function anchorWith(connection: Connection, address: string): Promise<string | null> {
+  const bytes = parseAddress(address, 'local.address');
+  const [family, hex] = [bytes.length === 4 ? 4 : 6, hexOf(bytes)];
+  const [key = ''] = spaceKeys();
+  const [before] = await connection.plain((redis) =>
+    redis.zrevrangebylex(key, `[${family}:${hex};`, `[${family}:`, 'LIMIT', 0, 1),
+  );
+  const [, , last = '', anchor = null] = before?.split(':') ?? [];
+  return last >= hex ? anchor : null;
+}
+
 /** A tunnel endpoint as a prefix of one address. */
 export function hostPrefix(address: string): string {
   return `${address}/${parseAddress(address).length * 8}`;

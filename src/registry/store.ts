@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import { anchorCommands } from './anchors.ts';
 import type { Connection } from './connection.ts';
+import { declaring } from './declaring.ts';
 import { grantCommands } from './granting.ts';
 import { relayKey, relaysKey } from './keys.ts';
 import { leaseCommands, noteFree } from './leases.ts';
@@ -13,6 +14,7 @@ import { wakeListener } from './wakes.ts';
 /** The registry over a connection; `close` ends what was opened for it. */
 export function createStore(connection: Connection, log: Logger, close: () => Promise<void>): Registry {
   const anchors = anchorCommands(connection);
+  const changes = declaring(connection, anchors);
   const leases = leaseCommands(connection);
   const grants = grantCommands(connection);
   const wakes = wakeListener(connection, log);
@@ -27,10 +29,11 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     ...leases,
     ...grants,
     ...registrationCommands(connection, grants),
-    ...poolCommands(connection, anchors),
+    ...poolCommands(connection, { ...anchors, ...changes }),
     ...poolTurns(connection),
+
     async declareAnchor(declaration) {
-      const anchor = await anchors.declareAnchor(declaration);
+      const anchor = await changes.declareAnchor(declaration);
       pools.set(anchor.id, anchor.pool);
       return anchor;
     },
@@ -43,6 +46,10 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
         await noteFree(connection, pool, anchor, swept.free);
       }
       return swept;
+    },
+
+    async reindex(anchor) {
+      await grants.reindex((await anchors.snapshot(anchor)).leases);
     },
 
     watch: wakes.watch,

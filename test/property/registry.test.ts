@@ -30,12 +30,12 @@ describe('the check finds', () => {
     'a repeated request that is granted again': ['local answered = recall(request)', 'local answered = nil'],
     'a fence that skips a number': ["'counter', 1)", "'counter', 2)"],
     'a fence that does not rise': ["'counter', 1)", "'counter', 0)"],
-    'a slot that is handed out twice': ["redis.call('HINCRBY', META, 'frontier', 1)", ''],
+    'a slot that is handed out twice': ["redis.call('HSET', META, 'frontier', whole(number + 1))", ''],
     'a lease that anybody may end': ['lease.device.tenant == tenant and lease.device.id == device', 'true'],
     'an extension that counts twice': ["remember(request, 'E')", ''],
     'a resource that leaks when its lease ends': [
-      "redis.call('ZADD', COOLING",
-      "redis.call('ZCARD', COOLING",
+      "redis.call('ZADD', COOLING, whole(now + coolingMs), slot)",
+      '',
     ],
     'a lease that outlives its instant': [
       "(lease.state == 'pending' and lease.pendingUntilMs <= now)",

@@ -5,7 +5,7 @@
   ARGV  1 the plan that this one follows, as it is stored, or ''  2 plan JSON (plan.ts)
         3 '1' when it numbers the slots anew: only while nobody holds or just held one of the old
         4 declaration JSON  5 home relay  6 coolingMs  7 spiCoolingMs  8 longestLeaseMs  9 shortestLeaseMs
-        10 largestPortBlock  11 quarantineMs
+        10 '1' while something of it is drained  11 quarantineMs
   Events  declared, when addresses come or go
   Returns the pool it was in before, or '', or LEASES_WOULD_BE_ORPHANED, PLAN_MOVED, QUARANTINED
 ]]
@@ -34,12 +34,13 @@ if isMoving then
   if ARGV[3] == '1' then
     redis.call('HSET', META, 'frontier', 0)
   end
-  redis.call('HSET', META, 'plan', ARGV[2], 'capacity', cjson.decode(ARGV[2]).capacity)
+  local plan = cjson.decode(ARGV[2])
+  redis.call('HSET', META, 'plan', ARGV[2], 'capacity', plan.capacity, 'slots', plan.slots)
 end
 -- 4. What may change at any time.
 redis.call(
   'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
-  'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'largestPortBlock', ARGV[10], 'quarantineMs', ARGV[11]
+  'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11]
 )
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)

@@ -7,6 +7,7 @@
   Returns {now, lease}, or BAD_BIND, QUARANTINED
 ]]
 --- @include "leases"
+--- @include "lifetimes"
 if quarantined() then
   return QUARANTINED
 end
@@ -20,7 +21,14 @@ if recall(request) then
   return { now, cjson.encode(lease) }
 end
 -- 2. Change.
-lease.expiresAtMs = now + ARGV[5]
+local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity', 'drains')
+lease.expiresAtMs = now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3])
+if meta[4] == '1' then
+  -- What is taken out of the pool ends at its time.
+  local place = placeOfSlot(cjson.decode(redis.call('HGET', META, 'plan')), lease.slot)
+  local range = place and closedRange(place.prefix, place.host)
+  lease.expiresAtMs = range and math.min(lease.expiresAtMs, range.untilMs) or lease.expiresAtMs
+end
 local json = announce('extended', lease, '')
 save(lease, json)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)

@@ -4,17 +4,18 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 request  2 lease id  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
         9 session id and 10 salt, for the case that the device needs a new session  11 anchor  12 pool
-        13 the one remote as JSON, or ''
+        13 the one remote as JSON, or ''  14, 15 and 16 address (hexadecimal), port and SPI that it is to have, or '' each
   Events  session (the device came with another key), granted
   Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
-          EXHAUSTED, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED, QUARANTINED. Any
+          EXHAUSTED, ADDRESS_INUSE, ADDRESS_UNALLOWED, PORTS_INUSE, PORTS_UNALLOWED, SPIS_INUSE, SPIS_UNAVAILABLE, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED, QUARANTINED. Any
           other refusal than the last is remembered: the request stays refused
 ]]
 --- @include "sessions"
---- @include "resources"
+--- @include "wishes"
+--- @include "lifetimes"
 local PENDING_MS = 10000
 local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
-local leaseMs, bindId = tonumber(ARGV[7]), tonumber(ARGV[8])
+local bindId = tonumber(ARGV[8])
 local device = tenant .. '/' .. deviceId
 
 if quarantined() then
@@ -42,7 +43,7 @@ if answered then
 end
 
 -- 2. An owner to install it.
-local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs')
+local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs')
 if not meta[1] then
   return UNDECLARED
 end
@@ -55,9 +56,15 @@ local plan = cjson.decode(meta[1])
 if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
   return refuse(request, KIND_NOT_OFFERED)
 end
-local slot = pickSlot(device, tonumber(meta[2]))
+local slot, why
+if (ARGV[14] or '') .. (ARGV[15] or '') .. (ARGV[16] or '') ~= '' then
+  local wish = { address = ARGV[14] ~= '' and ARGV[14], port = tonumber(ARGV[15]), spi = tonumber(ARGV[16]) }
+  slot, why = slotWished(plan, device, wish)
+else
+  slot, why = pickSlot(plan, device, kind), EXHAUSTED
+end
 if not slot then
-  return refuse(request, EXHAUSTED)
+  return refuse(request, why)
 end
 local resources = resourcesOf(plan, slot, kind)
 local remote = cjson.null
@@ -87,6 +94,8 @@ end
 
 session.leases[#session.leases + 1] = leaseId
 local sessionJson = cjson.encode(session)
+
+local leaseMs = lifetime(tonumber(ARGV[7]), meta[5], meta[6], meta[2])
 
 -- 5. Change: the event first, then what it says.  spin: leases.grant
 local lease = {

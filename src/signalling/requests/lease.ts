@@ -1,6 +1,8 @@
 import { canonicalAddress } from '../../protocol/address.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import type { Remote } from '../../protocol/lease.ts';
+import type { RequestOf } from '../../protocol/signalling.ts';
+import type { GrantRequest } from '../../registry/registry.ts';
 import { requireAdmission } from '../admission.ts';
 import type { Door, Handler, PoolPolicy } from '../door.ts';
 import { installAtOwner } from '../install.ts';
@@ -23,11 +25,33 @@ export const lease: Handler<'lease'> = async (frame, caller, door) => {
     kind: frame.kind,
     remote: declaredRemote(frame.remote, policy),
     leaseMs: boundedLeaseMs(frame.leaseMs, policy),
+    ...localWish(frame),
     requestId: frame.request,
     quota: policy.maxLeasesPerDevice,
   });
   return installAtOwner(granted, caller, door);
 };
+
+/** What a device asks for by name. Throws EXTRA_PARAM (203) for what its kind of lease has not. */
+export function localWish({
+  kind,
+  local,
+}: Pick<RequestOf<'lease'>, 'kind' | 'local'>): Pick<GrantRequest, 'local'> {
+  if (local === undefined) return {};
+  for (const [field, has] of [
+    ['port', kind !== 'rsa-ip'],
+    ['spi', kind === 'rsipsec'],
+  ] as const) {
+    if (local[field] !== undefined && !has) {
+      throw new MooringError(
+        'ERR_MOORING_BAD_FRAME',
+        `local.${field} is ${local[field]}, and a lease of kind ${kind} has none; leave it out`,
+        { rsip: 203, data: { field: `local.${field}` } },
+      );
+    }
+  }
+  return { local };
+}
 
 /** The policy of a configured pool. */
 export function poolPolicy(name: string, door: Door): PoolPolicy {

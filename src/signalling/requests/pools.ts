@@ -17,7 +17,6 @@ function offered(policy: PoolPolicy, { principal }: Caller): OfferedPool {
     ...{ name, realm, remotePolicy, maxLeases, ports },
     kinds: isWhole ? ['rsa-ip'] : mayUseIpsec(principal, policy) ? ['rsap-ip', 'rsipsec'] : ['rsap-ip'],
     spis: isWhole || !mayUseIpsec(principal, policy) ? null : (policy.spiBlock ?? null),
-    largestPorts: isWhole ? null : (policy.largestPortBlock ?? ports),
     leaseMs: { default: leaseMs.default, max: leaseMs.max },
   };
 }

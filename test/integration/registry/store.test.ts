@@ -74,21 +74,21 @@ describe('anchors', () => {
     expect(await registry.poolAnchors('whole')).toEqual(['a1']);
   });
 
-  test('a change of prefixes is refused while a lease is held or cooling, and made otherwise', async () => {
+  test('a change of sharing is refused while a lease is held or cooling, and made otherwise', async () => {
     await serve({ coolingMs: 50 });
-    const changed = declaration({ prefixes: ['192.0.2.16/30'], coolingMs: 50 });
+    const changed = declaration({ sharing: 'shared', coolingMs: 50 });
     const { lease } = await registry.grant(wish('d1'));
     expect(code(await failure(registry.declareAnchor(changed)))).toBe('ERR_MOORING_ANCHOR_IN_USE');
     await registry.withdraw(lease.id);
     expect(code(await failure(registry.declareAnchor(changed)))).toBe('ERR_MOORING_ANCHOR_IN_USE');
-    expect((await registry.anchor('a1'))?.prefixes).toEqual(['192.0.2.8/30']);
+    expect((await registry.anchor('a1'))?.sharing).toBe('whole');
     await until(() =>
       registry.declareAnchor(changed).then(
         () => true,
         () => false,
       ),
     );
-    expect((await registry.grant(wish('d1'))).lease.address).toMatch(/^192\.0\.2\.1[6-9]$/);
+    expect((await registry.grant(wish('d1', { kind: 'rsap-ip' }))).lease.ports?.count).toBe(64);
   });
 
   test('an anchor that moves to another pool leaves the former one', async () => {

@@ -23,7 +23,7 @@ describe('a configuration', () => {
 
   // Each row: what is wrong, the text, and the words that name field, value and remedy.
   const wrong: [string, string, RegExp][] = [
-    ['has no role', '{}', /relay is missing; configure `relay`, `signalling` or both/],
+    ['has no role', '{}', /relay is missing; configure `relay`, `signalling` or `admin`/],
     ['lacks a required setting', 'relay: {id: r1}', /relay\.interface is missing; add it/],
     ['has an unknown setting', `${relay}\ncolour: red`, /colour is unknown; remove it, or correct its name/],
     ['has an unknown inner setting', 'relay: {id: r1, interface: pub0, speed: 9}', /relay\.speed is unknown/],
@@ -48,6 +48,21 @@ describe('a configuration', () => {
       'has a port block that is no power of two',
       pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'portBlock: 1000,'),
       /pools\.0\.portBlock is 1000; use a power of two/,
+    ],
+    [
+      'leases private addresses to the public',
+      pool(anchor('a1', '192.0.2.1', '10.1.0.0/28')),
+      /prefixes\.0 is 10\.1\.0\.0\/28; it is private address space: set `realm: private`/,
+    ],
+    [
+      'leases addresses that are every host’s own',
+      pool(anchor('a1', '192.0.2.1', '127.0.0.0/28'), 'realm: private,'),
+      /prefixes\.0 is 127\.0\.0\.0\/28; name addresses/,
+    ],
+    [
+      'has a least lease time above the longest',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'leaseMs: {default: 1000, max: 2000, min: 3000},'),
+      /leaseMs\.min is 3000; use at most leaseMs\.max \(2000\)/,
     ],
     [
       'leases its tunnel endpoint',

@@ -17,13 +17,13 @@ local function mix(value)
   return bit.bxor(value, bit.rshift(value, 16)) % WORD
 end
 
-local function permute(value, width, key, tweak)
+local function walk(value, width, key, tweak, from, to, step)
   local leftWidth = math.floor(width / 2)
   local leftSize = 2 ^ leftWidth
   local rightSize = 2 ^ (width - leftWidth)
   local left = math.floor(value / rightSize)
   local right = value % rightSize
-  for round = 1, ROUNDS do
+  for round = from, to, step do
     local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
     if round % 2 == 1 then
       left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
@@ -32,4 +32,13 @@ local function permute(value, width, key, tweak)
     end
   end
   return left * rightSize + right
+end
+
+local function permute(value, width, key, tweak)
+  return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+
+-- What `permute` made `value` of: each round undoes itself.
+local function unpermute(value, width, key, tweak)
+  return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end

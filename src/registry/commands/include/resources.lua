@@ -1,8 +1,8 @@
 --- @include "permutation"
--- Slot -> address, port block, SPI block, IKE SPI block, by the anchor's plan (plan.ts).
+-- Slot -> address, port block, SPI block, IKE SPI block, by the anchor's plan (plan.ts), and back.
 local IKE_PREFIX_BITS = 16
 local IKE_BLOCK = 65536
--- Another tweak than those of SPIs (0) and of prefixes (1 and up).
+-- Above its segment's tweak, as those of SPIs (0) and of prefixes (1 and up).
 local IKE_TWEAK = 65536
 
 local function textV6(bytes)
@@ -52,43 +52,84 @@ local function isV6(address)
   return string.find(address, ':', 1, true) ~= nil
 end
 
-local function addressOf(plan, ordinal)
-  for at, prefix in ipairs(plan.prefixes) do
-    if ordinal < prefix.addresses then
-      return addressText(prefix, permute(ordinal, prefix.width, plan.key, at))
+-- Where a slot lies: {segment, number in it, prefix, tweak of that, host number}; nil when its prefix has gone.
+local function placeOfSlot(plan, slot)
+  slot = tonumber(slot)
+  for _, segment in ipairs(plan.segments) do
+    local number = slot - segment.first
+    if number >= 0 and number < segment.slots then
+      local ordinal = number % segment.addresses
+      for at, prefix in ipairs(segment.prefixes) do
+        if ordinal < prefix.addresses then
+          local tweak = segment.tweak + at
+          local host = permute(ordinal, prefix.width, plan.key, tweak)
+          return { segment = segment, number = number, prefix = prefix, host = host }
+        end
+        ordinal = ordinal - prefix.addresses
+      end
     end
-    ordinal = ordinal - prefix.addresses
   end
 end
 
+-- The range of addresses, not leased any more, that an address belongs to.
+local function closedRange(prefix, host)
+  for _, range in ipairs(prefix.closed or {}) do
+    if host >= range.from and host < range.from + range.count then
+      return range
+    end
+  end
+end
+
+local function isOpen(plan, slot)
+  local place = placeOfSlot(plan, slot)
+  return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+
 -- SPIs 0-255 are reserved (RFC 4303 section 2.1): walk the cycle until the block lies above them.
-local function spisOf(plan, slot)
-  local block = slot + plan.reservedSpiBlocks
+local function spisOf(plan, segment, number)
+  local block = number + plan.reservedSpiBlocks
   repeat
-    block = permute(block, plan.spiWidth, plan.key, 0)
+    block = permute(block, plan.spiWidth, plan.key, segment.tweak)
   until block >= plan.reservedSpiBlocks
   return { first = block * plan.spiBlock, count = plan.spiBlock }
 end
 
--- By their first 32 bits. Block 0 stays unused: an IKE SPI is never 0 (RFC 7296 section 2.6).
-local function ikeSpisOf(plan, slot)
-  local block = slot + 1
+-- The number of the slot with an SPI, in a segment; at or above the segment's slots: none.
+local function numberOfSpi(plan, segment, spi)
+  local block = math.floor(spi / plan.spiBlock)
+  if block < plan.reservedSpiBlocks then
+    return math.huge
+  end
   repeat
-    block = permute(block, IKE_PREFIX_BITS, plan.key, IKE_TWEAK)
+    block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
+  until block >= plan.reservedSpiBlocks
+  return block - plan.reservedSpiBlocks
+end
+
+-- By their first 32 bits. Block 0 stays unused: an IKE SPI is never 0 (RFC 7296 section 2.6).
+local function ikeSpisOf(plan, segment, number)
+  local block = number + 1
+  repeat
+    block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
   until block > 0
   return { first = block * IKE_BLOCK, count = IKE_BLOCK }
 end
 
 local function resourcesOf(plan, slot, kind)
-  slot = tonumber(slot)
-  if plan.sharing == 'whole' then
-    return { address = addressOf(plan, slot), ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+  local place = placeOfSlot(plan, slot)
+  if not place then
+    return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
   end
-  local block = plan.firstPortBlock + math.floor(slot / plan.addresses)
+  local address = addressText(place.prefix, place.host)
+  if plan.sharing == 'whole' then
+    return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+  end
+  local segment, number = place.segment, place.number
+  local block = plan.firstPortBlock + math.floor(number / segment.addresses)
   return {
-    address = addressOf(plan, slot % plan.addresses),
+    address = address,
     ports = { first = block * plan.portBlock, count = plan.portBlock },
-    spis = kind == 'rsipsec' and spisOf(plan, slot) or cjson.null,
-    ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, slot) or cjson.null,
+    spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
+    ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
   }
 end

@@ -11,7 +11,8 @@ end
 -- Data that never handed out a slot was emptied: its plan numbers them anew, and the leases follow the one before.
 local function followPlan(plan)
   if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
-    redis.call('HSET', META, 'plan', plan, 'capacity', cjson.decode(plan).capacity)
+    local of = cjson.decode(plan)
+    redis.call('HSET', META, 'plan', plan, 'capacity', of.capacity, 'slots', of.slots)
   end
 end
 
@@ -22,8 +23,8 @@ local function restAll(lost)
   for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
     redis.call('ZADD', COOLING, 'GT', coolMs, slot)
   end
-  local of = redis.call('HMGET', META, 'frontier', 'capacity')
-  local frontier = math.min(tonumber(of[1]) + lost, tonumber(of[2]))
+  local of = redis.call('HMGET', META, 'frontier', 'slots')
+  local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
   for slot = tonumber(of[1]), frontier - 1 do
     redis.call('ZADD', COOLING, coolMs, whole(slot))
     redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
@@ -110,7 +111,9 @@ local function restore(held, sessions, counter, lost)
     end
     local slot = stored and stored.slot or resting[resourceName(lease)]
     local session = sessionsById[lease.session]
-    local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence)
+    -- Also what was acknowledged before its event was heard of.
+    local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
+    local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
     if slot and session and isNews and lease.remainingMs > 0 then
       if not stored then
         takeSlot(slot)

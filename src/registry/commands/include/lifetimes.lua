@@ -1,0 +1,12 @@
+--- @include "anchor"
+-- How long a lease may last from now: as wished, at most as long as the pool says, and that falls with the slots that
+-- are left once half of them are leased.
+local function lifetime(wishMs, longest, shortest, capacity)
+  local mostMs = tonumber(longest or wishMs)
+  local leastMs = tonumber(shortest or mostMs)
+  if leastMs < mostMs then
+    local left = 1 - redis.call('HLEN', LEASES) / math.max(1, tonumber(capacity))
+    mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
+  end
+  return math.floor(math.min(wishMs, mostMs))
+end
