@@ -63,7 +63,7 @@ describe.skipIf(missing("a Linux kernel's IPsec", 'uml'))("a real Linux kernel's
       it.each(TRANSFORMS.map((transform, k) => [named(transform), k] as const))(
         `R37, R48: loses nothing while it moves, and its kernel refuses nothing (%s, ${engine})`,
         (transform, k) => {
-          expect(talked.get(`${name}: ${transform}`)).toEqual({
+          expect(talked.get(`${name}: ${transform}`)).toMatchObject({
             sent: PACKETS,
             answered: PACKETS,
             repeated: 0,
