@@ -60,6 +60,8 @@ export interface AnchorCopy {
   base(): Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
   /** Resolves when the lease, as one that is acknowledged, is on the disk. Rejects when it cannot be written. */
   witness(id: string): Promise<void>;
+  /** The registry has made the lease active; its event is on the way, or may be lost. */
+  activated(id: string): void;
   /** Says in the journal that it is still true. */
   touch(): void;
   /** Resolves when all that was applied is on the disk. */
@@ -304,6 +306,10 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       journal.note({ type: 'lease', lease: { ...lease, state: 'active' }, untilMs: untilMs.get(id)! });
       journal.note({ type: 'at', fence: lastId });
       await journal.synced();
+    },
+    activated(id) {
+      const lease = leases.get(id);
+      if (lease !== undefined) leases.set(id, { ...lease, state: 'active' });
     },
     touch: mark,
     async journalled() {

@@ -60,6 +60,7 @@ export function createRelayPlane(options: {
         lease.state === 'active' ? lease : activate(lease.id, anchor),
         anchor.witness(lease.id),
       ]);
+      anchor.activated(lease.id);
       // spin: leases.acknowledge
       if (sealing === undefined) return { lease: activated };
       const sealTo = await checkSealingProof(sealing, session.thumbprint);
