@@ -40,7 +40,8 @@ export function assembleCommands(
   for (const file of readdirSync(COMMANDS).sort()) {
     if (!file.endsWith('.lua')) continue;
     const command = file.slice(0, -4);
-    const assembled = expand(join(COMMANDS, file), new Set(), options.replace ?? {}).join('\n');
+    const lines = withoutUnused(expand(join(COMMANDS, file), new Set(), options.replace ?? {}));
+    const assembled = lines.map((line) => line.trim()).join('\n');
     const lua = options.mutate?.(command, assembled) ?? assembled;
     const hash = createHash('sha256').update(lua).digest('hex').slice(0, 12);
     commands[command] = { name: `mooring_${command}_${hash}`, keys: keyCount(command, lua), lua };
@@ -65,8 +66,25 @@ function withoutComments(text: string): string[] {
   return text
     .replace(/--\[\[[\s\S]*?\]\]\n/g, '')
     .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && (!line.startsWith('--') || INCLUDE.test(line)));
+    .filter((line) => line.trim() !== '' && (!/^\s*--/.test(line) || INCLUDE.test(line)));
+}
+
+/**
+ * Without the functions and constants of includes that the command does not use: Redis makes each of them anew at every
+ * call. Begun by `local function NAME(` at the beginning of a line and ended by the next `end` there; `local NAME = …` in
+ * capitals; and the readings of clock and server, which cost a call each.
+ */
+function withoutUnused(lines: readonly string[]): readonly string[] {
+  for (const [from, line] of lines.entries()) {
+    const named = /^local function (\w+)\(/.exec(line);
+    const name = named?.[1] ?? /^local ([A-Z][A-Z_]*|now|server) = .*[^{(,]$/.exec(line)?.[1];
+    if (name === undefined) continue;
+    const to = named ? lines.findIndex((one, at) => at > from && one === 'end') : from;
+    const rest = [...lines.slice(0, from), ...lines.slice(to + 1)];
+    const used = new RegExp(`(?<![\\w.'])${name}\\b`);
+    if (!rest.some((one) => used.test(one))) return withoutUnused(rest);
+  }
+  return lines;
 }
 
 /** How many keys a command takes: as many as its `… = unpack(KEYS)` names. */

@@ -2,41 +2,9 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_fd7a7cd331f6',
+    name: 'mooring_abandon_186c7f3e77e0',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
+    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 local stored = redis.call('HGET', INTENTS, ARGV[1])
 if stored and cjson.decode(stored).attempt == ARGV[2] then
 redis.call('HDEL', INTENTS, ARGV[1])
@@ -46,31 +14,11 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_4ee14cdaf611',
+    name: 'mooring_activate_cc2b222c7c05',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
+    lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -81,7 +29,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -91,299 +39,10 @@ local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members ..
 redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -402,35 +61,6 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
@@ -444,45 +74,8 @@ local json = cjson.encode(lease)
 publish(lease.fence, kind, ',"lease":' .. json .. members)
 return json
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
 end
 if quarantined() then
 return QUARANTINED
@@ -504,31 +97,10 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
 return { now, json }`,
   },
   appoint: {
-    name: 'mooring_appoint_600fd60103f0',
+    name: 'mooring_appoint_1ac3ad21b6d9',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -539,22 +111,10 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -573,35 +133,6 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
 return {
@@ -616,15 +147,6 @@ standbyBoot = of[7],
 end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
 end
 if quarantined() then
 return QUARANTINED
@@ -643,31 +165,10 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_d9651f06de18',
+    name: 'mooring_attach_f63b89c7f8ae',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local BAD_BIND = -6
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -678,7 +179,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -688,299 +189,10 @@ local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members ..
 redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -999,47 +211,12 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
 local function save(lease, json)
 redis.call('HSET', LEASES, lease.id, json)
-end
-local function announce(kind, lease, members)
-lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
@@ -1053,37 +230,6 @@ if lease and not isOver(lease) and lease.device.tenant == tenant and lease.devic
 return lease
 end
 return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-local function sessionOf(device)
-local id = redis.call('HGET', DEVICES, device)
-return id and cjson.decode(redis.call('HGET', SESSIONS, id))
 end
 local function takeIndex(id)
 repeat
@@ -1138,31 +284,14 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_948d61d8079b',
+    name: 'mooring_claim_541fe902adab',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
 local WITHDRAWN = -9
-local NOT_PENDING = -10
 local REQUEST_ENDED = -11
 local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1173,7 +302,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -1262,9 +391,6 @@ return whole(epoch)
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -1285,10 +411,6 @@ break
 end
 forgetOldest(1)
 end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
 end
 local WORD = 4294967296
 local ROUNDS = 4
@@ -1322,9 +444,6 @@ return left * rightSize + right
 end
 local function permute(value, width, key, tweak)
 return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end
 local IKE_PREFIX_BITS = 16
 local IKE_BLOCK = 65536
@@ -1369,9 +488,6 @@ at = at - 1
 end
 return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
 end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -1389,33 +505,12 @@ end
 end
 end
 end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
 local function spisOf(plan, segment, number)
 local block = number + plan.reservedSpiBlocks
 repeat
 block = permute(block, plan.spiWidth, plan.key, segment.tweak)
 until block >= plan.reservedSpiBlocks
 return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
 end
 local function ikeSpisOf(plan, segment, number)
 local block = number + 1
@@ -1442,10 +537,6 @@ spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
 ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
 }
 end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -1473,54 +564,6 @@ forgetFormer(device, slot)
 redis.call('HDEL', FORMER, 's:' .. slot)
 end
 end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
 local function takeSlot(slot)
 local number = tonumber(slot)
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
@@ -1542,11 +585,6 @@ local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
@@ -1562,16 +600,6 @@ return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
 end
 local function leaveSession(lease)
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
@@ -1604,42 +632,9 @@ local function sessionOf(device)
 local id = redis.call('HGET', DEVICES, device)
 return id and cjson.decode(redis.call('HGET', SESSIONS, id))
 end
-local function takeIndex(id)
-repeat
-local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
-if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
-return index
-end
-until false
-end
 local function saveSession(session, json)
 redis.call('HSET', SESSIONS, session.id, json)
 redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-end
-local function replaceSession(old, id, thumbprint, salt)
-local session = {
-id = id,
-index = takeIndex(id),
-device = old.device,
-thumbprint = thumbprint,
-salt = salt,
-leases = old.leases,
-replaces = old.id,
-}
-local fence = takeFence()
-local json = cjson.encode(session)
-publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
-for _, lease in ipairs(old.leases) do
-local record = leaseOf(lease)
-record.session = id
-record.fence = fence
-save(record, cjson.encode(record))
-end
-redis.call('HDEL', SESSIONS, old.id)
-redis.call('HDEL', INDEXES, whole(old.index))
-redis.call('HDEL', HINTS, old.id)
-saveSession(session, json)
-return session
 end
 local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
@@ -1804,41 +799,9 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_ec1e3f2bfa1e',
+    name: 'mooring_confirm_afecc064e8c3',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
+    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 local stored = redis.call('HGET', INTENTS, ARGV[1])
 if stored then
 local intent = cjson.decode(stored)
@@ -1853,31 +816,11 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_6f267b68f974',
+    name: 'mooring_declare_a99d4beeb135',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
 local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1888,269 +831,10 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -2169,36 +853,7 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -2243,69 +898,15 @@ end
 return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
   deregister: {
-    name: 'mooring_deregister_7de9cf0c99a0',
+    name: 'mooring_deregister_e13fe47f6078',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
+    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
   },
   describe: {
-    name: 'mooring_describe_88d986bc9eea',
+    name: 'mooring_describe_ab41724d7d7f',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2313,9 +914,6 @@ end
 local now = readNow()
 local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
 local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
 if not meta[5] then
 return UNDECLARED
@@ -2323,31 +921,10 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_11a9bebca411',
+    name: 'mooring_extend_d30f4a26f0a8',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local BAD_BIND = -6
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2358,7 +935,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -2394,10 +971,6 @@ end
 forgetOldest(1)
 end
 end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
 local WORD = 4294967296
 local ROUNDS = 4
 local function times(a, b)
@@ -2431,55 +1004,6 @@ end
 local function permute(value, width, key, tweak)
 return walk(value, width, key, tweak, 1, ROUNDS, 1)
 end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -2504,163 +1028,10 @@ return range
 end
 end
 end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -2679,35 +1050,6 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
@@ -2721,9 +1063,6 @@ local json = cjson.encode(lease)
 publish(lease.fence, kind, ',"lease":' .. json .. members)
 return json
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
@@ -2733,33 +1072,6 @@ if lease and not isOver(lease) and lease.device.tenant == tenant and lease.devic
 return lease
 end
 return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
 end
 local function lifetime(wishMs, longest, shortest, capacity)
 local mostMs = tonumber(longest or wishMs)
@@ -2795,70 +1107,19 @@ remember(request, 'E')
 return { now, json }`,
   },
   forget: {
-    name: 'mooring_forget_368c06aa314e',
+    name: 'mooring_forget_498d85fd8747',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
+    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_903a0223f9f9',
+    name: 'mooring_free_46867eb980f2',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
+    lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
-local NOT_PENDING = -10
 local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -2869,7 +1130,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -2905,253 +1166,12 @@ end
 forgetOldest(1)
 end
 end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
 slots[#slots + 1] = slot
 end
 return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -3161,17 +1181,10 @@ local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -3190,41 +1203,9 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
 end
 local function announce(kind, lease, members)
 lease.fence = takeFence()
@@ -3289,25 +1270,17 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_dc45ca061b38',
+    name: 'mooring_grant_9e8602de0ff9',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
 local NO_OWNER = -4
 local EXHAUSTED = -5
-local BAD_BIND = -6
 local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
 local WITHDRAWN = -9
-local NOT_PENDING = -10
 local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
 local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
 local ADDRESS_INUSE = -30
 local ADDRESS_UNALLOWED = -31
 local PORTS_INUSE = -32
@@ -3324,7 +1297,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -3625,8 +1598,6 @@ local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -3644,35 +1615,6 @@ beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
 end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
@@ -3692,13 +1634,6 @@ return device.tenant .. '/' .. device.id
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
 end
 local function leaveSession(lease)
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
@@ -3944,41 +1879,9 @@ redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
 return { now, json, sessionJson, replaced, freeSlots() }`,
   },
   held_by: {
-    name: 'mooring_held_by_9601c95919b5',
+    name: 'mooring_held_by_6597caa6cb69',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
+    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 local anchors = {}
 for _, request in ipairs(redis.call('HKEYS', OPEN)) do
 local stored = redis.call('HGET', INTENTS, request)
@@ -3989,31 +1892,9 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_a7517f50d25c',
+    name: 'mooring_held_on_80aca73e29d2',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
+    lua: `local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4024,309 +1905,10 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -4345,87 +1927,12 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
-end
-local function announce(kind, lease, members)
-lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
-end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
-end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
-end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
-redis.call('HDEL', HINTS, session.id)
-end
-end
-local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
 end
 if quarantined() then
 return QUARANTINED
@@ -4443,31 +1950,9 @@ end
 return answer`,
   },
   intend: {
-    name: 'mooring_intend_c9b107909347',
+    name: 'mooring_intend_c051f6a4444a',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
+    lua: `local QUOTA = -13
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4531,69 +2016,21 @@ local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
   },
   layout: {
-    name: 'mooring_layout_6ebd879e5b76',
+    name: 'mooring_layout_900aa0c9d8ab',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
+    lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
 local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
 return { now, redis.call('HGET', META, 'plan') or '' }`,
   },
   occupancy: {
-    name: 'mooring_occupancy_8ed99883f345',
+    name: 'mooring_occupancy_6d3f370d3b89',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4603,258 +2040,6 @@ local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWE
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function freeSlots()
 local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
@@ -4867,41 +2052,11 @@ end
 return { now, redis.call('HLEN', LEASES), freeSlots() }`,
   },
   put_hint: {
-    name: 'mooring_put_hint_67b8275794a1',
+    name: 'mooring_put_hint_aafa45e45616',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
+    lua: `local STALE_EPOCH = -3
 local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
-local function whole(number)
-return string.format('%.0f', number)
-end
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
 return STALE_EPOCH
 end
@@ -4921,31 +2076,10 @@ redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_b60a9c0d6819',
+    name: 'mooring_read_events_63b3571428ba',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -4960,8 +2094,6 @@ local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -4980,35 +2112,6 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 if quarantined() then
 return QUARANTINED
 end
@@ -5023,38 +2126,14 @@ end
 return { now, counter, entries }`,
   },
   register: {
-    name: 'mooring_register_abc089d3f108',
+    name: 'mooring_register_45ff2063ca74',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
+    lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
 local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
 local function whole(number)
 return string.format('%.0f', number)
 end
@@ -5071,41 +2150,9 @@ redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + le
 return { tonumber(ARGV[1]), leftMs, 1 }`,
   },
   reindex: {
-    name: 'mooring_reindex_cb902178f5a2',
+    name: 'mooring_reindex_e0663fa3d598',
     keys: 5,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
+    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 local forms = { [HELD] = 'hash', [INTENTS] = 'hash', [AGES] = 'zset', [OPEN] = 'hash', [NOTES] = 'hash' }
 for key, form in pairs(forms) do
 local is = redis.call('TYPE', key).ok
@@ -5119,31 +2166,10 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_fa3b877c1c61',
+    name: 'mooring_release_7669df814b66',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -5154,22 +2180,10 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -5188,35 +2202,6 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
 return {
@@ -5228,18 +2213,6 @@ home = of[5],
 standby = of[6],
 standbyBoot = of[7],
 }
-end
-local function holdUntil(untilMs)
-redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
 end
 if quarantined() then
 return QUARANTINED
@@ -5255,31 +2228,10 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_98db6f9c1b21',
+    name: 'mooring_remove_78c1096c5c7a',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -5290,269 +2242,10 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -5570,35 +2263,6 @@ beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
 end
 if redis.call('HEXISTS', META, 'plan') == 0 then
 return 'OK'
@@ -5617,31 +2281,11 @@ redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_a5de138f2eb1',
+    name: 'mooring_renew_7473ac06b18e',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
 local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -5652,22 +2296,10 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
-local function takeFence()
-local counter = redis.call('HINCRBY', META, 'counter', 1)
-return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
-end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
-redis.call('SPUBLISH', CHANNEL, fence)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -5694,27 +2326,6 @@ end
 beginQuarantine(tonumber(of[2]))
 return true
 end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
 return {
@@ -5729,15 +2340,6 @@ standbyBoot = of[7],
 end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
 end
 if quarantined() or isBehind(ARGV[2]) then
 return QUARANTINED
@@ -5754,31 +2356,12 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_9711dcbceb82',
+    name: 'mooring_report_2c4c65ff8c91',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
+    lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
-local NOT_PENDING = -10
 local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -5789,7 +2372,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -5823,20 +2406,8 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 local function settle()
 local of = redis.call(
@@ -5864,23 +2435,8 @@ standby = of[6],
 standbyBoot = of[7],
 }
 end
-local function holdUntil(untilMs)
-redis.call('HSET', META, 'untilMs', whole(untilMs))
-end
-local function own(relay, boot, ttlMs)
-local epoch = redis.call('HINCRBY', META, 'epoch', 1)
-local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
-redis.call('HSET', META, 'owner', relay, 'boot', boot)
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-holdUntil(now + ttlMs)
-return whole(epoch)
-end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -5902,10 +2458,6 @@ end
 forgetOldest(1)
 end
 end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
 local WORD = 4294967296
 local ROUNDS = 4
 local function times(a, b)
@@ -5938,9 +2490,6 @@ return left * rightSize + right
 end
 local function permute(value, width, key, tweak)
 return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end
 local IKE_PREFIX_BITS = 16
 local IKE_BLOCK = 65536
@@ -5985,9 +2534,6 @@ at = at - 1
 end
 return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
 end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -6005,33 +2551,12 @@ end
 end
 end
 end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
 local function spisOf(plan, segment, number)
 local block = number + plan.reservedSpiBlocks
 repeat
 block = permute(block, plan.spiWidth, plan.key, segment.tweak)
 until block >= plan.reservedSpiBlocks
 return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
 end
 local function ikeSpisOf(plan, segment, number)
 local block = number + 1
@@ -6058,10 +2583,6 @@ spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
 ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
 }
 end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -6089,54 +2610,6 @@ forgetFormer(device, slot)
 redis.call('HDEL', FORMER, 's:' .. slot)
 end
 end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
 local function takeSlot(slot)
 local number = tonumber(slot)
 local frontier = tonumber(redis.call('HGET', META, 'frontier'))
@@ -6158,11 +2631,6 @@ local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
@@ -6178,16 +2646,6 @@ return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
 end
 local function leaveSession(lease)
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
@@ -6220,42 +2678,9 @@ local function sessionOf(device)
 local id = redis.call('HGET', DEVICES, device)
 return id and cjson.decode(redis.call('HGET', SESSIONS, id))
 end
-local function takeIndex(id)
-repeat
-local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
-if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
-return index
-end
-until false
-end
 local function saveSession(session, json)
 redis.call('HSET', SESSIONS, session.id, json)
 redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-end
-local function replaceSession(old, id, thumbprint, salt)
-local session = {
-id = id,
-index = takeIndex(id),
-device = old.device,
-thumbprint = thumbprint,
-salt = salt,
-leases = old.leases,
-replaces = old.id,
-}
-local fence = takeFence()
-local json = cjson.encode(session)
-publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
-for _, lease in ipairs(old.leases) do
-local record = leaseOf(lease)
-record.session = id
-record.fence = fence
-save(record, cjson.encode(record))
-end
-redis.call('HDEL', SESSIONS, old.id)
-redis.call('HDEL', INDEXES, whole(old.index))
-redis.call('HDEL', HINTS, old.id)
-saveSession(session, json)
-return session
 end
 local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
@@ -6370,23 +2795,6 @@ redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
 end
 end
 end
-local function settleByReport()
-local of = redis.call(
-'HMGET', META, 'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs', 'reportCounter', 'counter'
-)
-if not of[1] then
-settle()
-return
-end
-followPlan(of[3])
-settle()
-local held = cjson.decode(of[1])
-for _, lease in ipairs(held) do
-lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
-end
-local counter = tonumber(of[5])
-restore(held, cjson.decode(of[2]), counter, math.max(0, counter - tonumber(of[6])))
-end
 local relay, boot = ARGV[1], ARGV[2]
 if not quarantined() then
 local current = owner()
@@ -6422,31 +2830,12 @@ restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
   revoke: {
-    name: 'mooring_revoke_d4ab39cf37c2',
+    name: 'mooring_revoke_043c834cd2bc',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
+    lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
-local NOT_PENDING = -10
 local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -6457,7 +2846,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -6493,253 +2882,12 @@ end
 forgetOldest(1)
 end
 end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
 slots[#slots + 1] = slot
 end
 return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -6749,17 +2897,10 @@ local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -6778,41 +2919,9 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
 end
 local function announce(kind, lease, members)
 lease.fence = takeFence()
@@ -6825,13 +2934,6 @@ return device.tenant .. '/' .. device.id
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
 end
 local function leaveSession(lease)
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
@@ -6880,31 +2982,10 @@ remember(request, ended)
 return { now, ended }`,
   },
   set_aside: {
-    name: 'mooring_set_aside_551ce928a230',
+    name: 'mooring_set_aside_e28ac6c82846',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -6948,55 +3029,6 @@ end
 local function permute(value, width, key, tweak)
 return walk(value, width, key, tweak, 1, ROUNDS, 1)
 end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -7025,52 +3057,7 @@ local function isOpen(plan, slot)
 local place = placeOfSlot(plan, slot)
 return place ~= nil and closedRange(place.prefix, place.host) == nil
 end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
 local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -7098,86 +3085,10 @@ forgetFormer(device, slot)
 redis.call('HDEL', FORMER, 's:' .. slot)
 end
 end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -7195,35 +3106,6 @@ beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
 end
 if quarantined() then
 return QUARANTINED
@@ -7264,31 +3146,10 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_ca7d1b016582',
+    name: 'mooring_snapshot_d2071cd0c2ef',
     keys: 13,
     lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -7303,8 +3164,6 @@ local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -7322,35 +3181,6 @@ beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
 end
 if quarantined() then
 return QUARANTINED
@@ -7379,31 +3209,12 @@ redis.call('HVALS', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_f6cb3138dfda',
+    name: 'mooring_sweep_3b9487729ffd',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
+    lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
-local NOT_PENDING = -10
 local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -7414,7 +3225,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -7426,9 +3237,6 @@ redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -7450,253 +3258,12 @@ end
 forgetOldest(1)
 end
 end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
 slots[#slots + 1] = slot
 end
 return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -7715,8 +3282,6 @@ local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -7735,41 +3300,9 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
 end
 local function announce(kind, lease, members)
 lease.fence = takeFence()
@@ -7779,16 +3312,6 @@ return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
 end
 local function leaveSession(lease)
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
@@ -7836,32 +3359,9 @@ answer[2] = freeSlots()
 return answer`,
   },
   take_space: {
-    name: 'mooring_take_space_38672ec67fa6',
+    name: 'mooring_take_space_096fb5435987',
     keys: 2,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
-local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
-local SPANS, ANCHORS = unpack(KEYS)
+    lua: `local SPANS, ANCHORS = unpack(KEYS)
 local anchor = ARGV[1]
 local function each(json, act)
 for _, span in ipairs(json and cjson.decode(json) or {}) do
@@ -7901,31 +3401,10 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_4447233e0bef',
+    name: 'mooring_transfer_74b7a7df0b81',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
-local NOT_PENDING = -10
-local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
+    lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -7936,7 +3415,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -7950,8 +3429,6 @@ local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -7969,35 +3446,6 @@ beginQuarantine(tonumber(of[3]))
 return true
 end
 return of[2] ~= false
-end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
 end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
@@ -8038,31 +3486,12 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_7d3ca723672d',
+    name: 'mooring_withdraw_f461727ac5ce',
     keys: 13,
-    lua: `local UNDECLARED = -1
-local OWNED_BY_ANOTHER = -2
-local STALE_EPOCH = -3
-local NO_OWNER = -4
-local EXHAUSTED = -5
-local BAD_BIND = -6
-local KIND_NOT_OFFERED = -7
-local LEASES_WOULD_BE_ORPHANED = -8
-local WITHDRAWN = -9
+    lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
 local REQUEST_ENDED = -11
-local NOT_HOME = -12
-local QUOTA = -13
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
-local REMOTE_FAMILY = -15
-local PLAN_MOVED = -17
-local ADDRESS_INUSE = -30
-local ADDRESS_UNALLOWED = -31
-local PORTS_INUSE = -32
-local PORTS_UNALLOWED = -33
-local SPIS_INUSE = -34
-local SPIS_UNAVAILABLE = -35
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -8073,7 +3502,7 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 10000
+local STREAM_LENGTH = 512
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
@@ -8085,9 +3514,6 @@ redis.call('SPUBLISH', CHANNEL, fence)
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -8109,253 +3535,12 @@ end
 forgetOldest(1)
 end
 end
-local function refuse(request, code)
-remember(request, 'C' .. code)
-return code
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
-end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
-end
-if length > bestLength then
-bestAt, bestLength = at, length
-end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
-if host >= range.from and host < range.from + range.count then
-return range
-end
-end
-end
-local function isOpen(plan, slot)
-local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
-end
-local function numberOfSpi(plan, segment, spi)
-local block = math.floor(spi / plan.spiBlock)
-if block < plan.reservedSpiBlocks then
-return math.huge
-end
-repeat
-block = unpermute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block - plan.reservedSpiBlocks
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
-}
-end
-local ASIDE_MS = 1e15
-local LOOK_AHEAD = 16
-local LOOKS_BACK = 8
-local MOST_LEASES = 4096
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
 slots[#slots + 1] = slot
 end
 return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function isFree(slot, device)
-if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
-return true
-end
-local coolMs = redis.call('ZSCORE', COOLING, slot)
-return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
-end
-local function coolSlotFor(plan, kind)
-if kind == 'rsap-ip' then
-local of = redis.call('HMGET', META, 'coolingMs', 'spiCoolingMs')
-local rested = now - math.max(0, tonumber(of[2] or of[1]) - tonumber(of[1]))
-for _, slot in ipairs(redis.call('ZREVRANGEBYSCORE', COOLING, whole(now), '(' .. whole(rested), 'LIMIT', 0, LOOK_AHEAD)) do
-if isOpen(plan, slot) then
-return slot
-end
-end
-end
-for _ = 1, LOOKS_BACK do
-local cool = redis.call('ZRANGEBYSCORE', COOLING, '-inf', whole(now), 'LIMIT', 0, LOOK_AHEAD)
-for _, slot in ipairs(cool) do
-if isOpen(plan, slot) then
-return slot
-end
-redis.call('ZINCRBY', COOLING, ASIDE_MS, slot)
-end
-if #cool < LOOK_AHEAD then
-return nil
-end
-end
-end
-local function pickSlot(plan, device, kind)
-if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
-return nil
-end
-local former = formerSlots(device)
-for at = #former, 1, -1 do
-if isOpen(plan, former[at]) then
-return former[at]
-end
-end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
 end
 local function coolSlot(slot, device)
 local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
@@ -8365,17 +3550,10 @@ local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
-local function freeSlots()
-local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
-local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
-return math.min(tonumber(of[1]), unleased)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-local EPOCHS_LOST = 65536
-local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
@@ -8394,41 +3572,9 @@ return true
 end
 return of[2] ~= false
 end
-local function isBehind(epoch)
-local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
-if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
-return false
-end
-beginQuarantine(tonumber(of[2]))
-return true
-end
-local function quarantineIsOver()
-return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
-end
-local function awaitsReportOf(other)
-local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
-return of[1] and of[1] ~= other and tonumber(of[2]) > now
-end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
-end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
-end
 local function leaseOf(id)
 local json = redis.call('HGET', LEASES, id)
 return json and cjson.decode(json)
-end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
 end
 local function announce(kind, lease, members)
 lease.fence = takeFence()
@@ -8438,16 +3584,6 @@ return json
 end
 local function deviceKey(device)
 return device.tenant .. '/' .. device.id
-end
-local function isOver(lease)
-return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
-end
-local function heldBy(id, tenant, device)
-local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
-return lease
-end
-return nil
 end
 local function leaveSession(lease)
 local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
