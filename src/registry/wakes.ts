@@ -1,4 +1,4 @@
-import { Cluster } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import type { Connection } from './connection.ts';
 import { wakeChannel } from './keys.ts';
@@ -22,6 +22,11 @@ export function wakeListener(connection: Connection, log: Logger): Wakes {
     listening = redis instanceof Cluster ? redis : redis.duplicate();
     if (listening !== redis) {
       listening.on('error', (error) => log.debug({ err: error.message }, 'registry wake-ups'));
+    }
+    if (listening instanceof Redis) {
+      const alone = listening;
+      // Nothing is asked on it, so nothing would show that the server which it listens to is gone.
+      redis.on('ready', () => alone.status === 'ready' && alone.disconnect(true));
     }
     listening.on('smessage', (channel: string) => {
       for (const wake of listeners.get(channel) ?? []) wake();
