@@ -67,6 +67,7 @@ export function createPairing(options: PairingOptions): Pairing {
   const adopted = new Map<string, bigint>();
   const planes = new Map<string, StandbyPlane>();
   const asking = new Set<string>();
+  let reviewing = false;
   let cancels: (() => void)[] = [];
   let stopped = false;
 
@@ -103,14 +104,49 @@ export function createPairing(options: PairingOptions): Pairing {
     const wanting = [...owned].filter(([anchor]) => options.wants(anchor));
     if (wanting.length === 0) return;
     const candidates = await options.candidates();
+    const answering = whoAnswers();
     await Promise.all(
       wanting.map(async ([anchor, { epoch }]) => {
-        const best = standbyFor(anchor, candidates);
         const present = pairs.get(anchor)?.standby;
-        const same = best === undefined ? present === undefined : present && named(present) === named(best);
+        const is = (one: Incarnation) => present !== undefined && named(present) === named(one);
+        // A relay that was lost stays announced for a while: an anchor paired with it would hold for moments only.
+        let best: Incarnation | undefined;
+        for (const one of byWeight(anchor, candidates)) {
+          if (!is(one) && !(await answering(one))) continue;
+          best = one;
+          break;
+        }
+        const same = best === undefined ? present === undefined : is(best);
         if (!same) await appoint(anchor, epoch, best);
       }),
     );
+  }
+
+  /** Asks each relay once whether it answers here. */
+  function whoAnswers(): (one: Incarnation) => Promise<boolean> {
+    const answers = new Map<string, Promise<boolean>>();
+    return (one) => {
+      const name = named(one);
+      const answer = answers.get(name) ?? answersNow(one, name);
+      answers.set(name, answer);
+      return answer;
+    };
+  }
+
+  async function answersNow(one: Incarnation, name: string): Promise<boolean> {
+    try {
+      const plane = planes.get(name) ?? (await options.reach(one));
+      await plane.promise([]);
+      planes.set(name, plane);
+      return true;
+    } catch (error) {
+      planes.delete(name);
+      log.debug(
+        { err: (error as Error).message, relay: one.id },
+        'ownership: no standby, it does not answer',
+      );
+      return false;
+    }
   }
 
   /** One question to each standby, for all anchors that it is the standby of.  spin: ownership.promise.ask */
@@ -173,8 +209,16 @@ export function createPairing(options: PairingOptions): Pairing {
     },
     review,
     start() {
-      const look = () =>
-        review().catch((error: Error) => log.warn({ err: error.message }, 'ownership: no standby appointed'));
+      const look = async () => {
+        if (reviewing) return;
+        reviewing = true;
+        try {
+          await review();
+        } catch (error) {
+          log.warn({ err: (error as Error).message }, 'ownership: no standby appointed');
+        }
+        reviewing = false;
+      };
       void look();
       every(REVIEW_EVERY_MS, () => void look());
       every(options.askEveryMs, askAll);
@@ -188,20 +232,12 @@ export function createPairing(options: PairingOptions): Pairing {
 }
 
 /**
- * The relay that stands by for an anchor: the one whose hash with it is highest. So anchors spread evenly over the
- * relays, every owner comes to the same answer, and a relay that comes or goes moves only its own share.
+ * Who is to stand by for an anchor, the relay whose hash with it is highest before the others. So anchors spread evenly
+ * over the relays, every owner comes to the same answer, and a relay that comes or goes moves only its own share.
  */
-export function standbyFor(anchor: string, candidates: readonly Incarnation[]): Incarnation | undefined {
-  let best: Incarnation | undefined;
-  let bestWeight = -1;
-  for (const one of candidates) {
-    const weight = hash32(`${anchor}\n${one.id}`);
-    if (weight > bestWeight || (weight === bestWeight && one.id < best!.id)) {
-      best = one;
-      bestWeight = weight;
-    }
-  }
-  return best;
+export function byWeight(anchor: string, candidates: readonly Incarnation[]): readonly Incarnation[] {
+  const weight = ({ id }: Incarnation) => hash32(`${anchor}\n${id}`);
+  return candidates.toSorted((one, other) => weight(other) - weight(one) || (one.id < other.id ? -1 : 1));
 }
 
 /** FNV-1a, and the finaliser of MurmurHash3 so that similar names part. */
