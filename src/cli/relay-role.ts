@@ -5,6 +5,7 @@ import { relayPins } from '../datapath/xdp/pins.ts';
 import { hostAddresses } from '../linux/host-addresses.ts';
 import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership, type Ownership } from '../ownership/ownership.ts';
+import { isToBeClaimed } from '../ownership/unclaimed.ts';
 import type { Roster } from '../registry/pools.ts';
 import { privateSocket } from '../registry/private-server.ts';
 import { type Anchor, deliveredPrefixes, type Registry } from '../registry/registry.ts';
@@ -228,7 +229,7 @@ export async function startRelay(
   // A hand-over whose last message was lost left an anchor ours without our knowing; one to a former start of this
   // relay, that of nobody who lives.
   const reminder = setInterval(() => {
-    for (const [anchor, { draining, retiring }] of declared) {
+    for (const [anchor, { draining, retiring, home }] of declared) {
       if ((draining.length > 0 || retiring) && ownership.owned().has(anchor))
         registry
           .finishDraining(anchor)
@@ -239,8 +240,7 @@ export async function startRelay(
       registry
         .owner(anchor)
         .then(async (owner) => {
-          const isOurs = owner?.boot === boot || (owner?.remainingMs ?? 0) <= 0;
-          if (owner?.relay === relay.id && isOurs) await ownership.claim(anchor);
+          if (isToBeClaimed(owner, announcement, home === relay.id)) await ownership.claim(anchor);
           if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
         })
         .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));

@@ -319,8 +319,12 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
           await node.forsake(anchor);
           await plane.adopt({ anchor, epoch: String(next), sessions: [...sessions] });
         },
-        thaw: (sessions) =>
-          node.serve(anchor, current.epoch, claimed().owned().get(anchor)?.untilMs ?? startedMs, sessions),
+        // As it was frozen, without a word of the registry: that may be why there is no hand-over.
+        async thaw() {
+          await engine.command({ op: 'import', anchor, sessions: [] });
+          withdrawn.delete(anchor);
+          announcer.announce(current);
+        },
       });
       return { epoch, tookMs: timers.nowMs() - startedMs };
     },

@@ -99,6 +99,11 @@ export class DataPath {
         if (held !== undefined) held.frozen = true;
         return;
       }
+      case 'import': {
+        const held = this.anchors.get(command.anchor);
+        if (held !== undefined) held.frozen = false;
+        return;
+      }
       default:
         return;
     }

@@ -2,6 +2,7 @@ import type { RelaySettings } from '../../../src/config/schema.ts';
 import type { Ownership } from '../../../src/ownership/ownership.ts';
 import type { Pairing } from '../../../src/ownership/pair.ts';
 import type { Standby } from '../../../src/ownership/standby.ts';
+import { isToBeClaimed } from '../../../src/ownership/unclaimed.ts';
 import type { RelayPlane } from '../../../src/protocol/relay-plane.ts';
 import type { Incarnation, Registry, RelayAnnouncement } from '../../../src/registry/registry.ts';
 import type { RelayNode } from '../../../src/relay/node.ts';
@@ -118,9 +119,8 @@ export function startRelay(options: RelayActorOptions): RelayActor {
       registry
         .owner(anchor)
         .then(async (owner) => {
-          if (owner?.relay === id && (owner.boot === boot || owner.remainingMs <= 0)) {
-            await ownership.claim(anchor);
-          }
+          // Who is not its home is refused.
+          if (isToBeClaimed(owner, { id, boot }, true)) await ownership.claim(anchor);
           if (owner?.standby?.id === id) await standby.look(anchor);
         })
         .catch(() => undefined);

@@ -1,0 +1,11 @@
+import type { Incarnation, Owner } from '../registry/registry.ts';
+
+/**
+ * Whether a relay is to claim an anchor that it does not hold, by what the registry says of its owner: the last word of a
+ * hand-over was lost, or it came to a former start of this relay, or a registry that lost its last writes knows nobody
+ * and only the home relay may claim.
+ */
+export function isToBeClaimed(owner: Owner | null, { id, boot }: Incarnation, isHome: boolean): boolean {
+  if (owner === null) return isHome;
+  return owner.relay === id && (owner.boot === boot || owner.remainingMs <= 0);
+}
