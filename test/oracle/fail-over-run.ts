@@ -200,6 +200,8 @@ export async function runFailOver(
   for (const { lease, untilMs } of leases.values()) {
     if (lease.state !== 'active' || untilMs <= nowMs) continue;
     const found = byId.get(lease.id);
+    // Freed, which the owner has not heard, and its resources are another lease's by now.
+    if (found === undefined && ended.has(lease.id)) continue;
     if (found === undefined) throw new Error(`${lease.id}, acknowledged and installed, is lost`);
     same(`resource of ${lease.id}`, resource(found), resource(lease));
     same(`session of ${lease.id}`, found.session, lease.session);
