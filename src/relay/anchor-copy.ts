@@ -190,11 +190,15 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     const live = new Set(snapshot.leases.map((lease) => lease.id));
     // First what ended: a newer lease may hold the same ports by now.
     for (const id of [...leases.keys()]) if (!live.has(id)) await dropLease(id);
-    // The engine takes commands in order: one wait for all of them.
-    const batch = gently ? GENTLE_BATCH : Number.POSITIVE_INFINITY;
-    const install = (session: Session) => installSession(session, hints.get(session.id) ?? null);
-    await inBatches(snapshot.sessions, batch, install);
-    await inBatches(snapshot.leases, batch, (lease) => installLease(lease, askedMs));
+    const session = (one: Session) => installSession(one, hints.get(one.id) ?? null);
+    const lease = (one: Lease) => installLease(one, askedMs);
+    if (gently) {
+      await inBatches(snapshot.sessions, GENTLE_BATCH, session);
+      await inBatches(snapshot.leases, GENTLE_BATCH, lease);
+    } else {
+      // All is said before anything is waited for: the engine takes commands in order, and what follows these counts on them.
+      await Promise.all([...snapshot.sessions.map(session), ...snapshot.leases.map(lease)]);
+    }
     lastId = snapshot.lastId;
     mark();
   }

@@ -7,7 +7,7 @@ import type { Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { type AnchorCopy, copyAnchor } from '../../../src/relay/anchor-copy.ts';
 import { createRelayPlane } from '../../../src/relay/plane.ts';
-import type { ServedAnchor } from '../../../src/relay/served-anchor.ts';
+import { type ServedAnchor, serveAnchor } from '../../../src/relay/served-anchor.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
 import { type RealRedis, realRedis, silent } from '../registry/real-redis.ts';
 
@@ -141,3 +141,26 @@ function plane() {
     ...{ handOver: () => nobodyAsks(), claim: () => nobodyAsks() },
   });
 }
+
+test('an engine that goes on with what a former process left hears of every lease before it is told that this was all', async () => {
+  await store.activate(anchor, lease.id, epoch);
+  const said: string[] = [];
+  const listening = {
+    // What is not said at once is said a turn of the event loop later.
+    async command({ op }: EngineCommand): Promise<unknown> {
+      said.push(op);
+      await new Promise(setImmediate);
+      return null;
+    },
+  };
+  const served = await serveAnchor(
+    {
+      ...{ anchor, epoch, untilMs: nowMs + 1_000, registry: store, engine: listening, log: silent },
+      ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs }, relay: 'r1' },
+      ...{ onEnded: () => undefined, onResized: () => undefined, isCurrent: () => true },
+    } as Parameters<typeof serveAnchor>[0],
+    [{ id: 'left' } as never],
+  );
+  expect(said).toEqual(['anchor', 'session', 'lease', 'import', 'installed']);
+  await served?.stop();
+});
