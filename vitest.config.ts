@@ -18,8 +18,12 @@ const TOGETHER = [
   'agent',
   'attacks-captured',
   'attacks-leases',
+  'bench',
   'hostile-network',
+  'moves',
   'nonces',
+  'registry-away',
+  'restart',
   'supervisor',
 ].map((file) => `test/e2e/${file}.test.ts`);
 const alone = suite('e2e', 180_000, false).test;
