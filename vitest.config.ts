@@ -24,7 +24,6 @@ const TOGETHER = [
   'nonces',
   'registry-away',
   'restart',
-  'supervisor',
 ].map((file) => `test/e2e/${file}.test.ts`);
 const alone = suite('e2e', 180_000, false).test;
 
