@@ -20,7 +20,6 @@ const TOGETHER = [
   'attacks-leases',
   'bench',
   'hostile-network',
-  'moves',
   'nonces',
   'registry-away',
   'restart',
