@@ -19,6 +19,7 @@ const TOGETHER = [
   'attacks-captured',
   'attacks-leases',
   'bench',
+  'flood',
   'hostile-network',
   'nonces',
   'registry-away',
