@@ -1,31 +1,24 @@
 import WebSocket from 'ws';
 import { markingOf } from '../../src/config/marking.ts';
-import { readSysctl } from '../../src/linux/sysctl.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import type { EndReason } from '../../src/protocol/lease.ts';
 import type { Log } from '../../src/telemetry/log.ts';
 import { createDevice, type Device, type DeviceEvent, type HeldLease } from '../sdk/device.ts';
 import type { WebSocketLike } from '../sdk/web-socket.ts';
-import { ChangeLog } from './change-log.ts';
 import { reloadCharon } from './charon-settings.ts';
 import type { LaptopConfig } from './config.ts';
 import { ControlHosts } from './control-hosts.ts';
 import { type ControlRequest, serveControl } from './control-socket.ts';
-import { killSwitch, killSwitchTable } from './kill-switch.ts';
 import { type AccessLink, matchesGlob } from './link-choice.ts';
 import { watchAccessLinks } from './link-watch.ts';
-import { linuxSystem } from './linux-system.ts';
-import { type Machine, planNetwork } from './network-plan.ts';
+import { MachineChanges } from './machine-changes.ts';
 import { obtainLease } from './obtain-lease.ts';
-import { formerFile, readWholeFile } from './replaced-file.ts';
+import { readWholeFile } from './replaced-file.ts';
 import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
 import type { AgentStatus, Move } from './status.ts';
-import type { SystemChange } from './system-change.ts';
 import { createTokenClient } from './token.ts';
 import { readAuthority } from './token-endpoint.ts';
 import { runTunnel, type TunnelRun } from './tunnel-run.ts';
-
-const THIS_MACHINE: Machine = { sysctl: readSysctl, file: formerFile };
 
 export const CONTROL_SOCKET = 'agent.sock';
 
@@ -59,9 +52,9 @@ export async function runAgent(config: LaptopConfig, options: AgentOptions): Pro
 
 /** Takes back what an agent that is gone has changed on this machine. */
 export function restoreMachine(config: LaptopConfig): number {
-  const changes = new ChangeLog(new StateDir(config.stateDir), linuxSystem);
-  const count = changes.made.length;
-  changes.restore();
+  const changes = new MachineChanges(config, new StateDir(config.stateDir));
+  const { count } = changes;
+  changes.end(true);
   return count;
 }
 
@@ -72,7 +65,7 @@ class RunningAgent implements Agent {
   readonly #log: Log;
   readonly #onStatus: (status: AgentStatus) => void;
   readonly #state: StateDir;
-  readonly #changes: ChangeLog;
+  readonly #changes: MachineChanges;
   readonly #hosts: ControlHosts;
   #device: Device | null = null;
   #held: HeldLease | null = null;
@@ -92,11 +85,11 @@ class RunningAgent implements Agent {
     this.#log = options.log;
     this.#onStatus = options.onStatus ?? (() => {});
     this.#state = new StateDir(config.stateDir);
-    this.#changes = new ChangeLog(this.#state, linuxSystem);
+    this.#changes = new MachineChanges(config, this.#state);
     this.#hosts = new ControlHosts({
       urls: controlUrls(config),
       state: this.#state,
-      onChange: () => this.#hostsMoved(),
+      onChange: () => this.#changes.controlAt(this.#hosts),
     });
     this.done = new Promise((resolve, reject) => {
       this.#isDone = resolve;
@@ -122,7 +115,7 @@ class RunningAgent implements Agent {
       const tokens = createTokenClient(issuer, key, this.#state, this.#hosts);
       const ca = readAuthority(signalling.caFile, 'signalling.caFile');
       // Last of what a wrong configuration could end: shut is shut, also for whoever is to mend it.
-      await this.#shut();
+      await this.#prepare();
       this.#device = await createDevice({
         url: signalling.url,
         connect: (url, subprotocol) => {
@@ -197,7 +190,8 @@ class RunningAgent implements Agent {
   async #settle(held: HeldLease): Promise<void> {
     const { charon } = this.#config;
     const before = charon === undefined ? null : readWholeFile(charon.file);
-    this.#changes.become(this.#plan(held));
+    const { lease, tunnel } = held;
+    this.#changes.settle({ lease, mtu: this.#mtu, endpoints: tunnel.endpoints });
     if (charon === undefined || readWholeFile(charon.file) === before) return;
     const fault = await reloadCharon(charon.reload);
     if (fault !== null) {
@@ -208,34 +202,17 @@ class RunningAgent implements Agent {
     }
   }
 
-  #plan({ lease, tunnel }: HeldLease): SystemChange[] {
-    const { endpoints } = tunnel;
-    const planned = { lease, mtu: this.#mtu, endpoints, control: this.#hosts.destinations };
-    return planNetwork(this.#config, planned, THIS_MACHINE);
-  }
-
   /** The kill switch stands before anything is asked of a network; of the relay nothing is known yet, or still. */
-  async #shut(): Promise<void> {
-    if (!this.#config.killSwitch) {
-      this.#changes.restore((change) => !isKillSwitch(change, this.#config));
-      return;
+  async #prepare(): Promise<void> {
+    if (this.#config.killSwitch && !this.#hosts.complete) {
+      await this.#hosts.refresh();
+      if (!this.#hosts.complete) {
+        this.#log.warn(
+          'the kill switch is not closed yet: the names of signalling or issuer are not resolved here',
+        );
+      }
     }
-    if (!this.#hosts.complete) await this.#hosts.refresh();
-    if (!this.#hosts.complete) {
-      this.#log.warn(
-        'the kill switch is not closed yet: the names of signalling or issuer are not resolved here',
-      );
-    }
-    this.#hostsMoved();
-  }
-
-  /** Signalling or issuer have other addresses than the machine lets the agent reach. */
-  #hostsMoved(): void {
-    if (this.#held !== null) this.#changes.become(this.#plan(this.#held));
-    else if (this.#config.killSwitch && this.#hosts.complete) {
-      const { tun, table } = this.#config;
-      this.#changes.add(killSwitch({ tun, table, endpoints: [], control: this.#hosts.destinations }));
-    }
+    this.#changes.begin(this.#hosts);
   }
 
   #linksChanged(links: readonly AccessLink[]): void {
@@ -287,7 +264,9 @@ class RunningAgent implements Agent {
     this.#held = null;
     writeHeldLease(this.#state, null);
     await run?.stop();
-    if (this.#stopping === null) await this.#carry();
+    if (this.#stopping !== null) return;
+    this.#changes.leaseEnded();
+    await this.#carry();
   }
 
   #changed(): void {
@@ -355,7 +334,7 @@ class RunningAgent implements Agent {
             },
       epoch: session === null ? null : String(session.epoch),
       keyNumber: session?.keyNumber ?? null,
-      killSwitch: this.#changes.made.some((change) => isKillSwitch(change, this.#config)),
+      killSwitch: this.#changes.isShut,
       links: mover?.links ?? this.#links,
       wanted: mover?.wanted ?? null,
       signalling: { connected: this.#device?.connected ?? false, lastError: this.#lastError },
@@ -395,18 +374,13 @@ class RunningAgent implements Agent {
     }
     this.#device?.close();
     await this.#run?.stop();
-    const stays = (change: SystemChange): boolean => !opened && isKillSwitch(change, this.#config);
-    this.#changes.restore(stays);
+    this.#changes.end(opened);
     this.#log.info(
-      this.#changes.made.length === 0
+      this.#changes.count === 0
         ? 'stopped; the machine is as it was'
         : 'stopped; the kill switch stays: `mooring restore` takes it back',
     );
   }
-}
-
-function isKillSwitch(change: SystemChange, { table }: LaptopConfig): boolean {
-  return change.kind === 'nftables' && change.table === killSwitchTable(table);
 }
 
 function controlUrls({ signalling, issuer }: LaptopConfig): string[] {

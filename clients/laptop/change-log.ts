@@ -1,4 +1,3 @@
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { checked } from '../../src/protocol/checked.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import type { StateDir } from './state-dir.ts';
@@ -103,13 +102,7 @@ export class ChangeLog {
   }
 
   #append(change: SystemChange): void {
-    const fd = openSync(this.#state.file(FILE), 'a', 0o600);
-    try {
-      writeSync(fd, `${JSON.stringify(change)}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    this.#state.append(FILE, `${JSON.stringify(change)}\n`);
     this.#made.push(change);
   }
 
@@ -119,11 +112,13 @@ export class ChangeLog {
   }
 }
 
-/** A last line that is cut short was not finished, so its change was not begun. */
 function read(state: StateDir): SystemChange[] {
+  const text = state.read(FILE) ?? '';
+  const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+  // A last line that is cut short was not finished, so its change was not begun; the next one must not continue it.
+  if (whole !== text) state.write(FILE, whole);
   const file = state.file(FILE);
-  if (!existsSync(file)) return [];
-  const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
+  const lines = whole.split('\n').slice(0, -1);
   return lines.map((line, i) => {
     try {
       return checkChange(JSON.parse(line));

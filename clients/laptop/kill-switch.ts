@@ -38,13 +38,15 @@ export function killSwitch({ tun, table, endpoints, control }: KillSwitchPlan): 
     `  chain ${hook} {\n    type filter hook ${hook} priority filter; policy drop;\n${lines.map((line) => `    ${line}\n`).join('')}  }\n`;
   return {
     kind: 'nftables',
-    table: killSwitchTable(table),
+    table: `${TABLE_PREFIX}${table}`,
     rules: chain('output', rules) + chain('forward', [`oifname "${tun}" accept`, `iifname "${tun}" accept`]),
   };
 }
 
-export function killSwitchTable(table: number): string {
-  return `mooring_kill_switch_${table}`;
+const TABLE_PREFIX = 'mooring_kill_switch_';
+
+export function isKillSwitch(change: SystemChange): boolean {
+  return change.kind === 'nftables' && change.table.startsWith(TABLE_PREFIX);
 }
 
 function accept(protocol: 'udp' | 'tcp', destinations: readonly Destination[]): string[] {

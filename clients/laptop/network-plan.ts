@@ -103,3 +103,9 @@ export function planNetwork(
   }
   return plan;
 }
+
+/** Whether a change steers what the machine sends from its own addresses, or asks of a resolver, towards the tunnel. */
+export function leadsOwnTraffic(change: SystemChange): boolean {
+  if (change.kind === 'rule') return change.to !== null && change.table !== MAIN_TABLE;
+  return change.kind === 'file' && change.path === RESOLV_CONF;
+}

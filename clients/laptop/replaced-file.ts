@@ -34,14 +34,20 @@ export function replaceFile(path: string, text: string): void {
 
 /** Puts back what stood at the path, unless somebody has written something else there since. */
 export function putBack(path: string, ours: string, before: FormerFile): void {
+  // Whoever was killed in the middle left it.
+  rmSync(temporaryOf(path), { force: true });
   if (readWholeFile(path) !== ours) return;
   if (before === null) rmSync(path, { force: true });
   else if ('text' in before) replaceFile(path, before.text);
   else place(path, (temporary) => symlinkSync(before.link, temporary), null);
 }
 
+function temporaryOf(path: string): string {
+  return `${path}.mooring`;
+}
+
 function place(path: string, make: (temporary: string) => void, text: string | null): void {
-  const temporary = `${path}.mooring`;
+  const temporary = temporaryOf(path);
   rmSync(temporary, { force: true });
   make(temporary);
   try {

@@ -65,6 +65,17 @@ export class StateDir {
     }
   }
 
+  /** Adds to the end of a file; on the disk when it returns. What a crash cuts short has no end of line. */
+  append(name: string, line: string): void {
+    const fd = openSync(this.file(name), 'a', 0o600);
+    try {
+      writeFileSync(fd, line);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   remove(name: string): void {
     rmSync(this.file(name), { force: true });
   }

@@ -1,43 +1,14 @@
-import { mkdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { bundlePrograms } from '../bundled-programs.ts';
 
-type Build = (options: object) => Promise<unknown>;
+const PROGRAMS = ['relay-process', 'devices-process'] as const;
 
-const TOP = fileURLToPath(new URL('../..', import.meta.url));
-/** A module of CommonJS in the bundle asks for Node's own modules this way. */
-const REQUIRE =
-  "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);";
+let bundled: Promise<(name: string) => string> | undefined;
 
-let bundled: Promise<string> | undefined;
-
-/**
- * The programs of this folder, each with all that it imports in one file, so that a relay that is killed is back in the
- * time that its start takes, not in what translating its sources takes. Returns the path of program `name`.
- */
-export async function programPath(name: 'relay-process' | 'devices-process'): Promise<string> {
-  bundled ??= bundle();
-  return join(await bundled, `${name}.mjs`);
-}
-
-async function bundle(): Promise<string> {
-  const require = createRequire(import.meta.url);
-  const { build } = createRequire(require.resolve('tsx'))('esbuild') as { build: Build };
-  // Where the packages that stay outside are found from. One file of tests runs at a time, and the next writes it anew.
-  const folder = join(TOP, 'node_modules/.cache/chaos');
-  mkdirSync(folder, { recursive: true });
-  await build({
-    entryPoints: ['relay-process', 'devices-process'].map((name) => join(TOP, `test/chaos/${name}.ts`)),
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    external: ['koffi', 'pino'],
-    banner: { js: REQUIRE },
-    outdir: folder,
-    outExtension: { '.js': '.mjs' },
-    logLevel: 'warning',
-  });
-  return folder;
+/** The path of a program of this folder, bundled. One file of tests runs at a time, and the next writes it anew. */
+export async function programPath(name: (typeof PROGRAMS)[number]): Promise<string> {
+  bundled ??= bundlePrograms(
+    'chaos',
+    PROGRAMS.map((program) => `chaos/${program}.ts`),
+  );
+  return (await bundled)(name);
 }

@@ -3,14 +3,6 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 
 interface Outcome {
-  readonly results: readonly {
-    readonly plan: string;
-    readonly at: 'before' | 'after';
-    readonly step: string;
-    readonly before: string;
-    readonly dirty: boolean;
-    readonly after: string;
-  }[];
   readonly before: string;
   readonly once: string;
   readonly twice: string;
@@ -26,7 +18,7 @@ describe.skipIf(!isRoot)("the laptop's changes to the machine (needs root: netwo
   let outcome: Outcome;
 
   beforeAll(() => {
-    const script = join(import.meta.dirname, 'crash-steps.ts');
+    const script = join(import.meta.dirname, 'change-log-steps.ts');
     const text = execFileSync('unshare', ['--net', '--mount', process.execPath, '--import', 'tsx', script], {
       encoding: 'utf8',
       timeout: 50_000,
@@ -35,20 +27,7 @@ describe.skipIf(!isRoot)("the laptop's changes to the machine (needs root: netwo
     outcome = JSON.parse(text) as Outcome;
   });
 
-  test('after a crash at any step, restoring leaves the machine exactly as it was', () => {
-    expect(outcome.results.length).toBeGreaterThanOrEqual(24);
-    for (const { plan, at, step, before, after } of outcome.results) {
-      expect(after, `${plan}: crashed ${at} ${step}`).toBe(before);
-    }
-  });
-
-  test('the steps did change the machine: the comparison can fail', () => {
-    for (const { plan, at, step, dirty } of outcome.results) {
-      if (at === 'after') expect(dirty, `${plan}: crashed ${at} ${step}`).toBe(true);
-    }
-  });
-
-  test('a new process goes on with what the dead one made, without a difference', () => {
+  test('a new process goes on with what the one before made, without a difference', () => {
     expect(outcome.once).not.toBe(outcome.before);
     expect(outcome.twice).toBe(outcome.once);
   });

@@ -1,6 +1,7 @@
 import {
   lstatSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
@@ -48,6 +49,13 @@ describe('a file that is replaced for a while', () => {
     replaceFile(path, OURS);
     putBack(path, OURS, null);
     expect(formerFile(path)).toBeNull();
+  });
+
+  test('leaves nothing of a replacement that was cut short', () => {
+    replaceFile(path, OURS);
+    writeFileSync(`${path}.mooring`, 'half');
+    putBack(path, OURS, null);
+    expect(readdirSync(dir)).toEqual([]);
   });
 
   test('that somebody wrote to since then keeps what they wrote', () => {
