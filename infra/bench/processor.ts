@@ -13,3 +13,22 @@ export function threadsMs(pid: number): number {
   }
   return nanoseconds / 1e6;
 }
+
+/** The process that a process started, by its id: the one that works under a supervisor. @throws Error unless there is one */
+export function onlyChildOf(pid: number): number {
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((other) => {
+      try {
+        const stat = readFileSync(`/proc/${other}/stat`, 'utf8');
+        const [, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+        return Number(parent) === pid;
+      } catch {
+        // Ended meanwhile.
+        return false;
+      }
+    });
+  if (children.length !== 1) throw new Error(`process ${pid} has ${children.length} children; expected one`);
+  return children[0]!;
+}

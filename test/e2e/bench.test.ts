@@ -10,6 +10,8 @@ import { type LabRecord, STATE_DIRECTORY } from '../../infra/lab/lab-record.ts';
 import { missing } from './fixture/requirements.ts';
 
 const BENCH = fileURLToPath(new URL('../../infra/bench.mjs', import.meta.url));
+/** What it runs when everything is installed; rivals that no case here needs are left out. */
+const BUILT = fileURLToPath(new URL('../../dist/infra/bench/main.js', import.meta.url));
 const CASE = 'esp-100B-up';
 const LOOP_CASE = 'loop-esp-100B-1-core';
 
@@ -20,7 +22,11 @@ interface Run {
 }
 
 function bench(...args: string[]): Run {
-  const child = spawn(process.execPath, [BENCH, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return start(BENCH, ...args);
+}
+
+function start(...command: string[]): Run {
+  const child = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout!, child.stderr!]) {
     stream.on('data', (chunk: Buffer) => {
@@ -99,6 +105,24 @@ describe.skipIf(missing('bench'))('npm run bench', () => {
     expect(goal('relay.xdp_vs_bare').value).toBeCloseTo(rate('mooring-xdp') / rate('xdp-redirect'), 2);
     expect(goal('relay.xdp_vs_kernel').value).toBeCloseTo(rate('mooring-xdp') / rate('kernel-forwarding'), 2);
     expect(goal('relay.scale_1m')).toMatchObject({ value: null, met: false });
+  });
+
+  it('asks for leases at the door of the program, and says what that takes', async () => {
+    const json = join(directory, 'registry.json');
+    const run = start(BUILT, 'registry', '--quick', '--only', 'hello', '--json', json);
+    expect(await run.ended, run.output()).toBe(0);
+    const record = JSON.parse(readFileSync(json, 'utf8')) as BenchRecord;
+    expect(record.results.map(({ system, metric }) => `${system}: ${metric}`)).toEqual([
+      'mooring: operations/s',
+      'mooring: program µs',
+      'mooring: Redis µs',
+    ]);
+    for (const { runs, median } of record.results) {
+      expect(runs).toHaveLength(2);
+      expect(median).toBeGreaterThan(0);
+    }
+    for (const { id, value, reason } of record.goals)
+      expect({ id, value, reason: typeof reason }).toEqual({ id, value: null, reason: 'string' });
   });
 
   it('takes its namespaces along when it is interrupted', async () => {

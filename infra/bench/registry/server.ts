@@ -6,11 +6,14 @@ import type { Lab, Namespace } from '../../lab/lab.ts';
 /** A Redis of the benchmark's own on a unix socket: append-only file, written out every second. */
 export interface BenchRedis {
   readonly socket: string;
+  readonly pid: number;
   /** Memory of the data, octets (used_memory). */
   memory(): Promise<number>;
   /** Forgets everything. */
   empty(): Promise<void>;
-  close(): Promise<void>;
+  /** Loads a script; resolves with its SHA-1. */
+  script(lua: string): Promise<string>;
+  close(): void;
 }
 
 const READY_WITHIN_MS = 10_000;
@@ -19,7 +22,7 @@ export async function startBenchRedis(lab: Lab, namespace: Namespace, name: stri
   const directory = lab.file(name);
   mkdirSync(directory, { mode: 0o700 });
   const socket = `${directory}/redis.sock`;
-  await lab.spawn(
+  const { pid } = await lab.spawn(
     namespace,
     [
       'redis-server',
@@ -39,15 +42,19 @@ export async function startBenchRedis(lab: Lab, namespace: Namespace, name: stri
   }
   return {
     socket,
+    pid,
     async memory() {
-      const info = await redis.info('memory');
-      return Number(/^used_memory:(\d+)/m.exec(info)?.[1]);
+      return usedMemory(await redis.info('memory'));
     },
     async empty() {
       await redis.flushall('SYNC');
     },
-    async close() {
-      redis.disconnect();
-    },
+    script: async (lua) => String(await redis.script('LOAD', lua)),
+    close: () => redis.disconnect(),
   };
+}
+
+/** What a server's INFO says of the memory of its data, octets. */
+export function usedMemory(info: string): number {
+  return Number(/^used_memory:(\d+)/m.exec(info)?.[1]);
 }

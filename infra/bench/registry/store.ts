@@ -3,23 +3,21 @@ import { pino } from 'pino';
 import type { Device } from '../../../src/protocol/lease.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import type { Granted, Registry } from '../../../src/registry/registry.ts';
-import { all } from './load.ts';
+import { closedLoop } from './load.ts';
+import { endpointOf, PER_ANCHOR, prefixOf } from './space.ts';
 
 const RELAY = 'r1';
 const BOOT = '00'.repeat(8);
 const POOL = 'bench';
-/** What an anchor holds at most. */
-const PER_ANCHOR = 4_096;
 const LEASE_MS = 3_600_000;
 /** Longer than any run: nobody renews here. */
 const CLAIM_MS = 86_400_000;
 const WIDTH = 200;
 
-export const SILENT = pino({ level: 'silent' });
+const SILENT = pino({ level: 'silent' });
 
-/** Leases at the registry's own interface, from one process over one connection. */
+/** Leases at the registry's own interface, from this process over one connection (to each server of a cluster). */
 export interface Store {
-  readonly registry: Registry;
   /** Makes room for so many leases more. */
   makeRoom(leases: number): Promise<void>;
   /** A new device's first lease, pending. */
@@ -27,26 +25,28 @@ export interface Store {
   /** What its owner relay says when it has installed it. */
   activate(granted: Granted): Promise<unknown>;
   extend(granted: Granted): Promise<unknown>;
+  /** Keeps where the lease's session was proven last, for the nth time. */
+  hint(granted: Granted, n: number): Promise<unknown>;
   close(): Promise<void>;
 }
 
-export async function openStore(socket: string): Promise<Store> {
-  const registry = await openRegistry({ url: socket, name: 'mooring-bench', log: SILENT });
+/** @param url as `redisUrl` of the settings */
+export async function openStore(url: string): Promise<Store> {
+  const registry: Registry = await openRegistry({ url, name: 'mooring-bench', log: SILENT });
   let anchors = 0;
   const epochs = new Map<string, bigint>();
   return {
-    registry,
     async makeRoom(leases) {
-      const more = Math.ceil(leases / PER_ANCHOR);
       const first = anchors;
-      anchors += more;
-      await all(more, 16, async (n) => {
+      const count = Math.ceil(leases / PER_ANCHOR);
+      anchors += count;
+      await closedLoop(16, { count }, async (n) => {
         const id = `bench-${first + n}`;
         await registry.declareAnchor({
           id,
           pool: POOL,
           sharing: 'whole',
-          prefixes: [`${prefixOf(first + n)}/20`],
+          prefixes: [prefixOf(first + n)],
           endpoints: [endpointOf(first + n)],
           home: RELAY,
         });
@@ -71,21 +71,20 @@ export async function openStore(socket: string): Promise<Store> {
         leaseMs: LEASE_MS,
         requestId: randomBytes(16).toString('hex'),
       }),
+    hint: ({ lease, session }, n) =>
+      registry.putHint(lease.anchor, epochs.get(lease.anchor)!, {
+        session: session.id,
+        address: '203.0.113.7',
+        port: 40_000,
+        generation: n + 1,
+        deviceBoot: BOOT,
+      }),
     close: () => registry.close(),
   };
 }
 
 function deviceOf(n: number): Device {
   return { tenant: 'bench', id: `device-${n}` };
-}
-
-/** 10.0.0.0/8 in pieces of 4,096 addresses, 11.0.0.0/8 behind it. */
-function prefixOf(anchor: number): string {
-  return `${10 + (anchor >> 12)}.${(anchor >> 4) & 0xff}.${(anchor & 0x0f) << 4}.0`;
-}
-
-function endpointOf(anchor: number): string {
-  return `198.18.${anchor >> 8}.${anchor & 0xff}`;
 }
 
 /** Grants and activates `count` leases, of devices from `from` on; keeps those whose number `keep` likes. */
@@ -96,7 +95,7 @@ export async function fill(
   keep: (n: number) => boolean,
 ): Promise<Granted[]> {
   const kept: Granted[] = [];
-  await all(count, WIDTH, async (n) => {
+  await closedLoop(WIDTH, { count }, async (n) => {
     const granted = await store.grant(from + n);
     await store.activate(granted);
     if (keep(from + n)) kept.push(granted);
