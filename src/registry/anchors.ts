@@ -2,7 +2,7 @@ import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
 import { holdMs } from './hold.ts';
 import { poolKey } from './keys.ts';
-import { eventFrom, hintFrom, leaseFrom, sessionFrom } from './records.ts';
+import { eventFrom, heldFrom, hintFrom, leaseText, packed, sessionText } from './records.ts';
 import type { Anchor, Owner, Registry } from './registry.ts';
 
 type Anchors = Pick<
@@ -61,7 +61,7 @@ export function anchorCommands(connection: Connection): Anchors {
     async report(anchor, { relay, boot, epoch, counter, hasStandby, leases, sessions, plan = '' }, ttlMs) {
       const args = [
         ...[relay, boot, epoch, counter, holdMs(ttlMs), hasStandby ? 1 : 0],
-        ...[JSON.stringify(leases), JSON.stringify(sessions), plan],
+        ...[JSON.stringify(leases.map(leaseText)), JSON.stringify(sessions.map(sessionText)), plan],
       ];
       return { epoch: BigInt((await askAnchor(connection, 'report', anchor, args)) as string) };
     },
@@ -83,13 +83,13 @@ export function anchorCommands(connection: Connection): Anchors {
     async snapshot(anchor) {
       const snap = (await askAnchor(connection, 'snapshot', anchor, [])) as unknown as Snap;
       const [nowMs, epoch, , , , , , , , lastId, leases, sessions, hints] = snap;
+      const described = anchorFrom(snap);
       return {
-        anchor: anchorFrom(snap),
+        anchor: described,
         epoch: BigInt(epoch),
         lastId,
-        leases: leases.map((json) => leaseFrom(json, nowMs)),
-        sessions: sessions.map(sessionFrom),
-        hints: hints.map(hintFrom),
+        ...heldFrom(leases, sessions, { anchor, pool: described.pool, nowMs }),
+        hints: hints.flatMap((session, at) => (at % 2 === 0 ? hintFrom(session, hints[at + 1]!) : [])),
         owner: ownerFrom(snap),
       };
     },
@@ -101,7 +101,7 @@ export function anchorCommands(connection: Connection): Anchors {
 
     async events(anchor, afterId, limit) {
       const answer = await askAnchor(connection, 'read_events', anchor, [afterId, limit]);
-      const [nowMs, counter, entries] = answer as unknown as [number, string, [string, string][]];
+      const [nowMs, counter, pool, entries] = answer as unknown as Events;
       let last = counterOf(afterId);
       for (const [fence] of entries) {
         if (counterOf(fence) !== last + 1n) return { reload: true };
@@ -110,14 +110,14 @@ export function anchorCommands(connection: Connection): Anchors {
       if (entries.length === 0 && BigInt(counter) !== last) return { reload: true };
       return {
         reload: false,
-        events: entries.map(([, json]) => eventFrom(json, nowMs)),
+        events: entries.map(([fence, text]) => eventFrom(fence, text, { anchor, pool, nowMs })),
         lastId: entries.at(-1)?.[0] ?? afterId,
       };
     },
 
-    async putHint(anchor, epoch, hint) {
-      const { session, deviceBoot, generation } = hint;
-      const args = [epoch, session, deviceBoot, generation, JSON.stringify(hint)];
+    async putHint(anchor, epoch, device, { session, deviceBoot, generation, address, port }) {
+      const whose = `${device.tenant}/${device.id}`;
+      const args = [epoch, packed(session), whose, deviceBoot, generation, address, port];
       await askAnchor(connection, 'put_hint', anchor, args);
     },
   };
@@ -138,6 +138,14 @@ type Described = readonly [
 
 /** What snapshot.lua returns. */
 type Snap = readonly [...Described, lastId: string, leases: string[], sessions: string[], hints: string[]];
+
+/** What read_events.lua returns. */
+type Events = readonly [
+  nowMs: number,
+  counter: string,
+  pool: string,
+  entries: readonly (readonly [fence: string, event: string])[],
+];
 
 function anchorFrom([, , , , , declaration, capacity]: Described | Snap): Anchor {
   return { ...(JSON.parse(declaration) as Omit<Anchor, 'capacity'>), capacity: Number(capacity) };

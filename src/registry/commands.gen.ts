@@ -14,8 +14,8 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_cc2b222c7c05',
-    keys: 13,
+    name: 'mooring_activate_25cd72945728',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local QUARANTINED = -16
@@ -24,20 +24,71 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -62,17 +113,23 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
+end
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
@@ -82,7 +139,7 @@ return QUARANTINED
 end
 local lease = leaseOf(ARGV[1])
 if lease and lease.state == 'active' and not isOver(lease) then
-return { now, cjson.encode(lease) }
+return { now, shown(lease, sessionOf(lease.device)) }
 end
 if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
 return STALE_EPOCH
@@ -91,14 +148,15 @@ if not lease or isOver(lease) then
 return WITHDRAWN
 end
 lease.state = 'active'
-local json = announce('activated', lease, '')
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
-return { now, json }`,
+local session = sessionOf(lease.device)
+announce('activated', lease, session)
+save(lease)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
+return { now, shown(lease, session) }`,
   },
   appoint: {
-    name: 'mooring_appoint_1ac3ad21b6d9',
-    keys: 13,
+    name: 'mooring_appoint_b2a824d1c90c',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -106,7 +164,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -165,8 +223,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_f63b89c7f8ae',
-    keys: 13,
+    name: 'mooring_attach_a80a126ecc9f',
+    keys: 12,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -174,20 +232,79 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
+end
+local function shownSession(session)
+return session.device .. ' ' .. encodeSession(session)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -212,60 +329,66 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
 local function heldBy(id, tenant, device)
 local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+if lease and not isOver(lease) and lease.device == tenant .. '/' .. device then
 return lease
 end
 return nil
 end
-local function takeIndex(id)
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
+redis.call('HDEL', HINTS, session.id)
+end
+local MOST_INDEXES = 262143
+local function takeIndex()
 repeat
-local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
-if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+local index = whole((redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % MOST_INDEXES + 1)
+if redis.call('SETBIT', INDEXES, index, 1) == 0 then
 return index
 end
 until false
 end
-local function saveSession(session, json)
-redis.call('HSET', SESSIONS, session.id, json)
-redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-end
 local function replaceSession(old, id, thumbprint, salt)
 local session = {
-id = id,
-index = takeIndex(id),
 device = old.device,
+index = takeIndex(),
+id = id,
 thumbprint = thumbprint,
 salt = salt,
-leases = old.leases,
 replaces = old.id,
+leases = old.leases,
 }
 local fence = takeFence()
-local json = cjson.encode(session)
-publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
-for _, lease in ipairs(old.leases) do
-local record = leaseOf(lease)
-record.session = id
-record.fence = fence
-save(record, cjson.encode(record))
+publish(fence, 'session ' .. session.device .. ' ' .. encodeSession(session))
+for _, name in ipairs(old.leases) do
+local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+lease.fence = fence
+save(lease)
 end
-redis.call('HDEL', SESSIONS, old.id)
-redis.call('HDEL', INDEXES, whole(old.index))
-redis.call('HDEL', HINTS, old.id)
-saveSession(session, json)
+forgetSession(old)
+saveSession(session)
 return session
 end
 if quarantined() then
@@ -275,17 +398,17 @@ local lease = heldBy(ARGV[1], ARGV[2], ARGV[3])
 if not lease then
 return BAD_BIND
 end
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local session = sessionOf(lease.device)
 if session.thumbprint == ARGV[4] then
-local replaced = session.id == ARGV[5] and session.replaces or ''
-return { now, cjson.encode(lease), cjson.encode(session), replaced }
+local replaced = session.id == ARGV[5] and session.replaces ~= '-' and session.replaces or ''
+return { now, shown(lease, session), shownSession(session), replaced }
 end
 local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
-return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }`,
+return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_541fe902adab',
-    keys: 13,
+    name: 'mooring_claim_3802d6e23a9c',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
 local WITHDRAWN = -9
@@ -297,19 +420,21 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function readServer()
@@ -383,11 +508,65 @@ end
 local function own(relay, boot, ttlMs)
 local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+publish(fence, 'owned ' .. relay)
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -510,31 +689,34 @@ local block = number + plan.reservedSpiBlocks
 repeat
 block = permute(block, plan.spiWidth, plan.key, segment.tweak)
 until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
+return block * plan.spiBlock
 end
 local function ikeSpisOf(plan, segment, number)
 local block = number + 1
 repeat
 block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
 until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+return block * IKE_BLOCK
+end
+local function blockText(first, count)
+return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
 end
 local function resourcesOf(plan, slot, kind)
 local place = placeOfSlot(plan, slot)
 if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
 end
 local address = addressText(place.prefix, place.host)
 if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
 end
 local segment, number = place.segment, place.number
 local block = plan.firstPortBlock + math.floor(number / segment.addresses)
 return {
 address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+ports = blockText(block * plan.portBlock, plan.portBlock),
+spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
+ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
 }
 end
 local function formerSlots(device)
@@ -586,55 +768,56 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-local function sessionOf(device)
-local id = redis.call('HGET', DEVICES, device)
-return id and cjson.decode(redis.call('HGET', SESSIONS, id))
-end
-local function saveSession(session, json)
-redis.call('HSET', SESSIONS, session.id, json)
-redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
+return shown(lease, session)
 end
 local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
@@ -643,7 +826,7 @@ end
 local function followPlan(plan)
 if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
 local of = cjson.decode(plan)
-redis.call('HSET', META, 'plan', plan, 'capacity', of.capacity, 'slots', of.slots)
+redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
 local function restAll(lost)
@@ -660,55 +843,53 @@ end
 redis.call('HSET', META, 'frontier', whole(frontier))
 end
 local function resourceName(of)
-return of.address .. ' ' .. (type(of.ports) == 'table' and whole(of.ports.first) or '-')
+return of.address .. ' ' .. of.ports
 end
-local function restingSlots(plan, kind)
+local function restingSlots(plan)
 local slots = {}
 for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-slots[resourceName(resourcesOf(plan, slot, kind))] = slot
+slots[resourceName(resourcesOf(plan, slot, 'rsap-ip'))] = slot
 end
 return slots
 end
+local function heldFrom(text)
+local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
+local lease = decodeLease(nameOf(id), record)
+lease.session = session
+lease.remainingMs = lease.expiresAtMs
+return lease
+end
 local function restoreSession(session)
-if redis.call('HEXISTS', SESSIONS, session.id) == 1 then
-return
+local other = sessionOf(session.device)
+if other and other.id == session.id then
+return other
 end
-session.leases = {}
-local other = sessionOf(deviceKey(session.device))
 if other then
-for _, id in ipairs(other.leases) do
-local lease = leaseOf(id)
-lease.session = session.id
-save(lease, cjson.encode(lease))
-end
 session.leases = other.leases
-redis.call('HDEL', SESSIONS, other.id)
-redis.call('HDEL', INDEXES, whole(other.index))
-redis.call('HDEL', HINTS, other.id)
+forgetSession(other)
 end
-redis.call('HSET', INDEXES, whole(session.index), session.id)
+redis.call('SETBIT', INDEXES, session.index, 1)
 local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
 redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
-saveSession(session, cjson.encode(session))
+return session
 end
-local function joinSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-for _, id in ipairs(session.leases) do
-if id == lease.id then
+local function joinSession(session, lease)
+local name = nameOf(lease.id)
+for _, other in ipairs(session.leases) do
+if other == name then
 return
 end
 end
-session.leases[#session.leases + 1] = lease.id
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+session.leases[#session.leases + 1] = name
 end
 local function restore(held, sessions, counter, lost)
 local known = {}
 for _, lease in ipairs(held) do
-known[lease.id] = lease
+known[nameOf(lease.id)] = lease
 end
-for _, id in ipairs(redis.call('HKEYS', LEASES)) do
-local lease = leaseOf(id)
-if not known[id] and counterIn(lease.fence) <= counter then
+for _, name in ipairs(redis.call('HKEYS', LEASES)) do
+local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+if not known[name] and counterIn(lease.fence) <= counter then
 endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
 end
 end
@@ -717,14 +898,17 @@ restAll(lost)
 end
 local plan = cjson.decode(redis.call('HGET', META, 'plan'))
 local sessionsById = {}
-for _, session in ipairs(sessions) do
+for _, text in ipairs(sessions) do
+local device, record = string.match(text, '^(%S+) (.*)$')
+local session = decodeSession(device, record)
+session.leases = {}
 sessionsById[session.id] = session
 end
 local resting
 for _, lease in ipairs(held) do
 local stored = leaseOf(lease.id)
 if not stored and not resting then
-resting = restingSlots(plan, lease.kind)
+resting = restingSlots(plan)
 end
 local slot = stored and stored.slot or resting[resourceName(lease)]
 local session = sessionsById[lease.session]
@@ -734,20 +918,27 @@ if slot and session and isNews and lease.remainingMs > 0 then
 if not stored then
 takeSlot(slot)
 end
-restoreSession(session)
+session = restoreSession(session)
 lease.expiresAtMs = now + lease.remainingMs
-lease.remainingMs = nil
 lease.slot = slot
 lease.request = stored and stored.request or 'restored:' .. lease.id
 lease.pendingUntilMs = now + RESTORED_PENDING_MS
-local json = announce(lease.state == 'active' and 'activated' or 'extended', lease, '')
-save(lease, json)
-joinSession(lease)
+joinSession(session, lease)
+announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
+save(lease)
+saveSession(session)
 local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
-redis.call('ZADD', EXPIRIES, whole(endsMs), lease.id)
+redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
 redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
 end
 end
+end
+local function heldIn(json)
+local held = {}
+for at, text in ipairs(cjson.decode(json)) do
+held[at] = heldFrom(text)
+end
+return held
 end
 local function settleByReport()
 local of = redis.call(
@@ -759,7 +950,7 @@ return
 end
 followPlan(of[3])
 settle()
-local held = cjson.decode(of[1])
+local held = heldIn(of[1])
 for _, lease in ipairs(held) do
 lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
 end
@@ -816,8 +1007,8 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_a99d4beeb135',
-    keys: 13,
+    name: 'mooring_declare_b8e78dc91b99',
+    keys: 12,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local PLAN_MOVED = -17
@@ -826,7 +1017,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -853,14 +1044,16 @@ return true
 end
 return of[2] ~= false
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local stored = redis.call('HMGET', META, 'plan', 'declaration')
@@ -877,13 +1070,13 @@ if ARGV[3] == '1' and stored[1] then
 if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
 return LEASES_WOULD_BE_ORPHANED
 end
-redis.call('DEL', COOLING, FORMER)
+redis.call('UNLINK', COOLING, FORMER)
 end
 if ARGV[3] == '1' then
 redis.call('HSET', META, 'frontier', 0)
 end
 local plan = cjson.decode(ARGV[2])
-redis.call('HSET', META, 'plan', ARGV[2], 'capacity', plan.capacity, 'slots', plan.slots)
+redis.call('HSET', META, 'plan', ARGV[2], 'pool', plan.pool, 'capacity', plan.capacity, 'slots', plan.slots)
 end
 redis.call(
 'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
@@ -893,7 +1086,7 @@ redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
 redis.call('HSETNX', META, 'server', server)
 if isMoving and isKnown then
-publish(takeFence(), 'declared', '')
+publish(takeFence(), 'declared')
 end
 return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
@@ -904,15 +1097,15 @@ return isKnown and cjson.decode(stored[2]).pool or ''`,
 return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
   },
   describe: {
-    name: 'mooring_describe_ab41724d7d7f',
-    keys: 13,
+    name: 'mooring_describe_80601b3fddff',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
 if not meta[5] then
@@ -921,8 +1114,8 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_d30f4a26f0a8',
-    keys: 13,
+    name: 'mooring_extend_4c92a3e67841',
+    keys: 12,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -930,20 +1123,71 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -1051,24 +1295,30 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
+end
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
 local function heldBy(id, tenant, device)
 local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+if lease and not isOver(lease) and lease.device == tenant .. '/' .. device then
 return lease
 end
 return nil
@@ -1089,9 +1339,10 @@ local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
 if not lease or lease.state ~= 'active' then
 return BAD_BIND
 end
+local session = sessionOf(lease.device)
 local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
 if recall(request) then
-return { now, cjson.encode(lease) }
+return { now, shown(lease, session) }
 end
 local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity', 'drains')
 lease.expiresAtMs = now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3])
@@ -1100,11 +1351,11 @@ local place = placeOfSlot(cjson.decode(redis.call('HGET', META, 'plan')), lease.
 local range = place and closedRange(place.prefix, place.host)
 lease.expiresAtMs = range and math.min(lease.expiresAtMs, range.untilMs) or lease.expiresAtMs
 end
-local json = announce('extended', lease, '')
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
+announce('extended', lease, session)
+save(lease)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
 remember(request, 'E')
-return { now, json }`,
+return { now, shown(lease, session) }`,
   },
   forget: {
     name: 'mooring_forget_498d85fd8747',
@@ -1114,8 +1365,8 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_46867eb980f2',
-    keys: 13,
+    name: 'mooring_free_0a5697c2c69b',
+    keys: 12,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -1125,20 +1376,76 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -1204,54 +1511,63 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
 local function heldBy(id, tenant, device)
 local lease = leaseOf(id)
-if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+if lease and not isOver(lease) and lease.device == tenant .. '/' .. device then
 return lease
 end
 return nil
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
+return shown(lease, session)
 end
 if quarantined() then
 return QUARANTINED
@@ -1270,8 +1586,8 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_9e8602de0ff9',
-    keys: 13,
+    name: 'mooring_grant_14f6bb8b7784',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
 local EXHAUSTED = -5
@@ -1292,20 +1608,79 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
+end
+local function shownSession(session)
+return session.device .. ' ' .. encodeSession(session)
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -1452,7 +1827,7 @@ local block = number + plan.reservedSpiBlocks
 repeat
 block = permute(block, plan.spiWidth, plan.key, segment.tweak)
 until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
+return block * plan.spiBlock
 end
 local function numberOfSpi(plan, segment, spi)
 local block = math.floor(spi / plan.spiBlock)
@@ -1469,24 +1844,27 @@ local block = number + 1
 repeat
 block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
 until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+return block * IKE_BLOCK
+end
+local function blockText(first, count)
+return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
 end
 local function resourcesOf(plan, slot, kind)
 local place = placeOfSlot(plan, slot)
 if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
 end
 local address = addressText(place.prefix, place.host)
 if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
 end
 local segment, number = place.segment, place.number
 local block = plan.firstPortBlock + math.floor(number / segment.addresses)
 return {
 address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+ports = blockText(block * plan.portBlock, plan.portBlock),
+spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
+ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
 }
 end
 local ASIDE_MS = 1e15
@@ -1617,90 +1995,88 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
+return shown(lease, session)
 end
-local function sessionOf(device)
-local id = redis.call('HGET', DEVICES, device)
-return id and cjson.decode(redis.call('HGET', SESSIONS, id))
-end
-local function takeIndex(id)
+local MOST_INDEXES = 262143
+local function takeIndex()
 repeat
-local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
-if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+local index = whole((redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % MOST_INDEXES + 1)
+if redis.call('SETBIT', INDEXES, index, 1) == 0 then
 return index
 end
 until false
 end
-local function saveSession(session, json)
-redis.call('HSET', SESSIONS, session.id, json)
-redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-end
 local function replaceSession(old, id, thumbprint, salt)
 local session = {
-id = id,
-index = takeIndex(id),
 device = old.device,
+index = takeIndex(),
+id = id,
 thumbprint = thumbprint,
 salt = salt,
-leases = old.leases,
 replaces = old.id,
+leases = old.leases,
 }
 local fence = takeFence()
-local json = cjson.encode(session)
-publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
-for _, lease in ipairs(old.leases) do
-local record = leaseOf(lease)
-record.session = id
-record.fence = fence
-save(record, cjson.encode(record))
+publish(fence, 'session ' .. session.device .. ' ' .. encodeSession(session))
+for _, name in ipairs(old.leases) do
+local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+lease.fence = fence
+save(lease)
 end
-redis.call('HDEL', SESSIONS, old.id)
-redis.call('HDEL', INDEXES, whole(old.index))
-redis.call('HDEL', HINTS, old.id)
-saveSession(session, json)
+forgetSession(old)
+saveSession(session)
 return session
 end
 local LOOKS = 1024
@@ -1791,7 +2167,7 @@ if string.sub(answered, 1, 1) == 'C' then
 return tonumber(string.sub(answered, 2))
 end
 local lease = leaseOf(string.sub(answered, 2))
-if deviceKey(lease.device) ~= device then
+if lease.device ~= device then
 return REQUEST_MISUSED
 end
 if isOver(lease) then
@@ -1801,8 +2177,8 @@ end
 endLease(lease, 'withdrawn')
 return WITHDRAWN
 end
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
+local session = sessionOf(device)
+return { now, shown(lease, session), shownSession(session), '', freeSlots() }
 end
 local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs')
 if not meta[1] then
@@ -1826,12 +2202,9 @@ if not slot then
 return refuse(request, why)
 end
 local resources = resourcesOf(plan, slot, kind)
-local remote = cjson.null
-if ARGV[13] and ARGV[13] ~= '' then
-remote = cjson.decode(ARGV[13])
-if isV6(remote.address) ~= isV6(resources.address) then
+local remote = ARGV[13] or '-'
+if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
 return refuse(request, REMOTE_FAMILY)
-end
 end
 local session = sessionOf(device)
 local replaced = ''
@@ -1840,43 +2213,41 @@ replaced = session.id
 session = replaceSession(session, ARGV[9], thumbprint, ARGV[10])
 elseif not session then
 session = {
+device = device,
+index = takeIndex(),
 id = ARGV[9],
-index = takeIndex(ARGV[9]),
-device = { tenant = tenant, id = deviceId },
 thumbprint = thumbprint,
 salt = ARGV[10],
+replaces = '-',
 leases = {},
 }
 end
-session.leases[#session.leases + 1] = leaseId
-local sessionJson = cjson.encode(session)
+session.leases[#session.leases + 1] = nameOf(leaseId)
 local leaseMs = lifetime(tonumber(ARGV[7]), meta[5], meta[6], meta[2])
 local lease = {
 id = leaseId,
-anchor = ARGV[11],
-pool = ARGV[12],
-device = { tenant = tenant, id = deviceId },
-bindId = bindId,
-kind = kind,
+device = device,
+slot = slot,
 address = resources.address,
 ports = resources.ports,
 spis = resources.spis,
 ikeSpis = resources.ikeSpis,
 remote = remote,
-session = session.id,
 state = 'pending',
 expiresAtMs = now + leaseMs,
 pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
-slot = slot,
+fence = takeFence(),
+bindId = bindId,
 request = request,
 }
-local json = announce('granted', lease, ',"session":' .. sessionJson)
+local record, name = encodeLease(lease), nameOf(leaseId)
+publish(lease.fence, table.concat({ 'granted', name, record, encodeSession(session) }, ' '))
 takeSlot(slot)
-saveSession(session, sessionJson)
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
+saveSession(session)
+redis.call('HSET', LEASES, name, record)
+redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), name)
 redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
-return { now, json, sessionJson, replaced, freeSlots() }`,
+return { now, shown(lease, session), shownSession(session), replaced, freeSlots() }`,
   },
   held_by: {
     name: 'mooring_held_by_6597caa6cb69',
@@ -1892,18 +2263,64 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_80aca73e29d2',
-    keys: 13,
+    name: 'mooring_held_on_ef9775ef41a4',
+    keys: 12,
     lua: `local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -1927,9 +2344,12 @@ return true
 end
 return of[2] ~= false
 end
-local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
@@ -1938,13 +2358,11 @@ if quarantined() then
 return QUARANTINED
 end
 local answer = { now }
-local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
-if session then
-for _, id in ipairs(cjson.decode(redis.call('HGET', SESSIONS, session)).leases) do
-local lease = leaseOf(id)
+local session = sessionOf(ARGV[1] .. '/' .. ARGV[2])
+for _, name in ipairs(session and session.leases or {}) do
+local lease = decodeLease(name, redis.call('HGET', LEASES, name))
 if not isOver(lease) then
-answer[#answer + 1] = cjson.encode(lease)
-end
+answer[#answer + 1] = shown(lease, session)
 end
 end
 return answer`,
@@ -2016,27 +2434,27 @@ local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
   },
   layout: {
-    name: 'mooring_layout_900aa0c9d8ab',
-    keys: 13,
+    name: 'mooring_layout_b22a5bc0468c',
+    keys: 12,
     lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 return { now, redis.call('HGET', META, 'plan') or '' }`,
   },
   occupancy: {
-    name: 'mooring_occupancy_6d3f370d3b89',
-    keys: 13,
+    name: 'mooring_occupancy_7f429f7fd6a3',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2052,32 +2470,49 @@ end
 return { now, redis.call('HLEN', LEASES), freeSlots() }`,
   },
   put_hint: {
-    name: 'mooring_put_hint_aafa45e45616',
-    keys: 13,
+    name: 'mooring_put_hint_0d6b445ac9b7',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
+end
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] then
 return STALE_EPOCH
 end
-if redis.call('HEXISTS', SESSIONS, ARGV[2]) == 0 then
+local session = sessionOf(ARGV[3])
+if not session or session.id ~= ARGV[2] then
 return 0
 end
-local stored = redis.call('HGET', HINTS, ARGV[2])
-if stored then
-local former = cjson.decode(stored)
-if former.epoch == ARGV[1] and former.deviceBoot == ARGV[3] and former.generation >= tonumber(ARGV[4]) then
+local epoch, boot, generation = string.match(redis.call('HGET', HINTS, ARGV[2]) or '', '^(%S+) (%S+) (%S+) ')
+if epoch == ARGV[1] and boot == ARGV[4] and tonumber(generation) >= tonumber(ARGV[5]) then
 return 0
 end
-end
-local hint = cjson.decode(ARGV[5])
-hint.epoch = ARGV[1]
-redis.call('HSET', HINTS, ARGV[2], cjson.encode(hint))
+redis.call('HSET', HINTS, ARGV[2], table.concat({ ARGV[1], unpack(ARGV, 4, 7) }, ' '))
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_63b3571428ba',
-    keys: 13,
+    name: 'mooring_read_events_79bef8c76ace',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -2085,7 +2520,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2123,7 +2558,7 @@ local entries = {}
 for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
 entries[#entries + 1] = { entry[1], entry[2][2] }
 end
-return { now, counter, entries }`,
+return { now, counter, redis.call('HGET', META, 'pool') or '', entries }`,
   },
   register: {
     name: 'mooring_register_45ff2063ca74',
@@ -2166,8 +2601,8 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_7669df814b66',
-    keys: 13,
+    name: 'mooring_release_fe58c16d734a',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -2175,7 +2610,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2228,8 +2663,8 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_78c1096c5c7a',
-    keys: 13,
+    name: 'mooring_remove_efade4d33fb8',
+    keys: 12,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local function readNow()
@@ -2237,7 +2672,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2275,14 +2710,14 @@ return LEASES_WOULD_BE_ORPHANED
 end
 local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
-'DEL', META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS
+'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS
 )
 redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_7473ac06b18e',
-    keys: 13,
+    name: 'mooring_renew_7ac8d02d0cca',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2291,7 +2726,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2356,8 +2791,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_2c4c65ff8c91',
-    keys: 13,
+    name: 'mooring_report_e53a1526bf5f',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -2367,19 +2802,21 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function readServer()
@@ -2433,6 +2870,60 @@ untilMs = tonumber(of[4] or 0),
 home = of[5],
 standby = of[6],
 standbyBoot = of[7],
+}
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
 }
 end
 local KEEP_MS = 3600000
@@ -2556,31 +3047,34 @@ local block = number + plan.reservedSpiBlocks
 repeat
 block = permute(block, plan.spiWidth, plan.key, segment.tweak)
 until block >= plan.reservedSpiBlocks
-return { first = block * plan.spiBlock, count = plan.spiBlock }
+return block * plan.spiBlock
 end
 local function ikeSpisOf(plan, segment, number)
 local block = number + 1
 repeat
 block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
 until block > 0
-return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+return block * IKE_BLOCK
+end
+local function blockText(first, count)
+return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
 end
 local function resourcesOf(plan, slot, kind)
 local place = placeOfSlot(plan, slot)
 if not place then
-return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
 end
 local address = addressText(place.prefix, place.host)
 if plan.sharing == 'whole' then
-return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
 end
 local segment, number = place.segment, place.number
 local block = plan.firstPortBlock + math.floor(number / segment.addresses)
 return {
 address = address,
-ports = { first = block * plan.portBlock, count = plan.portBlock },
-spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+ports = blockText(block * plan.portBlock, plan.portBlock),
+spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
+ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
 }
 end
 local function formerSlots(device)
@@ -2632,55 +3126,56 @@ former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function save(lease, json)
-redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
-end
-local function sessionOf(device)
-local id = redis.call('HGET', DEVICES, device)
-return id and cjson.decode(redis.call('HGET', SESSIONS, id))
-end
-local function saveSession(session, json)
-redis.call('HSET', SESSIONS, session.id, json)
-redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
+return shown(lease, session)
 end
 local RESTORED_PENDING_MS = 10000
 local function counterIn(fence)
@@ -2689,7 +3184,7 @@ end
 local function followPlan(plan)
 if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
 local of = cjson.decode(plan)
-redis.call('HSET', META, 'plan', plan, 'capacity', of.capacity, 'slots', of.slots)
+redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
 local function restAll(lost)
@@ -2706,55 +3201,53 @@ end
 redis.call('HSET', META, 'frontier', whole(frontier))
 end
 local function resourceName(of)
-return of.address .. ' ' .. (type(of.ports) == 'table' and whole(of.ports.first) or '-')
+return of.address .. ' ' .. of.ports
 end
-local function restingSlots(plan, kind)
+local function restingSlots(plan)
 local slots = {}
 for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-slots[resourceName(resourcesOf(plan, slot, kind))] = slot
+slots[resourceName(resourcesOf(plan, slot, 'rsap-ip'))] = slot
 end
 return slots
 end
+local function heldFrom(text)
+local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
+local lease = decodeLease(nameOf(id), record)
+lease.session = session
+lease.remainingMs = lease.expiresAtMs
+return lease
+end
 local function restoreSession(session)
-if redis.call('HEXISTS', SESSIONS, session.id) == 1 then
-return
+local other = sessionOf(session.device)
+if other and other.id == session.id then
+return other
 end
-session.leases = {}
-local other = sessionOf(deviceKey(session.device))
 if other then
-for _, id in ipairs(other.leases) do
-local lease = leaseOf(id)
-lease.session = session.id
-save(lease, cjson.encode(lease))
-end
 session.leases = other.leases
-redis.call('HDEL', SESSIONS, other.id)
-redis.call('HDEL', INDEXES, whole(other.index))
-redis.call('HDEL', HINTS, other.id)
+forgetSession(other)
 end
-redis.call('HSET', INDEXES, whole(session.index), session.id)
+redis.call('SETBIT', INDEXES, session.index, 1)
 local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
 redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
-saveSession(session, cjson.encode(session))
+return session
 end
-local function joinSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-for _, id in ipairs(session.leases) do
-if id == lease.id then
+local function joinSession(session, lease)
+local name = nameOf(lease.id)
+for _, other in ipairs(session.leases) do
+if other == name then
 return
 end
 end
-session.leases[#session.leases + 1] = lease.id
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+session.leases[#session.leases + 1] = name
 end
 local function restore(held, sessions, counter, lost)
 local known = {}
 for _, lease in ipairs(held) do
-known[lease.id] = lease
+known[nameOf(lease.id)] = lease
 end
-for _, id in ipairs(redis.call('HKEYS', LEASES)) do
-local lease = leaseOf(id)
-if not known[id] and counterIn(lease.fence) <= counter then
+for _, name in ipairs(redis.call('HKEYS', LEASES)) do
+local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+if not known[name] and counterIn(lease.fence) <= counter then
 endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
 end
 end
@@ -2763,14 +3256,17 @@ restAll(lost)
 end
 local plan = cjson.decode(redis.call('HGET', META, 'plan'))
 local sessionsById = {}
-for _, session in ipairs(sessions) do
+for _, text in ipairs(sessions) do
+local device, record = string.match(text, '^(%S+) (.*)$')
+local session = decodeSession(device, record)
+session.leases = {}
 sessionsById[session.id] = session
 end
 local resting
 for _, lease in ipairs(held) do
 local stored = leaseOf(lease.id)
 if not stored and not resting then
-resting = restingSlots(plan, lease.kind)
+resting = restingSlots(plan)
 end
 local slot = stored and stored.slot or resting[resourceName(lease)]
 local session = sessionsById[lease.session]
@@ -2780,20 +3276,27 @@ if slot and session and isNews and lease.remainingMs > 0 then
 if not stored then
 takeSlot(slot)
 end
-restoreSession(session)
+session = restoreSession(session)
 lease.expiresAtMs = now + lease.remainingMs
-lease.remainingMs = nil
 lease.slot = slot
 lease.request = stored and stored.request or 'restored:' .. lease.id
 lease.pendingUntilMs = now + RESTORED_PENDING_MS
-local json = announce(lease.state == 'active' and 'activated' or 'extended', lease, '')
-save(lease, json)
-joinSession(lease)
+joinSession(session, lease)
+announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
+save(lease)
+saveSession(session)
 local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
-redis.call('ZADD', EXPIRIES, whole(endsMs), lease.id)
+redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
 redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
 end
 end
+end
+local function heldIn(json)
+local held = {}
+for at, text in ipairs(cjson.decode(json)) do
+held[at] = heldFrom(text)
+end
+return held
 end
 local relay, boot = ARGV[1], ARGV[2]
 if not quarantined() then
@@ -2825,13 +3328,13 @@ end
 followPlan(ARGV[9])
 local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
 settle()
-publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
-restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
+publish(takeFence(), 'owned ' .. relay)
+restore(heldIn(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')`,
   },
   revoke: {
-    name: 'mooring_revoke_043c834cd2bc',
-    keys: 13,
+    name: 'mooring_revoke_b6433848b8cb',
+    keys: 12,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -2841,20 +3344,79 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
+end
+local function deviceShown(text)
+return string.match(text, '^%S+ %S+ %S+ (%S+)')
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -2920,61 +3482,70 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
+return shown(lease, session)
 end
 if quarantined() then
 return QUARANTINED
 end
-local function isForeign(lease)
-return ARGV[2] ~= '' and lease.device.tenant ~= ARGV[2]
+local function isForeign(device)
+return ARGV[2] ~= '' and string.match(device, '^[^/]*') ~= ARGV[2]
 end
 local request = 'revoke:' .. ARGV[1]
 local answered = recall(request)
 if answered then
-return isForeign(cjson.decode(answered)) and BAD_BIND or { now, answered }
+return isForeign(deviceShown(answered)) and BAD_BIND or { now, answered }
 end
 local lease = leaseOf(ARGV[1])
-if not lease or isOver(lease) or isForeign(lease) then
+if not lease or isOver(lease) or isForeign(lease.device) then
 return BAD_BIND
 end
 local ended = endLease(lease, 'revoked')
@@ -2982,8 +3553,8 @@ remember(request, ended)
 return { now, ended }`,
   },
   set_aside: {
-    name: 'mooring_set_aside_e28ac6c82846',
-    keys: 13,
+    name: 'mooring_set_aside_2974d004ac63',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -2991,7 +3562,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3146,8 +3717,8 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_d2071cd0c2ef',
-    keys: 13,
+    name: 'mooring_snapshot_3577f77954cc',
+    keys: 12,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -3155,7 +3726,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3203,14 +3774,14 @@ meta[6],
 meta[7] or '',
 meta[8] or '',
 last[1] and last[1][1] or '0-0',
-redis.call('HVALS', LEASES),
-redis.call('HVALS', SESSIONS),
-redis.call('HVALS', HINTS),
+redis.call('HGETALL', LEASES),
+redis.call('HGETALL', SESSIONS),
+redis.call('HGETALL', HINTS),
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_3b9487729ffd',
-    keys: 13,
+    name: 'mooring_sweep_367bdbe1ee6e',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3220,20 +3791,76 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -3300,45 +3927,49 @@ return true
 end
 return of[2] ~= false
 end
-local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
 end
-local function announce(kind, lease, members)
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
+return shown(lease, session)
 end
 if quarantined() then
 return QUARANTINED
@@ -3350,7 +3981,7 @@ local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0
 local more = #due > tonumber(ARGV[2])
 local answer = { now, 0, more and 1 or 0 }
 for at = 1, math.min(#due, tonumber(ARGV[2])) do
-local lease = leaseOf(due[at])
+local lease = decodeLease(due[at], redis.call('HGET', LEASES, due[at]))
 local reason = lease.state == 'pending' and 'withdrawn' or 'expired'
 answer[#answer + 1] = endLease(lease, reason)
 answer[#answer + 1] = reason
@@ -3401,8 +4032,8 @@ end
 return ''`,
   },
   transfer: {
-    name: 'mooring_transfer_74b7a7df0b81',
-    keys: 13,
+    name: 'mooring_transfer_ce06c5106d49',
+    keys: 12,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -3410,19 +4041,21 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
 local function readServer()
@@ -3465,7 +4098,7 @@ end
 local function own(relay, boot, ttlMs)
 local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 local fence = takeFence()
-publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+publish(fence, 'owned ' .. relay)
 redis.call('HSET', META, 'owner', relay, 'boot', boot)
 redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
@@ -3486,8 +4119,8 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_f461727ac5ce',
-    keys: 13,
+    name: 'mooring_withdraw_eed683c2a76a',
+    keys: 12,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
 local REQUEST_ENDED = -11
@@ -3497,20 +4130,76 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local STREAM_LENGTH = 512
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
-local function publish(fence, kind, members)
-local event = '{"type":"' .. kind .. '","fence":"' .. fence .. '"' .. members .. '}'
-redis.call('XADD', STREAM, 'MAXLEN', '~', STREAM_LENGTH, fence, 'event', event)
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+request = request,
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
@@ -3573,44 +4262,53 @@ end
 return of[2] ~= false
 end
 local function leaseOf(id)
-local json = redis.call('HGET', LEASES, id)
-return json and cjson.decode(json)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
 end
-local function announce(kind, lease, members)
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
 lease.fence = takeFence()
-local json = cjson.encode(lease)
-publish(lease.fence, kind, ',"lease":' .. json .. members)
-return json
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
-local function deviceKey(device)
-return device.tenant .. '/' .. device.id
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
-local function leaveSession(lease)
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-local left = {}
-for _, id in ipairs(session.leases) do
-if id ~= lease.id then
-left[#left + 1] = id
-end
-end
-if #left > 0 then
-session.leases = left
-redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
-else
-redis.call('HDEL', SESSIONS, session.id)
-redis.call('HDEL', DEVICES, deviceKey(lease.device))
-redis.call('HDEL', INDEXES, whole(session.index))
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
 end
 end
 local function endLease(lease, reason)
-local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-redis.call('HDEL', LEASES, lease.id)
-redis.call('ZREM', EXPIRIES, lease.id)
-coolSlot(lease.slot, deviceKey(lease.device))
-leaveSession(lease)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+coolSlot(lease.slot, lease.device)
+leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return last
+return shown(lease, session)
 end
 if quarantined() then
 return QUARANTINED

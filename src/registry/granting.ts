@@ -7,7 +7,7 @@ import { askAnchor } from './asking.ts';
 import { type Connection, isRefused } from './connection.ts';
 import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
 import { hex128, noteFree } from './leases.ts';
-import { leaseFrom, sessionFrom } from './records.ts';
+import { leaseFrom, packed, remoteText, sessionFrom, unpacked } from './records.ts';
 import { type Refusal, refusalError } from './refusals.ts';
 import { anchorOf, type Granted, type GrantRequest, type Registry } from './registry.ts';
 import { anchorWith } from './space.ts';
@@ -99,11 +99,11 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       request.kind,
       request.leaseMs,
       intent.bindId,
-      hex128(),
-      hex128(),
+      packed(hex128()),
+      packed(hex128()),
       intent.anchor,
       pool,
-      request.remote == null ? '' : JSON.stringify(request.remote),
+      remoteText(request.remote),
       ...wishArguments(request.local),
     ]);
     if (isRefused(answer)) return answer.refused;
@@ -112,7 +112,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     const args = [requestId, intent.attempt, granted.lease.id, pool, intent.anchor];
     await connection.run('confirm', deviceKeys(device), args);
     if (free < 64 || free % 64 === 0) await noteFree(connection, pool, intent.anchor, free);
-    return replaced === '' ? granted : { ...granted, replaced };
+    return replaced === '' ? granted : { ...granted, replaced: unpacked(replaced) };
   }
 
   /** The device's former anchor, then the others by free count. */
@@ -185,7 +185,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
   async function heldOn(device: Device, anchor: string): Promise<Lease[]> {
     const answer = await askAnchor(connection, 'held_on', anchor, [device.tenant, device.id]);
     const [nowMs, ...leases] = answer as [number, ...string[]];
-    return leases.map((json) => leaseFrom(json, nowMs));
+    return leases.map((text) => leaseFrom(text, nowMs));
   }
 
   async function reindex(leases: readonly Lease[]): Promise<void> {

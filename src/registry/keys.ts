@@ -1,13 +1,14 @@
 import type { Device } from '../protocol/lease.ts';
 
-/** Layout of everything in Redis. Another layout gets another number, so two never mix. */
+/** What every version so far has in common. */
 const LAYOUT = 'mooring1';
+/** Layout of an anchor's data. Another layout gets another number, so two never mix. */
+const ANCHOR_LAYOUT = 'mooring2';
 
 const ANCHOR_PARTS = [
   'meta',
   'leases',
   'sessions',
-  'devices',
   'indexes',
   'expiries',
   'cooling',
@@ -23,12 +24,12 @@ const DEVICE_PARTS = ['held', 'intents', 'ages', 'open', 'notes'] as const;
 
 /** The keys of an anchor, in the order of commands/include/anchor.lua: one hash tag, one slot. */
 export function anchorKeys(anchor: string): string[] {
-  return ANCHOR_PARTS.map((part) => `${LAYOUT}:{a:${anchor}}:${part}`);
+  return ANCHOR_PARTS.map((part) => `${ANCHOR_LAYOUT}:{a:${anchor}}:${part}`);
 }
 
 /** The sharded channel that only wakes readers of an anchor's stream. */
 export function wakeChannel(anchor: string): string {
-  return `${LAYOUT}:{a:${anchor}}:wake`;
+  return `${ANCHOR_LAYOUT}:{a:${anchor}}:wake`;
 }
 
 /** The keys of a device, in the order of commands/include/device.lua. */

@@ -3,7 +3,7 @@ import type { Lease } from '../protocol/lease.ts';
 import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
 import { deviceKeys, poolKey } from './keys.ts';
-import { leaseFrom, sessionFrom } from './records.ts';
+import { leaseFrom, packed, sessionFrom, unpacked } from './records.ts';
 import { anchorOf, type EndedEvent, type Registry } from './registry.ts';
 
 type Leases = Pick<Registry, 'activate' | 'withdraw' | 'extend' | 'free' | 'revoke' | 'attach' | 'sweep'>;
@@ -33,8 +33,8 @@ export function leaseCommands(connection: Connection): Leases {
     async extend({ leaseId, device, leaseMs, requestId }) {
       const args = [requestId, leaseId, device.tenant, device.id, leaseMs];
       const answer = await askAnchor(connection, 'extend', anchorOf(leaseId), args, `lease ${leaseId}`);
-      const [nowMs, json] = answer as [number, string];
-      const lease = leaseFrom(json, nowMs);
+      const [nowMs, text] = answer as [number, string];
+      const lease = leaseFrom(text, nowMs);
       return { type: 'extended', fence: lease.fence, lease };
     },
 
@@ -57,13 +57,13 @@ export function leaseCommands(connection: Connection): Leases {
     },
 
     async attach({ leaseId, device, thumbprint }) {
-      const args = [leaseId, device.tenant, device.id, thumbprint, hex128(), hex128()];
+      const args = [leaseId, device.tenant, device.id, thumbprint, packed(hex128()), packed(hex128())];
       const answer = await askAnchor(connection, 'attach', anchorOf(leaseId), args, `lease ${leaseId}`);
       const [nowMs, lease, session, replaced] = answer as [number, string, string, string];
       return {
         lease: leaseFrom(lease, nowMs),
         session: sessionFrom(session),
-        ...(replaced === '' ? {} : { replaced }),
+        ...(replaced === '' ? {} : { replaced: unpacked(replaced) }),
       };
     },
 
@@ -84,8 +84,8 @@ export function hex128(): string {
   return randomBytes(16).toString('hex');
 }
 
-function ended(json: string, reason: EndedEvent['reason'], nowMs: number): EndedEvent {
-  const lease = leaseFrom(json, nowMs);
+function ended(text: string, reason: EndedEvent['reason'], nowMs: number): EndedEvent {
+  const lease = leaseFrom(text, nowMs);
   return { type: 'ended', fence: lease.fence, lease, reason };
 }
 

@@ -231,8 +231,8 @@ export interface Registry extends Pools, PoolTurns, Registrations {
   events(anchor: string, afterId: string, limit: number): Promise<EventPage>;
   /** Calls `wake` when an anchor may have new events. Wakes get lost: poll as well. Returns how to stop. */
   watch(anchor: string, wake: () => void): Promise<() => Promise<void>>;
-  /** Keeps the last proven path of a session; ignored when the session is gone or the hint is older. */
-  putHint(anchor: string, epoch: bigint, hint: PathHint): Promise<void>;
+  /** Keeps the last proven path of a device's session; ignored when the session is gone or the hint is older. */
+  putHint(anchor: string, epoch: bigint, device: Device, hint: PathHint): Promise<void>;
 
   /**
    * What the device holds, read from the anchors that its index names, and from `alsoAt`: an index may have been lost.

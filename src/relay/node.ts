@@ -185,9 +185,10 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
             { anchor: event.anchor, session: event.hint.session, tookMs: event.tookMs },
             'path proven',
           );
-          if (anchor === undefined) return;
+          const session = anchor?.session(event.hint.session);
+          if (anchor === undefined || session === undefined) return;
           registry
-            .putHint(event.anchor, anchor.epoch, event.hint)
+            .putHint(event.anchor, anchor.epoch, session.device, event.hint)
             .catch((error: Error) => log.warn({ error: error.message }, 'path hint not kept'));
           return;
         }

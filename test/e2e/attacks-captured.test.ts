@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Capture, startCapture } from '../../infra/lab/capture.ts';
 import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
+import { packed } from '../../src/registry/records.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { DATA, TUNNEL_PORT } from '../../src/tunnel/wire.ts';
 import { eventually } from './fixture/eventually.ts';
@@ -277,7 +278,7 @@ describe.skipIf(missing('attacks with captured datagrams', 'scapy', 'uml'))(
         const path = (await bob.agent.status()).path!;
         const hint = async () =>
           (await registryHash(harbour, POOLS.shared.anchor, 'hints')).filter((text) =>
-            text.includes(bob.lease.session),
+            text.startsWith(packed(bob.lease.session)),
           );
         const hintBefore = await hint();
         const fromMs = monotonicMs();

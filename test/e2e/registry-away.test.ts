@@ -96,7 +96,7 @@ describe.skipIf(missing('registry-away'))(
 
     async function owner(): Promise<{ relay: string; epoch: string }> {
       const { lab, fleet } = harbour;
-      const key = `mooring1:{a:${anchor}}:meta`;
+      const key = `mooring2:{a:${anchor}}:meta`;
       const argv = ['redis-cli', '-h', fleet.core.address, 'hmget', key, 'owner', 'epoch'];
       const { stdout } = await lab.run(fleet.core.namespace, argv);
       const [relay = '', epoch = ''] = stdout.split('\n');

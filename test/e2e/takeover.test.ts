@@ -162,7 +162,7 @@ describe.skipIf(missing('takeover'))('the loss of a relay with its host and its 
     const { lab, fleet } = harbour;
     const redis = (...command: string[]) =>
       lab.run(fleet.core.namespace, ['redis-cli', '-h', fleet.core.address, ...command]);
-    const key = `mooring1:{a:${anchor}}:meta`;
+    const key = `mooring2:{a:${anchor}}:meta`;
     const { stdout } = await redis('hmget', key, 'owner', 'epoch', 'standby', 'untilMs');
     const [owner = '', epoch, standby = '', untilMs] = stdout.split('\n');
     const [seconds, micros] = (await redis('time')).stdout.split('\n');

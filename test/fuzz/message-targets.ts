@@ -16,7 +16,15 @@ import { listRoutes } from '../../src/linux/routes.ts';
 import { listRules } from '../../src/linux/rules.ts';
 import { canonicalAddress, parsePrefix, socketAddress } from '../../src/protocol/address.ts';
 import type { Lease } from '../../src/protocol/lease.ts';
-import { eventFrom, hintFrom, leaseFrom, sessionFrom } from '../../src/registry/records.ts';
+import {
+  eventFrom,
+  heldFrom,
+  hintFrom,
+  leaseFrom,
+  leaseText,
+  sessionFrom,
+  sessionText,
+} from '../../src/registry/records.ts';
 import { checkedParams } from '../../src/relay/plane-calls.ts';
 import { errorOfFrame, readPlaneFrame } from '../../src/relay/plane-frame.ts';
 import { parseFrame } from '../../src/signalling/frame.ts';
@@ -170,13 +178,28 @@ function handedOver(): Target {
   });
 }
 
-const registry = json(
+const PLACE = { anchor: 'a1', pool: 'p1', nowMs: 1_000 };
+const [LEASE_TEXT, SESSION_TEXT] = [leaseText(HELD), sessionText(SESSION)];
+const [, , , ...RECORD] = LEASE_TEXT.split(' ');
+const registry = texts(
   'records and lease events of the registry',
-  [...EVENTS, HELD, SESSION, STATE],
+  [
+    ...[LEASE_TEXT, SESSION_TEXT, '1 00000000000000d1 3 192.0.2.10 4000'],
+    `granted x ${RECORD.join(' ')} ${SESSION_TEXT.slice(SESSION_TEXT.indexOf(' ') + 1)}`,
+    ...['activated', 'extended', 'ended freed'].map((kind) => `${kind} x y ${RECORD.join(' ')}`),
+    ...[`session ${SESSION_TEXT}`, 'owned r1', 'declared'],
+  ],
   (text) => {
-    for (const read of [eventFrom, leaseFrom, sessionFrom, hintFrom]) {
+    const readers = [
+      () => eventFrom('1-1', text, PLACE),
+      () => leaseFrom(text, 1_000),
+      () => sessionFrom(text),
+      () => hintFrom('x', text),
+      () => heldFrom(['x', text], ['t/d', text], PLACE),
+    ];
+    for (const read of readers) {
       try {
-        read(text, 1_000);
+        read();
       } catch (error) {
         if ((error as { code?: string }).code !== 'ERR_MOORING_RECORD') throw error;
       }

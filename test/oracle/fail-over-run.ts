@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import type { Lease, LeaseEvent, Session } from '../../src/protocol/lease.ts';
 import { type Connection, isRefused } from '../../src/registry/connection.ts';
 import { anchorKeys } from '../../src/registry/keys.ts';
+import { leaseFrom } from '../../src/registry/records.ts';
 import type { OwnersReport } from '../../src/registry/registry.ts';
 import { createStore } from '../../src/registry/store.ts';
 import { silent } from '../integration/registry/real-redis.ts';
@@ -118,7 +119,7 @@ export async function runFailOver(
         ];
         const answer = await connection.run('grant', anchorKeys(anchor), [
           ...args,
-          ...[hex(), hex(), anchor, 'p', ''],
+          ...[hex(), hex(), anchor, 'p', '-'],
         ]);
         if (!isRefused(answer)) granted.push({ id, device: step.device });
         break;
@@ -215,7 +216,7 @@ export async function runFailOver(
   const inUse = after.leases.map(resource);
   same('each resource once', new Set(inUse).size, inUse.length);
   const [frontier, capacity] = await redis.hmget(keys[0]!, 'frontier', 'capacity');
-  const resting = await redis.zcard(keys[6]!);
+  const resting = await redis.zcard(keys[5]!);
   same(
     'free + leased + cooling',
     Number(capacity) - Number(frontier) + inUse.length + resting,
@@ -231,10 +232,10 @@ export async function runFailOver(
     const id = `${anchor}.${randomBytes(16).toString('base64url')}`;
     const answer = await connection.run('grant', anchorKeys(anchor), [
       ...[hex(), id, 't', `stranger${stranger}`, '0'.repeat(43), kindOf(layout), LEASE_MS, 1],
-      ...[hex(), hex(), anchor, 'p', ''],
+      ...[hex(), hex(), anchor, 'p', '-'],
     ]);
     if (isRefused(answer)) break;
-    const lease = JSON.parse((answer as [number, string])[1]) as Lease;
+    const lease = leaseFrom((answer as [number, string])[1], nowMs);
     if (inUse.includes(resource(lease))) throw new Error(`${resource(lease)} is given twice`);
     if (rests.has(resource(lease)))
       throw new Error(`${resource(lease)} of ${rests.get(resource(lease))} has not rested`);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { assembleCommands } from '../../infra/build/lua.ts';
-import type { Lease, LeaseEvent, Session } from '../../src/protocol/lease.ts';
+import type { Lease, Session } from '../../src/protocol/lease.ts';
 import {
   type CommandName,
   type Commands,
@@ -9,6 +9,7 @@ import {
   isRefused,
 } from '../../src/registry/connection.ts';
 import { anchorKeys } from '../../src/registry/keys.ts';
+import { eventFrom, leaseFrom } from '../../src/registry/records.ts';
 import type { Refusal } from '../../src/registry/refusals.ts';
 import { createStore } from '../../src/registry/store.ts';
 import { silent } from '../integration/registry/real-redis.ts';
@@ -171,7 +172,7 @@ export async function runAgainstModel(
           break;
         }
         same(`answer to grant ${wish.request}`, 'ok', expected);
-        const lease = JSON.parse((answer as [number, string])[1]) as Lease;
+        const lease = leaseFrom((answer as [number, string])[1], model.nowMs);
         if (known !== undefined) {
           same(`lease of the repeated request ${wish.request}`, lease.id, known);
           break;
@@ -270,7 +271,7 @@ export async function runAgainstModel(
     same('each resource once', new Set(leases.map(resource)).size, leases.length);
     checkSessions(leases, sessions);
     const [frontier, capacity] = await redis.hmget(anchorKeys(id)[0]!, 'frontier', 'capacity');
-    const resting = await redis.zcard(anchorKeys(id)[6]!);
+    const resting = await redis.zcard(anchorKeys(id)[5]!);
     const free = Number(capacity) - Number(frontier);
     same('free + leased + cooling', free + leases.length + resting, layout.capacity);
     same('cooling', resting, model.resting.size);
@@ -281,12 +282,12 @@ export async function runAgainstModel(
   }
 
   async function checkStream(id: string): Promise<void> {
-    const entries = await redis.xrange(anchorKeys(id)[10]!, '-', '+');
+    const entries = await redis.xrange(anchorKeys(id)[9]!, '-', '+');
     const live = new Map<string, Lease>();
     let lastEpoch = 0;
     entries.forEach(([fence, fields], at) => {
-      const event = JSON.parse(fields[1]!) as LeaseEvent;
-      same('fence and stream id', event.fence, fence);
+      const event = eventFrom(fence, fields[1]!, { anchor: id, pool: 'p', nowMs: model.nowMs });
+      if ('lease' in event) same('fence and stream id', event.lease.fence, fence);
       const [of, counter] = fence.split('-').map(Number);
       same('counter', counter, at + 1);
       if (of! < lastEpoch) throw new Error(`epoch fell from ${lastEpoch} to ${of}`);

@@ -54,7 +54,7 @@ describe('the check finds', () => {
     ],
     'resources that do not rest again': ['if lost > 0 then', 'if false then'],
     'a lease that is not put back': ['if slot and session and isNews', 'if false and isNews'],
-    'a lease that comes back from its end': ['if not known[id] and', 'if false and'],
+    'a lease that comes back from its end': ['if not known[name] and', 'if false and'],
   };
   test.each(Object.entries(faults))('%s', async (_, [from, to]) => {
     let planted = 0;

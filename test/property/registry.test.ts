@@ -31,7 +31,7 @@ describe('the check finds', () => {
     'a fence that skips a number': ["'counter', 1)", "'counter', 2)"],
     'a fence that does not rise': ["'counter', 1)", "'counter', 0)"],
     'a slot that is handed out twice': ["redis.call('HSET', META, 'frontier', whole(number + 1))", ''],
-    'a lease that anybody may end': ['lease.device.tenant == tenant and lease.device.id == device', 'true'],
+    'a lease that anybody may end': ["lease.device == tenant .. '/' .. device", 'true'],
     'an extension that counts twice': ["remember(request, 'E')", ''],
     'a resource that leaks when its lease ends': [
       "redis.call('ZADD', COOLING, whole(now + coolingMs), slot)",

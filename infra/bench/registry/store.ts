@@ -72,7 +72,7 @@ export async function openStore(url: string): Promise<Store> {
         requestId: randomBytes(16).toString('hex'),
       }),
     hint: ({ lease, session }, n) =>
-      registry.putHint(lease.anchor, epochs.get(lease.anchor)!, {
+      registry.putHint(lease.anchor, epochs.get(lease.anchor)!, lease.device, {
         session: session.id,
         address: '203.0.113.7',
         port: 40_000,

@@ -13,7 +13,7 @@ end
 local lease = leaseOf(ARGV[1])
 -- 1. Idempotency.
 if lease and lease.state == 'active' and not isOver(lease) then
-  return { now, cjson.encode(lease) }
+  return { now, shown(lease, sessionOf(lease.device)) }
 end
 -- 2. Epoch.
 if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
@@ -25,7 +25,8 @@ if not lease or isOver(lease) then
 end
 -- 4. Change.  spin: leases.activate
 lease.state = 'active'
-local json = announce('activated', lease, '')
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
-return { now, json }
+local session = sessionOf(lease.device)
+announce('activated', lease, session)
+save(lease)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
+return { now, shown(lease, session) }

@@ -14,12 +14,12 @@ local lease = heldBy(ARGV[1], ARGV[2], ARGV[3])
 if not lease then
   return BAD_BIND
 end
-local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local session = sessionOf(lease.device)
 -- 1. Idempotency: the key is the session's, or this request made the session.
 if session.thumbprint == ARGV[4] then
-  local replaced = session.id == ARGV[5] and session.replaces or ''
-  return { now, cjson.encode(lease), cjson.encode(session), replaced }
+  local replaced = session.id == ARGV[5] and session.replaces ~= '-' and session.replaces or ''
+  return { now, shown(lease, session), shownSession(session), replaced }
 end
 -- 2. Change.
 local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
-return { now, cjson.encode(leaseOf(lease.id)), cjson.encode(new), session.id }
+return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }

@@ -28,14 +28,14 @@ if isMoving then
     if redis.call('HLEN', LEASES) > 0 or redis.call('ZCOUNT', COOLING, '(' .. whole(now), '+inf') > 0 then
       return LEASES_WOULD_BE_ORPHANED
     end
-    redis.call('DEL', COOLING, FORMER)
+    redis.call('UNLINK', COOLING, FORMER)
   end
   -- 3. Change.
   if ARGV[3] == '1' then
     redis.call('HSET', META, 'frontier', 0)
   end
   local plan = cjson.decode(ARGV[2])
-  redis.call('HSET', META, 'plan', ARGV[2], 'capacity', plan.capacity, 'slots', plan.slots)
+  redis.call('HSET', META, 'plan', ARGV[2], 'pool', plan.pool, 'capacity', plan.capacity, 'slots', plan.slots)
 end
 -- 4. What may change at any time.
 redis.call(
@@ -47,6 +47,6 @@ redis.call('HSETNX', META, 'counter', 0)
 redis.call('HSETNX', META, 'server', server)
 -- 5. Its relay is to announce other addresses.
 if isMoving and isKnown then
-  publish(takeFence(), 'declared', '')
+  publish(takeFence(), 'declared')
 end
 return isKnown and cjson.decode(stored[2]).pool or ''

@@ -15,10 +15,11 @@ local lease = heldBy(ARGV[2], ARGV[3], ARGV[4])
 if not lease or lease.state ~= 'active' then
   return BAD_BIND
 end
+local session = sessionOf(lease.device)
 -- 1. Idempotency. The request names the lease as well: it cannot answer for another.
 local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
 if recall(request) then
-  return { now, cjson.encode(lease) }
+  return { now, shown(lease, session) }
 end
 -- 2. Change.
 local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity', 'drains')
@@ -29,8 +30,8 @@ if meta[4] == '1' then
   local range = place and closedRange(place.prefix, place.host)
   lease.expiresAtMs = range and math.min(lease.expiresAtMs, range.untilMs) or lease.expiresAtMs
 end
-local json = announce('extended', lease, '')
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), lease.id)
+announce('extended', lease, session)
+save(lease)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
 remember(request, 'E')
-return { now, json }
+return { now, shown(lease, session) }

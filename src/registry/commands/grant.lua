@@ -4,7 +4,7 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 request  2 lease id  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
         9 session id and 10 salt, for the case that the device needs a new session  11 anchor  12 pool
-        13 the one remote as JSON, or ''  14, 15 and 16 address (hexadecimal), port and SPI that it is to have, or '' each
+        13 the one remote (records.lua), or '-'  14, 15 and 16 address (hexadecimal), port and SPI that it is to have, or '' each
   Events  session (the device came with another key), granted
   Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
           EXHAUSTED, ADDRESS_INUSE, ADDRESS_UNALLOWED, PORTS_INUSE, PORTS_UNALLOWED, SPIS_INUSE, SPIS_UNAVAILABLE, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED, QUARANTINED. Any
@@ -28,7 +28,7 @@ if answered then
     return tonumber(string.sub(answered, 2))
   end
   local lease = leaseOf(string.sub(answered, 2))
-  if deviceKey(lease.device) ~= device then
+  if lease.device ~= device then
     return REQUEST_MISUSED
   end
   if isOver(lease) then
@@ -38,8 +38,8 @@ if answered then
     endLease(lease, 'withdrawn')
     return WITHDRAWN
   end
-  local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-  return { now, cjson.encode(lease), cjson.encode(session), '', freeSlots() }
+  local session = sessionOf(device)
+  return { now, shown(lease, session), shownSession(session), '', freeSlots() }
 end
 
 -- 2. An owner to install it.
@@ -67,12 +67,9 @@ if not slot then
   return refuse(request, why)
 end
 local resources = resourcesOf(plan, slot, kind)
-local remote = cjson.null
-if ARGV[13] and ARGV[13] ~= '' then
-  remote = cjson.decode(ARGV[13])
-  if isV6(remote.address) ~= isV6(resources.address) then
-    return refuse(request, REMOTE_FAMILY)
-  end
+local remote = ARGV[13] or '-'
+if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
+  return refuse(request, REMOTE_FAMILY)
 end
 
 -- 4. The device's session on this anchor.
@@ -83,44 +80,41 @@ if session and session.thumbprint ~= thumbprint then
   session = replaceSession(session, ARGV[9], thumbprint, ARGV[10])
 elseif not session then
   session = {
+    device = device,
+    index = takeIndex(),
     id = ARGV[9],
-    index = takeIndex(ARGV[9]),
-    device = { tenant = tenant, id = deviceId },
     thumbprint = thumbprint,
     salt = ARGV[10],
+    replaces = '-',
     leases = {},
   }
 end
-
-session.leases[#session.leases + 1] = leaseId
-local sessionJson = cjson.encode(session)
+session.leases[#session.leases + 1] = nameOf(leaseId)
 
 local leaseMs = lifetime(tonumber(ARGV[7]), meta[5], meta[6], meta[2])
 
 -- 5. Change: the event first, then what it says.  spin: leases.grant
 local lease = {
   id = leaseId,
-  anchor = ARGV[11],
-  pool = ARGV[12],
-  device = { tenant = tenant, id = deviceId },
-  bindId = bindId,
-  kind = kind,
+  device = device,
+  slot = slot,
   address = resources.address,
   ports = resources.ports,
   spis = resources.spis,
   ikeSpis = resources.ikeSpis,
   remote = remote,
-  session = session.id,
   state = 'pending',
   expiresAtMs = now + leaseMs,
   pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
-  slot = slot,
+  fence = takeFence(),
+  bindId = bindId,
   request = request,
 }
-local json = announce('granted', lease, ',"session":' .. sessionJson)
+local record, name = encodeLease(lease), nameOf(leaseId)
+publish(lease.fence, table.concat({ 'granted', name, record, encodeSession(session) }, ' '))
 takeSlot(slot)
-saveSession(session, sessionJson)
-save(lease, json)
-redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), leaseId)
+saveSession(session)
+redis.call('HSET', LEASES, name, record)
+redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), name)
 redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
-return { now, json, sessionJson, replaced, freeSlots() }
+return { now, shown(lease, session), shownSession(session), replaced, freeSlots() }

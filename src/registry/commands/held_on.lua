@@ -11,13 +11,11 @@ if quarantined() then
   return QUARANTINED
 end
 local answer = { now }
-local session = redis.call('HGET', DEVICES, ARGV[1] .. '/' .. ARGV[2])
-if session then
-  for _, id in ipairs(cjson.decode(redis.call('HGET', SESSIONS, session)).leases) do
-    local lease = leaseOf(id)
-    if not isOver(lease) then
-      answer[#answer + 1] = cjson.encode(lease)
-    end
+local session = sessionOf(ARGV[1] .. '/' .. ARGV[2])
+for _, name in ipairs(session and session.leases or {}) do
+  local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+  if not isOver(lease) then
+    answer[#answer + 1] = shown(lease, session)
   end
 end
 return answer

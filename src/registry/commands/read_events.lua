@@ -4,7 +4,7 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 fence to read after  2 limit
   Events  none
-  Returns {now, counter, {{fence, event} ...}}, or UNDECLARED, QUARANTINED
+  Returns {now, counter, pool, {{fence, event} ...}}, or UNDECLARED, QUARANTINED
 ]]
 --- @include "quarantine"
 if quarantined() then
@@ -18,4 +18,4 @@ local entries = {}
 for _, entry in ipairs(redis.call('XRANGE', STREAM, '(' .. ARGV[1], '+', 'COUNT', ARGV[2])) do
   entries[#entries + 1] = { entry[1], entry[2][2] }
 end
-return { now, counter, entries }
+return { now, counter, redis.call('HGET', META, 'pool') or '', entries }

@@ -5,7 +5,7 @@
 
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 boot  3 epoch  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
-        under this epoch, a standby  7 leases JSON  8 sessions JSON: all that it holds  9 the plan that its leases
+        under this epoch, a standby  7 leases  8 sessions: JSON of all that it holds, as it crosses  9 the plan that its leases
         follow, as it was stored, or ''
   Events  owned, ended, activated: once it is settled
   Returns epoch, or QUARANTINED: report again, or STALE_EPOCH
@@ -48,6 +48,6 @@ end
 followPlan(ARGV[9])
 local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
 settle()
-publish(takeFence(), 'owned', ',"relay":"' .. relay .. '"')
-restore(cjson.decode(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
+publish(takeFence(), 'owned ' .. relay)
+restore(heldIn(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
 return redis.call('HGET', META, 'epoch')

@@ -10,18 +10,18 @@
 if quarantined() then
   return QUARANTINED
 end
-local function isForeign(lease)
-  return ARGV[2] ~= '' and lease.device.tenant ~= ARGV[2]
+local function isForeign(device)
+  return ARGV[2] ~= '' and string.match(device, '^[^/]*') ~= ARGV[2]
 end
 -- 1. Idempotency: a lease ends once.
 local request = 'revoke:' .. ARGV[1]
 local answered = recall(request)
 if answered then
-  return isForeign(cjson.decode(answered)) and BAD_BIND or { now, answered }
+  return isForeign(deviceShown(answered)) and BAD_BIND or { now, answered }
 end
 -- 2. Whether it is there, for this operator.
 local lease = leaseOf(ARGV[1])
-if not lease or isOver(lease) or isForeign(lease) then
+if not lease or isOver(lease) or isForeign(lease.device) then
   return BAD_BIND
 end
 -- 3. Change.  spin: leases.free

@@ -4,8 +4,8 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  none
   Events  none
-  Returns {now, epoch, owner, boot, untilMs, declaration, capacity, standby, its boot, last fence, leases, sessions,
-          hints}, or UNDECLARED, QUARANTINED
+  Returns {now, epoch, owner, boot, untilMs, declaration, capacity, standby, its boot, last fence, {lease, record ...},
+          {device, session ...}, {session, hint ...}}, or UNDECLARED, QUARANTINED
 ]]
 --- @include "quarantine"
 if quarantined() then
@@ -30,7 +30,7 @@ return {
   meta[7] or '',
   meta[8] or '',
   last[1] and last[1][1] or '0-0',
-  redis.call('HVALS', LEASES),
-  redis.call('HVALS', SESSIONS),
-  redis.call('HVALS', HINTS),
+  redis.call('HGETALL', LEASES),
+  redis.call('HGETALL', SESSIONS),
+  redis.call('HGETALL', HINTS),
 }

@@ -20,7 +20,7 @@ local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0
 local more = #due > tonumber(ARGV[2])
 local answer = { now, 0, more and 1 or 0 }
 for at = 1, math.min(#due, tonumber(ARGV[2])) do
-  local lease = leaseOf(due[at])
+  local lease = decodeLease(due[at], redis.call('HGET', LEASES, due[at]))
   local reason = lease.state == 'pending' and 'withdrawn' or 'expired'
   answer[#answer + 1] = endLease(lease, reason)
   answer[#answer + 1] = reason

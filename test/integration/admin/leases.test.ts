@@ -32,7 +32,7 @@ test('where a device was last is shown to whoever looks at its lease', async () 
   const lease = await bed.grant('acme', 'mover');
   const epoch = (await bed.registry.owner(lease.anchor))?.epoch ?? 0n;
   const hint = { session: lease.session, address: '192.0.2.77', port: 4500, generation: 1, deviceBoot: BOOT };
-  await bed.registry.putHint(lease.anchor, epoch, hint);
+  await bed.registry.putHint(lease.anchor, epoch, lease.device, hint);
   expect((await bed.ask('GET', `/v1/leases/${lease.id}`)).body.path).toEqual({
     address: '192.0.2.77',
     port: 4500,

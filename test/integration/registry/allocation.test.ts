@@ -4,6 +4,7 @@ import type { Lease, Remote } from '../../../src/protocol/lease.ts';
 import { commandConnection, isRefused } from '../../../src/registry/connection.ts';
 import { anchorKeys } from '../../../src/registry/keys.ts';
 import { hex128 } from '../../../src/registry/leases.ts';
+import { leaseFrom } from '../../../src/registry/records.ts';
 import type { AnchorDeclaration, Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { type RealRedis, realRedis, silent } from './real-redis.ts';
@@ -43,7 +44,7 @@ async function leaseAll(
   const answers = await Promise.all(Array.from({ length: capacity }, (_, at) => grant(at)));
   const beyond = await grant(capacity);
   expect(isRefused(beyond) && beyond.refused).toBe('EXHAUSTED');
-  return answers.map((answer) => JSON.parse((answer as [number, string])[1]) as Lease);
+  return answers.map((answer) => leaseFrom((answer as [number, string])[1], 0));
 }
 
 test.each([

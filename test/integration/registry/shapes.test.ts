@@ -87,7 +87,7 @@ test('a user with no more rights than the manual gives can do everything', async
   const shape = await standalone();
   // As in docs/redis.md.
   const rights =
-    '~mooring1:* &mooring1:* -@all +@read +@write +@scripting +@pubsub +@connection +info +time +cluster|slots +cluster|info';
+    '~mooring1:* ~mooring2:* &mooring2:* -@all +@read +@write +@scripting +@pubsub +@connection +info +time +cluster|slots +cluster|info';
   await shape.servers[0]?.call(
     'ACL',
     'SETUSER',

@@ -164,8 +164,8 @@ describe('a grant', () => {
       const lost = both.find((one) => one.status === 'rejected');
       expect(lost?.reason).toMatchObject({ code: 'ERR_MOORING_EXHAUSTED', rsip: 308, temporary: false });
       await registry.withdraw(won!.value.lease.id);
-      await server.client().del('mooring1:{a:a1}:cooling', 'mooring1:{a:a1}:former');
-      await server.client().hset('mooring1:{a:a1}:meta', 'frontier', 0);
+      await server.client().del('mooring2:{a:a1}:cooling', 'mooring2:{a:a1}:former');
+      await server.client().hset('mooring2:{a:a1}:meta', 'frontier', 0);
     }
   });
 
@@ -359,11 +359,13 @@ describe('a session', () => {
       generation: 5,
       deviceBoot: 'ab'.repeat(8),
     };
-    await registry.putHint('a1', 1n, hint);
-    await registry.putHint('a1', 1n, { ...hint, generation: 4, port: 8 });
+    await registry.putHint('a1', 1n, session.device, hint);
+    await registry.putHint('a1', 1n, session.device, { ...hint, generation: 4, port: 8 });
     expect((await registry.snapshot('a1')).hints).toEqual([hint]);
-    expect(code(await failure(registry.putHint('a1', 2n, hint)))).toBe('ERR_MOORING_STALE_EPOCH');
-    await registry.putHint('a1', 1n, { ...hint, session: hex() });
+    expect(code(await failure(registry.putHint('a1', 2n, session.device, hint)))).toBe(
+      'ERR_MOORING_STALE_EPOCH',
+    );
+    await registry.putHint('a1', 1n, session.device, { ...hint, session: hex() });
     expect((await registry.snapshot('a1')).hints).toEqual([hint]);
   });
 });
@@ -375,7 +377,7 @@ describe('events', () => {
     expect(await registry.events('a1', lastId, 10)).toEqual({ reload: false, events: [], lastId });
     const { lease } = await registry.grant(wish('d1'));
     await registry.grant(wish('d2'));
-    await server.client().xdel('mooring1:{a:a1}:events', lease.fence);
+    await server.client().xdel('mooring2:{a:a1}:events', lease.fence);
     expect(await registry.events('a1', lastId, 10)).toEqual({ reload: true });
     expect(await registry.events('a1', '9-99', 10)).toEqual({ reload: true });
   });

@@ -1,20 +1,19 @@
 --- @include "codes"
 --- @include "now"
 -- The keys of an anchor, always all of them and in this order (keys.ts): one hash tag, so one slot.
---   META      hash   plan, epoch, counter, owner, boot, untilMs, standby, standbyBoot, server, quarantine…, report…, home, frontier, nextIndex
---   LEASES    hash   lease id -> record
---   SESSIONS  hash   session id -> record with its lease ids
---   DEVICES   hash   device -> session id
---   INDEXES   hash   session index -> session id
---   EXPIRIES  zset   lease id by the instant when a sweep may end it
+--   META      hash   plan, pool, epoch, counter, owner, boot, untilMs, standby, standbyBoot, server, quarantine…, report…, home, frontier, nextIndex
+--   LEASES    hash   lease -> record (records.lua)
+--   SESSIONS  hash   device -> the record of its session
+--   INDEXES   bits   session indexes in use
+--   EXPIRIES  zset   lease by the instant when a sweep may end it
 --   COOLING   zset   slot by the instant when it is cool
 --   FORMER    hash   s:<slot> -> its last device, d:<device> -> its former slots
 --   ANSWERS   hash   request -> what it was answered
 --   ANSWERED  zset   request by the instant when its answer may be forgotten
 --   STREAM    stream of lease events, entry id = fence
---   HINTS     hash   session id -> last proven path
+--   HINTS     hash   session -> its last proven path
 --   CHANNEL   sharded channel: "something happened", nothing more
-local META, LEASES, SESSIONS, DEVICES, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
   unpack(KEYS)
 
 local function whole(number)

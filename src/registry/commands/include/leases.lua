@@ -1,26 +1,36 @@
 --- @include "events"
+--- @include "records"
 --- @include "requests"
 --- @include "slots"
 --- @include "quarantine"
 local function leaseOf(id)
-  local json = redis.call('HGET', LEASES, id)
-  return json and cjson.decode(json)
+  local name = nameOf(id)
+  local record = redis.call('HGET', LEASES, name)
+  return record and decodeLease(name, record)
 end
 
-local function save(lease, json)
-  redis.call('HSET', LEASES, lease.id, json)
+local function save(lease)
+  redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
 end
 
--- Gives a changed lease its fence and publishes the event. Returns the record's JSON, to be stored after it.
-local function announce(kind, lease, members)
+local function sessionOf(device)
+  local record = redis.call('HGET', SESSIONS, device)
+  return record and decodeSession(device, record)
+end
+
+local function saveSession(session)
+  redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+
+-- Gives a changed lease its fence and publishes the event; the lease is to be stored after it.
+local function announce(kind, lease, session)
   lease.fence = takeFence()
-  local json = cjson.encode(lease)
-  publish(lease.fence, kind, ',"lease":' .. json .. members)
-  return json
+  publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
 
-local function deviceKey(device)
-  return device.tenant .. '/' .. device.id
+-- A lease as commands answer it.
+local function shown(lease, session)
+  return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
 end
 
 -- A lease is over at its instant, whether or not a sweep has come by.
@@ -31,39 +41,43 @@ end
 -- The device's lease, or nil when there is none, it is over, or it is another's.
 local function heldBy(id, tenant, device)
   local lease = leaseOf(id)
-  if lease and not isOver(lease) and lease.device.tenant == tenant and lease.device.id == device then
+  if lease and not isOver(lease) and lease.device == tenant .. '/' .. device then
     return lease
   end
   return nil
 end
 
-local function leaveSession(lease)
-  local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
+local function forgetSession(session)
+  redis.call('HDEL', SESSIONS, session.device)
+  redis.call('SETBIT', INDEXES, session.index, 0)
+  redis.call('HDEL', HINTS, session.id)
+end
+
+local function leaveSession(session, lease)
+  local name = nameOf(lease.id)
   local left = {}
-  for _, id in ipairs(session.leases) do
-    if id ~= lease.id then
-      left[#left + 1] = id
+  for _, other in ipairs(session.leases) do
+    if other ~= name then
+      left[#left + 1] = other
     end
   end
+  session.leases = left
   if #left > 0 then
-    session.leases = left
-    redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+    saveSession(session)
   else
-    redis.call('HDEL', SESSIONS, session.id)
-    redis.call('HDEL', DEVICES, deviceKey(lease.device))
-    redis.call('HDEL', INDEXES, whole(session.index))
-    redis.call('HDEL', HINTS, session.id)
+    forgetSession(session)
   end
 end
 
 -- Ends a lease: event, then the record goes, its slot cools, its session goes with the last lease, and its
--- request stays decided. Returns the event's lease as JSON.
+-- request stays decided. Returns the lease as it is answered.
 local function endLease(lease, reason)
-  local last = announce('ended', lease, ',"reason":"' .. reason .. '"')
-  redis.call('HDEL', LEASES, lease.id)
-  redis.call('ZREM', EXPIRIES, lease.id)
-  coolSlot(lease.slot, deviceKey(lease.device))
-  leaveSession(lease)
+  local session = sessionOf(lease.device)
+  announce('ended ' .. reason, lease, session)
+  redis.call('HDEL', LEASES, nameOf(lease.id))
+  redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+  coolSlot(lease.slot, lease.device)
+  leaveSession(session, lease)
   remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-  return last
+  return shown(lease, session)
 end

@@ -22,7 +22,7 @@ end
 local function own(relay, boot, ttlMs)
   local epoch = redis.call('HINCRBY', META, 'epoch', 1)
   local fence = takeFence()
-  publish(fence, 'owned', ',"relay":"' .. relay .. '"')
+  publish(fence, 'owned ' .. relay)
   redis.call('HSET', META, 'owner', relay, 'boot', boot)
   -- Whoever was to follow the former owner follows this one only when it says so.
   redis.call('HDEL', META, 'standby', 'standbyBoot')

@@ -91,7 +91,7 @@ local function spisOf(plan, segment, number)
   repeat
     block = permute(block, plan.spiWidth, plan.key, segment.tweak)
   until block >= plan.reservedSpiBlocks
-  return { first = block * plan.spiBlock, count = plan.spiBlock }
+  return block * plan.spiBlock
 end
 
 -- The number of the slot with an SPI, in a segment; at or above the segment's slots: none.
@@ -112,24 +112,29 @@ local function ikeSpisOf(plan, segment, number)
   repeat
     block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
   until block > 0
-  return { first = block * IKE_BLOCK, count = IKE_BLOCK }
+  return block * IKE_BLOCK
+end
+
+-- As records have it: '-' for none.
+local function blockText(first, count)
+  return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
 end
 
 local function resourcesOf(plan, slot, kind)
   local place = placeOfSlot(plan, slot)
   if not place then
-    return { address = '', ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+    return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
   end
   local address = addressText(place.prefix, place.host)
   if plan.sharing == 'whole' then
-    return { address = address, ports = cjson.null, spis = cjson.null, ikeSpis = cjson.null }
+    return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
   end
   local segment, number = place.segment, place.number
   local block = plan.firstPortBlock + math.floor(number / segment.addresses)
   return {
     address = address,
-    ports = { first = block * plan.portBlock, count = plan.portBlock },
-    spis = kind == 'rsipsec' and spisOf(plan, segment, number) or cjson.null,
-    ikeSpis = kind == 'rsipsec' and ikeSpisOf(plan, segment, number) or cjson.null,
+    ports = blockText(block * plan.portBlock, plan.portBlock),
+    spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
+    ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
   }
 end

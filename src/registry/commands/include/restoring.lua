@@ -12,7 +12,7 @@ end
 local function followPlan(plan)
   if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
     local of = cjson.decode(plan)
-    redis.call('HSET', META, 'plan', plan, 'capacity', of.capacity, 'slots', of.slots)
+    redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
   end
 end
 
@@ -33,51 +33,51 @@ local function restAll(lost)
 end
 
 local function resourceName(of)
-  return of.address .. ' ' .. (type(of.ports) == 'table' and whole(of.ports.first) or '-')
+  return of.address .. ' ' .. of.ports
 end
 
 -- Slots that rest, by what they stand for.
-local function restingSlots(plan, kind)
+local function restingSlots(plan)
   local slots = {}
   for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-    slots[resourceName(resourcesOf(plan, slot, kind))] = slot
+    slots[resourceName(resourcesOf(plan, slot, 'rsap-ip'))] = slot
   end
   return slots
 end
 
--- The session that carries a device's leases at its owner. One that is stored instead of it was replaced.
-local function restoreSession(session)
-  if redis.call('HEXISTS', SESSIONS, session.id) == 1 then
-    return
-  end
-  session.leases = {}
-  local other = sessionOf(deviceKey(session.device))
-  if other then
-    for _, id in ipairs(other.leases) do
-      local lease = leaseOf(id)
-      lease.session = session.id
-      save(lease, cjson.encode(lease))
-    end
-    session.leases = other.leases
-    redis.call('HDEL', SESSIONS, other.id)
-    redis.call('HDEL', INDEXES, whole(other.index))
-    redis.call('HDEL', HINTS, other.id)
-  end
-  redis.call('HSET', INDEXES, whole(session.index), session.id)
-  local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
-  redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
-  saveSession(session, cjson.encode(session))
+-- What an owner has, as it crosses; a lease's end is what is left of its life.
+local function heldFrom(text)
+  local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
+  local lease = decodeLease(nameOf(id), record)
+  lease.session = session
+  lease.remainingMs = lease.expiresAtMs
+  return lease
 end
 
-local function joinSession(lease)
-  local session = cjson.decode(redis.call('HGET', SESSIONS, lease.session))
-  for _, id in ipairs(session.leases) do
-    if id == lease.id then
+-- The session that carries a device's leases at its owner. One that is stored instead of it was replaced.
+local function restoreSession(session)
+  local other = sessionOf(session.device)
+  if other and other.id == session.id then
+    return other
+  end
+  if other then
+    session.leases = other.leases
+    forgetSession(other)
+  end
+  redis.call('SETBIT', INDEXES, session.index, 1)
+  local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
+  redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
+  return session
+end
+
+local function joinSession(session, lease)
+  local name = nameOf(lease.id)
+  for _, other in ipairs(session.leases) do
+    if other == name then
       return
     end
   end
-  session.leases[#session.leases + 1] = lease.id
-  redis.call('HSET', SESSIONS, session.id, cjson.encode(session))
+  session.leases[#session.leases + 1] = name
 end
 
 -- `held` and `sessions` are the owner's, as of fence counter `counter`, of which the last `lost` are not in the data.
@@ -85,12 +85,12 @@ end
 local function restore(held, sessions, counter, lost)
   local known = {}
   for _, lease in ipairs(held) do
-    known[lease.id] = lease
+    known[nameOf(lease.id)] = lease
   end
   -- 1. What the owner saw end.
-  for _, id in ipairs(redis.call('HKEYS', LEASES)) do
-    local lease = leaseOf(id)
-    if not known[id] and counterIn(lease.fence) <= counter then
+  for _, name in ipairs(redis.call('HKEYS', LEASES)) do
+    local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+    if not known[name] and counterIn(lease.fence) <= counter then
       endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
     end
   end
@@ -100,14 +100,17 @@ local function restore(held, sessions, counter, lost)
   -- 2. What it has and this data has not, or has not as late.
   local plan = cjson.decode(redis.call('HGET', META, 'plan'))
   local sessionsById = {}
-  for _, session in ipairs(sessions) do
+  for _, text in ipairs(sessions) do
+    local device, record = string.match(text, '^(%S+) (.*)$')
+    local session = decodeSession(device, record)
+    session.leases = {}
     sessionsById[session.id] = session
   end
   local resting
   for _, lease in ipairs(held) do
     local stored = leaseOf(lease.id)
     if not stored and not resting then
-      resting = restingSlots(plan, lease.kind)
+      resting = restingSlots(plan)
     end
     local slot = stored and stored.slot or resting[resourceName(lease)]
     local session = sessionsById[lease.session]
@@ -118,20 +121,28 @@ local function restore(held, sessions, counter, lost)
       if not stored then
         takeSlot(slot)
       end
-      restoreSession(session)
+      session = restoreSession(session)
       lease.expiresAtMs = now + lease.remainingMs
-      lease.remainingMs = nil
       lease.slot = slot
       lease.request = stored and stored.request or 'restored:' .. lease.id
       lease.pendingUntilMs = now + RESTORED_PENDING_MS
-      local json = announce(lease.state == 'active' and 'activated' or 'extended', lease, '')
-      save(lease, json)
-      joinSession(lease)
+      joinSession(session, lease)
+      announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
+      save(lease)
+      saveSession(session)
       local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
-      redis.call('ZADD', EXPIRIES, whole(endsMs), lease.id)
+      redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
       redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
     end
   end
+end
+
+local function heldIn(json)
+  local held = {}
+  for at, text in ipairs(cjson.decode(json)) do
+    held[at] = heldFrom(text)
+  end
+  return held
 end
 
 -- Ends a quarantine without its reporter, which is gone: with what it said last, so that its leases are not lost with it.
@@ -145,7 +156,7 @@ local function settleByReport()
   end
   followPlan(of[3])
   settle()
-  local held = cjson.decode(of[1])
+  local held = heldIn(of[1])
   for _, lease in ipairs(held) do
     lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
   end

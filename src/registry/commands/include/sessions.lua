@@ -1,49 +1,37 @@
 --- @include "leases"
-local function sessionOf(device)
-  local id = redis.call('HGET', DEVICES, device)
-  return id and cjson.decode(redis.call('HGET', SESSIONS, id))
-end
+-- The counter goes round so soon: far longer than any datagram of a former holder lives, so no index needs to be kept
+-- cooling. What says which are in use is no larger than 32 KiB.
+local MOST_INDEXES = 262143
 
--- The next index of 24 bits that is not in use. The counter goes round once in 2^24 sessions, far longer than
--- any datagram of a former holder lives, so no index needs to be kept cooling. At most 4,096 are in use: the
--- loop ends.
-local function takeIndex(id)
+-- The next index that is not in use. At most 4,096 are: the loop ends.
+local function takeIndex()
   repeat
-    local index = (redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % 16777215 + 1
-    if redis.call('HSETNX', INDEXES, whole(index), id) == 1 then
+    local index = whole((redis.call('HINCRBY', META, 'nextIndex', 1) - 1) % MOST_INDEXES + 1)
+    if redis.call('SETBIT', INDEXES, index, 1) == 0 then
       return index
     end
   until false
 end
 
-local function saveSession(session, json)
-  redis.call('HSET', SESSIONS, session.id, json)
-  redis.call('HSET', DEVICES, deviceKey(session.device), session.id)
-end
-
 -- The device has another key now: a new session takes the leases of the old one, which carries nothing any more.
 local function replaceSession(old, id, thumbprint, salt)
   local session = {
-    id = id,
-    index = takeIndex(id),
     device = old.device,
+    index = takeIndex(),
+    id = id,
     thumbprint = thumbprint,
     salt = salt,
-    leases = old.leases,
     replaces = old.id,
+    leases = old.leases,
   }
   local fence = takeFence()
-  local json = cjson.encode(session)
-  publish(fence, 'session', ',"session":' .. json .. ',"replaces":"' .. old.id .. '"')
-  for _, lease in ipairs(old.leases) do
-    local record = leaseOf(lease)
-    record.session = id
-    record.fence = fence
-    save(record, cjson.encode(record))
+  publish(fence, 'session ' .. session.device .. ' ' .. encodeSession(session))
+  for _, name in ipairs(old.leases) do
+    local lease = decodeLease(name, redis.call('HGET', LEASES, name))
+    lease.fence = fence
+    save(lease)
   end
-  redis.call('HDEL', SESSIONS, old.id)
-  redis.call('HDEL', INDEXES, whole(old.index))
-  redis.call('HDEL', HINTS, old.id)
-  saveSession(session, json)
+  forgetSession(old)
+  saveSession(session)
   return session
 end
