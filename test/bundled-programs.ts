@@ -1,14 +1,9 @@
 import { mkdirSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-
-type Build = (options: object) => Promise<unknown>;
+import { esbuild, REQUIRE_IN_BUNDLE } from '../infra/build/esbuild.ts';
 
 const TOP = fileURLToPath(new URL('..', import.meta.url));
-/** A module of CommonJS in the bundle asks for Node's own modules this way. */
-const REQUIRE =
-  "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);";
 
 /**
  * Programs under `test/`, each with all that it imports in one file, so that a process that is killed and started again
@@ -19,19 +14,17 @@ export async function bundlePrograms(
   kept: string,
   sources: readonly string[],
 ): Promise<(name: string) => string> {
-  const require = createRequire(import.meta.url);
-  const { build } = createRequire(require.resolve('tsx'))('esbuild') as { build: Build };
   // Where the packages that stay outside are found from.
   const folder = join(TOP, 'node_modules/.cache', kept);
   mkdirSync(folder, { recursive: true });
-  await build({
+  await esbuild().build({
     entryPoints: sources.map((source) => join(TOP, 'test', source)),
     bundle: true,
     platform: 'node',
     format: 'esm',
     target: 'node20',
     external: ['koffi', 'pino'],
-    banner: { js: REQUIRE },
+    banner: { js: REQUIRE_IN_BUNDLE },
     outdir: folder,
     entryNames: '[name]',
     outExtension: { '.js': '.mjs' },

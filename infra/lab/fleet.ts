@@ -171,15 +171,21 @@ export async function startFleet(lab: Lab, net: PublicNetwork, options: FleetOpt
       };
       return [id, await startServer(lab, id, host, configuration, options.relayProgram)];
     });
-  const planeTls = files(signallingPlane, authority.certFile);
-  const [issuer, ...started] = await Promise.all([issuerStart, ...startRelays()]);
+  const startSignalling = async () =>
+    startServer(lab, 'signalling', core, {
+      ...common('signalling'),
+      signalling: {
+        ...(await door(CORE_ADDRESS)),
+        planeTls: files(signallingPlane, authority.certFile),
+      },
+    });
+  const [issuer, node, ...started] = await Promise.all([
+    issuerStart,
+    allInOne ? null : startSignalling(),
+    ...startRelays(),
+  ]);
   const relays = new Map(started);
-  const signalling = allInOne
-    ? relays.get(options.relays[0]!)!
-    : await startServer(lab, 'signalling', core, {
-        ...common('signalling'),
-        signalling: { ...(await door(CORE_ADDRESS)), planeTls },
-      });
+  const signalling = node ?? relays.get(options.relays[0]!)!;
   const signallingUrl = urlOf(signalling.host.address);
 
   const mooring = async (namespace: Namespace, ...args: string[]) =>

@@ -156,10 +156,14 @@ describe.skipIf(missing('the agent'))('the agent on a machine', () => {
     });
     await harbour.lab.run(alice.namespace, ['chown', '-R', `${NOBODY}:${NOBODY}`, own, file]);
     await harbour.lab.run(alice.namespace, ['chmod', 'a+x', harbour.lab.directory]);
+    // As udev leaves it to everybody; a machine without udev may not.
+    const tun = harbour.lab.file('tun');
+    await harbour.lab.run(alice.namespace, ['mknod', '-m', '666', tun, 'c', '10', '200']);
     const only = capabilities.map((name) => `+${name.replace('CAP_', '').toLowerCase()}`).join(',');
     const agent = await harbour.lab.spawn(
       alice.namespace,
       [
+        ...['sh', '-c', 'mount --bind "$0" /dev/net/tun && exec "$@"', tun],
         ...['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--no-new-privs'],
         ...[`--inh-caps=-all,${only}`, `--ambient-caps=-all,${only}`, `--bounding-set=-all,${only}`],
         ...nodeCommand(MOORING, 'up', '--config', file),

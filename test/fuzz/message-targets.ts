@@ -306,17 +306,17 @@ const addresses = texts(
   },
 );
 
-export function messageTargets(): Target[] {
-  return [
-    fromDevices,
-    fromServers,
-    relayPlane,
-    handedOver(),
-    registry,
-    leases(),
-    netlinkMessages(),
-    settings,
-    laptop,
-    addresses,
-  ];
-}
+/** What devices and signalling nodes say to each other. */
+export const frameTargets = (): Target[] => [fromDevices, fromServers];
+
+/** What relays say to each other and to signalling nodes. */
+export const planeTargets = (): Target[] => [relayPlane, handedOver()];
+
+/** What the registry holds. */
+export const recordTargets = (): Target[] => [registry, leases()];
+
+/** What the kernel says, and addresses in text. */
+export const machineTargets = (): Target[] => [netlinkMessages(), addresses];
+
+/** What people write. */
+export const configurationTargets = (): Target[] => [settings, laptop];

@@ -182,17 +182,23 @@ function tunnelDatagrams(): Target {
   });
 }
 
-export function packetTargets(): Target[] {
+/** What comes through the tunnel, or pretends to. */
+export const tunnelTargets = (): Target[] => [tunnelDatagrams(), sealedControl()];
+
+/** Packets, whole and in pieces. */
+export const innerTargets = (): Target[] => [
+  packets('inner packets', bothFamilies('up'), bothFamilies('down')),
+  packets('fragments', pieces('up'), pieces('down')),
+];
+
+/** What is read of packets further in than addresses and ports. */
+export function deeperTargets(): Target[] {
   const isIpsec = (packet: Uint8Array) => {
     const at = packet[0]! >> 4 === 4 ? 20 : 40;
     return packet.length > at + 3 && ((packet[at]! << 8) | packet[at + 1]!) % 4000 === 500;
   };
   return [
-    tunnelDatagrams(),
-    sealedControl(),
-    packets('inner packets', bothFamilies('up'), bothFamilies('down')),
     packets('quotes of ICMP errors', errors('up'), errors('down')),
     packets('IKE', bothFamilies('up').filter(isIpsec), bothFamilies('down').filter(isIpsec)),
-    packets('fragments', pieces('up'), pieces('down')),
   ];
 }

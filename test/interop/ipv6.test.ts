@@ -170,8 +170,12 @@ describe.skipIf(missing('IPv6 inside and outside of tunnels', 'scapy'))('IPv6', 
           const port = device(name).port(30).toString(16).padStart(4, '0');
           await eventually(
             `told ${name} about its own`,
-            async () => (await at(name).watched()).slice(before[i]!.length),
-            (fresh) => fresh.length === 1 && fresh[0]![2] === 17 && fresh[0]![3].startsWith(`${port}0007`),
+            // About a datagram to that port: what a traceroute was told last may still come.
+            async () =>
+              (await at(name).watched())
+                .slice(before[i]!.length)
+                .filter(([, , protocol, quote]) => protocol === 17 && quote.slice(4, 8) === '0007'),
+            (fresh) => fresh.length === 1 && fresh[0]![3].startsWith(port),
           );
         }
       });
@@ -181,7 +185,7 @@ describe.skipIf(missing('IPv6 inside and outside of tunnels', 'scapy'))('IPv6', 
         const id = 0x5200 + ENGINES.indexOf(engine);
         expect(await at(a).ping(device(a).lease.address, peerAddress(pair), id, 2)).toBe(2);
         expect(await at(b).ping(device(b).lease.address, farAddress(pair), id, 2)).toBe(2);
-        expect(await at(b).ping(device(b).lease.address, peerAddress(pair), id, 1)).toBe(0);
+        expect(await at(b).ping(device(b).lease.address, peerAddress(pair), id, 1, 400)).toBe(0);
         for (const name of [a, whole]) {
           expect(await at('peer').ping(peerAddress(pair), device(name).lease.address, 0x79, 2)).toBe(2);
         }

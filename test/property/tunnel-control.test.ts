@@ -102,8 +102,8 @@ describe('any CONTROL message', () => {
   });
 });
 
-/** At most this long, and at least this many datagrams: a slow machine still does the work that is promised. */
-const FUZZ_MS = 5_000;
+/** At most this long: fuzz-tunnel.test.ts looks longer, at all that is behind this. */
+const FUZZ_MS = 1_000;
 
 describe('octets that no device sent', () => {
   test('never throw and never open', () => {

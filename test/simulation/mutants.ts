@@ -1,29 +1,9 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import ts from 'typescript';
+import { esbuild } from '../../infra/build/esbuild.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const SOURCES = [
-  'src/rebinding',
-  'src/rebinding/relay',
-  'src/rebinding/device',
-  'src/tunnel',
-  'src/protocol',
-  'src/datapath',
-  'src/datapath/decision',
-  'src/datapath/userspace',
-  'src/ownership',
-  'src/registry',
-  'src/relay',
-  'src/relay/journal',
-  'src/signalling',
-  'src/signalling/requests',
-  'src/telemetry',
-  'src/linux',
-  'src/config',
-  'src/auth',
-];
 
 /** One deliberate fault: every `find` occurs exactly once in its `file` and is replaced. */
 export interface Mutation {
@@ -32,8 +12,9 @@ export interface Mutation {
 }
 
 /**
- * Builds a copy of the pure source folders with one fault planted, and imports `modules` from it. The copy lies
- * inside the project, so that packages resolve, and is removed by `dispose`.
+ * Builds `modules`, and all that they import from here, with one fault planted, and imports them. The build lies inside
+ * the project, so that packages resolve, and is removed by `dispose`. Throws when the modules do not import the place of
+ * the fault.
  */
 export async function importMutant<T extends readonly string[]>(
   { name, edits }: Mutation,
@@ -41,51 +22,48 @@ export async function importMutant<T extends readonly string[]>(
 ): Promise<{ readonly modules: { [K in keyof T]: Record<string, unknown> }; dispose(): void }> {
   const mutated = new Map<string, string>();
   for (const { file, find, replace } of edits) {
-    const source = mutated.get(file) ?? readFileSync(join(ROOT, file), 'utf8');
+    const path = join(ROOT, file);
+    const source = mutated.get(path) ?? readFileSync(path, 'utf8');
     if (source.split(find).length !== 2) {
       throw new Error(`mutation "${name}": ${JSON.stringify(find)} must occur exactly once in ${file}`);
     }
     mutated.set(
-      file,
+      path,
       source.replace(find, () => replace),
     );
   }
-  mkdirSync(join(ROOT, 'node_modules/.cache'), { recursive: true });
-  const copy = mkdtempSync(join(ROOT, 'node_modules/.cache/mutant-'));
-  writeFileSync(join(copy, 'package.json'), '{"type":"module"}');
-  for (const folder of SOURCES) {
-    for (const entry of readdirSync(join(ROOT, folder), { withFileTypes: true })) {
-      const path = join(folder, entry.name);
-      if (!entry.isFile() || !path.endsWith('.ts')) continue;
-      const source = mutated.get(path) ?? readFileSync(join(ROOT, path), 'utf8');
-      const target = join(copy, path.replace(/\.ts$/, '.js'));
-      mkdirSync(dirname(target), { recursive: true });
-      writeFileSync(target, compiled(source));
-    }
+  const planted = new Set<string>();
+  const cache = join(ROOT, 'node_modules/.cache');
+  mkdirSync(cache, { recursive: true });
+  const outdir = mkdtempSync(join(cache, 'mutant-'));
+  await esbuild().build({
+    entryPoints: modules.map((module) => join(ROOT, module)),
+    ...{ outdir, outbase: ROOT, outExtension: { '.js': '.mjs' } },
+    // One copy of what several of them import.
+    ...{ bundle: true, splitting: true, format: 'esm', platform: 'node', target: 'node20' },
+    ...{ packages: 'external', logLevel: 'warning' },
+    plugins: [
+      {
+        name: 'mutation',
+        setup({ onLoad }) {
+          onLoad({ filter: /\.ts$/ }, ({ path }) => {
+            const contents = mutated.get(path);
+            if (contents === undefined) return undefined;
+            planted.add(path);
+            return { contents, loader: 'ts' };
+          });
+        },
+      },
+    ],
+  });
+  if (planted.size < mutated.size) {
+    throw new Error(`mutation "${name}": ${modules.join(' and ')} do not import what it changes`);
   }
   const imported = await Promise.all(
-    modules.map((module) => import(pathToFileURL(join(copy, module.replace(/\.ts$/, '.js'))).href)),
+    modules.map((module) => import(pathToFileURL(join(outdir, module.replace(/\.ts$/, '.mjs'))).href)),
   );
   return {
     modules: imported as { [K in keyof T]: Record<string, unknown> },
-    dispose: () => rmSync(copy, { recursive: true, force: true }),
+    dispose: () => rmSync(outdir, { recursive: true, force: true }),
   };
-}
-
-/** Most files are the same in every mutant. */
-const compilations = new Map<string, string>();
-
-function compiled(source: string): string {
-  const known = compilations.get(source);
-  if (known !== undefined) return known;
-  const { outputText } = ts.transpileModule(source, {
-    compilerOptions: {
-      target: ts.ScriptTarget.ES2023,
-      module: ts.ModuleKind.ESNext,
-      verbatimModuleSyntax: true,
-      rewriteRelativeImportExtensions: true,
-    },
-  });
-  compilations.set(source, outputText);
-  return outputText;
 }

@@ -1,5 +1,16 @@
-import { messageTargets } from '../fuzz/message-targets.ts';
-import { packetTargets } from '../fuzz/packet-targets.ts';
+import {
+  configurationTargets,
+  frameTargets,
+  machineTargets,
+  planeTargets,
+  recordTargets,
+} from '../fuzz/message-targets.ts';
+import { deeperTargets, innerTargets, tunnelTargets } from '../fuzz/packet-targets.ts';
 import { testTargets } from '../fuzz/test-targets.ts';
 
-testTargets([...packetTargets(), ...messageTargets()], 60, Date.now() & 0x7fff_ffff);
+const fromAnybody = [...tunnelTargets(), ...innerTargets(), ...deeperTargets()];
+const inWords = [
+  ...[...frameTargets(), ...planeTargets(), ...recordTargets()],
+  ...[...machineTargets(), ...configurationTargets()],
+];
+testTargets([...fromAnybody, ...inWords], 60, Date.now() & 0x7fff_ffff);
