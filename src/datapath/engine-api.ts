@@ -8,12 +8,12 @@ import type { SessionState } from '../protocol/relay-plane.ts';
  */
 export type EngineCommand =
   /**
-   * Another relay owns the anchor, and this one may take it over: `session`, `lease`, `drop-session` and `drop-lease` are kept
-   * for it, their keys derived, and nothing is forwarded. The anchor's `anchor` command ends that: all of it is installed then, bit
-   * by bit while packets pass, a session at once when its device speaks.
+   * Another relay owns the anchor, and this one stands by: what `session`, `lease`, `drop-session` and `drop-lease` say of it from now on is
+   * installed, and nothing is forwarded for it. The anchor's `anchor` command ends that: a session begins when somebody speaks to it,
+   * and the silent ones bit by bit.
    */
-  | { readonly op: 'follow'; readonly anchor: string }
-  /** It is followed no longer: what was kept is forgotten. */
+  | { readonly op: 'follow'; readonly anchor: string; readonly endpoints: readonly string[] }
+  /** It stands by no longer: what was installed for it is forgotten. */
   | { readonly op: 'unfollow'; readonly anchor: string }
   /**
    * Every address that the relay's own host answers to (canonical text), in place of those named before: no device may
@@ -59,7 +59,7 @@ export interface EngineAnchor {
    * meanwhile would make devices change keys that the import is about to continue.
    */
   readonly resumes?: boolean;
-  /** Of the sessions that were followed: where each was last proven. */
+  /** Of the sessions that stood by: where each was last proven. */
   readonly hints?: readonly PathHint[];
 }
 
@@ -117,7 +117,7 @@ export type EngineEvent =
       readonly tookMs: number;
     }
   | { readonly type: 'lease-expired'; readonly anchor: string; readonly lease: string }
-  /** A lease that was followed cannot be installed: another has its resources. */
+  /** A lease cannot stand by: another has its resources. */
   | {
       readonly type: 'lease-refused';
       readonly anchor: string;

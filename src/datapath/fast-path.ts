@@ -15,7 +15,10 @@ import type { EngineCounters, LeftBehind } from './engine-api.ts';
 export interface FastPath {
   /** Every address that the relay's own host answers to, in place of those named before. */
   hostAddresses(addresses: readonly Uint8Array[]): void;
-  /** An anchor to forward for. One of that id that a former process left behind is gone on with. */
+  /**
+   * An anchor to forward for once it begins. Before, its addresses mean nothing, whatever is installed on it: packets to them are
+   * left to the kernel. One of that id that a former process left behind is gone on with.
+   */
   anchor(anchor: FastAnchorSpec): FastAnchor;
   /** A session of `anchor`. One of that id that a former process left behind goes on as it was until it is changed. */
   session(anchor: FastAnchor, session: FastSessionSpec, listener: FastListener): FastSession;
@@ -36,12 +39,11 @@ export interface FastAnchorSpec {
   readonly id: string;
   /** Tunnel endpoints, canonical text. */
   readonly endpoints: readonly string[];
-  readonly epoch: bigint;
-  /** A packet at or after this moment is not forwarded. */
-  readonly untilMs: number;
 }
 
 export interface FastAnchor {
+  /** It is this relay's under `epoch`; a packet at or after `untilMs` is not forwarded. */
+  begin(epoch: bigint, untilMs: number): void;
   /** −Infinity: forward nothing. */
   deadline(untilMs: number): void;
   /** After every session of it was dropped. */

@@ -1,3 +1,4 @@
+import type { PathHint } from '../protocol/lease.ts';
 import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
 import { holdMs } from './hold.ts';
@@ -20,6 +21,7 @@ type Anchors = Pick<
   | 'plan'
   | 'events'
   | 'putHint'
+  | 'hints'
 >;
 
 /** Anchors as a whole: what they are, who owns them, what has happened on them. */
@@ -89,7 +91,7 @@ export function anchorCommands(connection: Connection): Anchors {
         epoch: BigInt(epoch),
         lastId,
         ...heldFrom(leases, sessions, { anchor, pool: described.pool, nowMs }),
-        hints: hints.flatMap((session, at) => (at % 2 === 0 ? hintFrom(session, hints[at + 1]!) : [])),
+        hints: hintsFrom(hints),
         owner: ownerFrom(snap),
       };
     },
@@ -119,6 +121,11 @@ export function anchorCommands(connection: Connection): Anchors {
       const whose = `${device.tenant}/${device.id}`;
       const args = [epoch, packed(session), whose, deviceBoot, generation, address, port];
       await askAnchor(connection, 'put_hint', anchor, args);
+    },
+
+    async hints(anchor) {
+      const [, hints] = (await askAnchor(connection, 'hints', anchor, [])) as unknown as [number, string[]];
+      return hintsFrom(hints);
     },
   };
 }
@@ -162,6 +169,11 @@ function ownerFrom([nowMs, epoch, relay, boot, untilMs, , , standby, standbyBoot
     remainingMs: Number(untilMs) - nowMs,
     ...(standby === '' ? {} : { standby: { id: standby, boot: standbyBoot } }),
   };
+}
+
+/** Of a flat list of session ids and records. */
+function hintsFrom(stored: readonly string[]): PathHint[] {
+  return stored.flatMap((session, at) => (at % 2 === 0 ? hintFrom(session, stored[at + 1]!) : []));
 }
 
 function counterOf(fence: string): bigint {

@@ -2367,6 +2367,18 @@ end
 end
 return answer`,
   },
+  hints: {
+    name: 'mooring_hints_c19d2ab1cc4e',
+    keys: 12,
+    lua: `local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+unpack(KEYS)
+return { now, redis.call('HGETALL', HINTS) }`,
+  },
   intend: {
     name: 'mooring_intend_c051f6a4444a',
     keys: 5,

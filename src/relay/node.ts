@@ -224,14 +224,19 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         onEnded: options.onEnded,
         onResized: (former: readonly string[], prefixes: readonly string[]) =>
           resize(anchor, former, prefixes),
+        onInstalled(installed: Pick<ServedAnchor, 'endpoints' | 'prefixes'>) {
+          withdrawn.delete(anchor);
+          silent.delete(anchor);
+          announcer.announce(installed);
+        },
       };
       const started = (await followed.take(anchor, wanted, resumed)) ?? (await serveAnchor(wanted, resumed));
       if (started === null) return;
-      if (!isCurrent()) return started.stop();
+      if (!isCurrent()) {
+        announcer.withdraw(started);
+        return started.stop();
+      }
       served.set(anchor, started);
-      withdrawn.delete(anchor);
-      silent.delete(anchor);
-      announcer.announce(started);
       log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
       // Grants that nobody acknowledged yet may have been waiting for an owner.
       await started
@@ -244,7 +249,9 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     },
 
     async follow(anchor) {
-      if (!served.has(anchor)) await followed.begin(anchor, 'standby');
+      if (served.has(anchor)) return;
+      leftBehind.delete(anchor);
+      await followed.begin(anchor, 'standby');
     },
 
     unfollow: (anchor) => followed.end(anchor, 'standby'),

@@ -23,6 +23,8 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   readonly relay: string;
   /** Where what is held is written down (default: nowhere). */
   readonly journal?: Journal | undefined;
+  /** The engine forwards for it: the network may be told. */
+  readonly onInstalled: (anchor: Pick<AnchorCopy, 'endpoints' | 'prefixes'>) => void;
   /** False once the anchor was lost, or is to be served under another epoch: then it is not installed any more. */
   readonly isCurrent: () => boolean;
 }
@@ -61,17 +63,18 @@ export async function serveAnchor(
     await copy.stop();
     throw error;
   }
+  if (options.isCurrent()) options.onInstalled(copy);
   return serving(copy, options);
 }
 
 /** An anchor of another relay that this one may take over at any moment. */
 export interface FollowedAnchor {
-  /** The anchor is this relay's now: installs what was followed, continuing `resumed` sessions where given; null: overtaken. */
+  /** The anchor is this relay's now: begins it, continuing `resumed` sessions where given; null: overtaken. */
   take(options: ServedAnchorOptions, resumed?: readonly SessionState[]): Promise<ServedAnchor | null>;
   stop(): Promise<void>;
 }
 
-/** Follows an anchor. Resolves when the engine has all of it, its keys derived. */
+/** Follows an anchor. Resolves when the engine stands by with all of it. */
 export async function followAnchor(
   options: AnchorCopyOptions & { readonly timers: Timers },
 ): Promise<FollowedAnchor> {
@@ -99,8 +102,9 @@ export async function followAnchor(
     await copy.stop();
   };
   try {
-    await engine.command({ op: 'follow', anchor: id });
+    await engine.command({ op: 'follow', anchor: id, endpoints: copy.endpoints });
     await copy.tellEngine(true);
+    await engine.command({ op: 'installed', anchor: id });
     await copy.follow();
   } catch (error) {
     await stop();
@@ -127,7 +131,10 @@ export async function followAnchor(
           ...(resumes ? [engine.command({ op: 'import', anchor: id, sessions: resumed })] : []),
         ]);
       });
-      if (taken.isCurrent()) return serving(copy, taken);
+      if (taken.isCurrent()) {
+        taken.onInstalled(copy);
+        return serving(copy, taken);
+      }
       await copy.stop();
       await engine.command({ op: 'unfollow', anchor: id });
       return null;
@@ -142,7 +149,7 @@ export async function followAnchor(
 /** Where the sessions were last proven; nothing when the registry does not say. */
 async function hintsOf({ anchor, registry, log }: AnchorCopyOptions): Promise<readonly PathHint[]> {
   try {
-    return (await registry.snapshot(anchor)).hints;
+    return await registry.hints(anchor);
   } catch (error) {
     log.warn({ anchor, error: (error as Error).message }, 'last paths are not known');
     return [];

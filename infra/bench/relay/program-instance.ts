@@ -95,7 +95,8 @@ export function createInstance(octets: Uint8Array, plan: InstancePlan): Instance
     nextSequence: 1,
     heldUntilMs: null,
   });
-  const anchor = mirror.anchor({ id: ANCHOR, endpoints: [plan.endpoint], epoch: 1n, untilMs });
+  const anchor = mirror.anchor({ id: ANCHOR, endpoints: [plan.endpoint] });
+  anchor.begin(1n, untilMs);
   const sessions: FastSession[] = [];
   for (let lease = 0; lease < leases; lease += 1) {
     const spec = { id: sessionId(lease), index: indexOf(lease), controlTagKey };

@@ -1,46 +1,54 @@
 import type { SocketAddress } from '../../protocol/address.ts';
 import type { EngineAnchor } from '../engine-api.ts';
 import type { FastAnchor, FastPath } from '../fast-path.ts';
-import type { FollowedAnchor } from './followed-anchor.ts';
 import type { RelaySession } from './session.ts';
 
-/** An anchor that this engine forwards for. */
+/** An anchor that this engine forwards for, or stands by for. */
 export interface Anchor {
   readonly id: string;
   readonly endpoints: readonly string[];
-  readonly epoch: bigint;
+  /** 0n: another relay owns it, and this one stands by. */
+  epoch: bigint;
   /** A packet at or after this moment is not forwarded, in either direction. */
   untilMs: number;
   /** The deadline that counts when the anchor is not frozen. */
   grantedMs: number;
-  /** Exported, or not imported yet: a renewal on its way must not open an anchor that is another relay's. */
+  /** Stood by for, exported, or not imported yet: a renewal on its way must not open an anchor that is another relay's. */
   frozen: boolean;
   readonly byIndex: Map<number, RelaySession>;
   readonly byId: Map<string, RelaySession>;
-  /** What was followed before this engine took the anchor, and is not installed yet; null: everything is. */
-  toInstall: FollowedAnchor | null;
+  /** Sessions that stood by and have not begun yet. */
+  readonly waiting: Set<RelaySession>;
   /** The same anchor in the engine in front of this one; null without one. */
   readonly fast: FastAnchor | null;
 }
 
+/** Stood by for until `begin`. */
 export function newAnchor(
-  { id, endpoints, epoch, untilMs, resumes }: EngineAnchor,
+  { id, endpoints }: Pick<EngineAnchor, 'id' | 'endpoints'>,
   fast: FastPath | null,
 ): Anchor {
-  const anchor: Anchor = {
+  return {
     id,
     endpoints: [...endpoints],
-    epoch,
-    untilMs,
-    grantedMs: untilMs,
-    frozen: false,
+    epoch: 0n,
+    untilMs: Number.NEGATIVE_INFINITY,
+    grantedMs: Number.NEGATIVE_INFINITY,
+    frozen: true,
     byIndex: new Map(),
     byId: new Map(),
-    toInstall: null,
-    fast: fast?.anchor({ id, endpoints, epoch, untilMs }) ?? null,
+    waiting: new Set(),
+    fast: fast?.anchor({ id, endpoints }) ?? null,
   };
-  if (resumes === true) freeze(anchor);
-  return anchor;
+}
+
+/** From here on it is this relay's. */
+export function begin(anchor: Anchor, { epoch, untilMs, resumes }: EngineAnchor): void {
+  anchor.epoch = epoch;
+  anchor.grantedMs = untilMs;
+  anchor.frozen = resumes === true;
+  anchor.untilMs = anchor.frozen ? Number.NEGATIVE_INFINITY : untilMs;
+  anchor.fast?.begin(epoch, anchor.untilMs);
 }
 
 export function setDeadline(anchor: Anchor, untilMs: number): void {

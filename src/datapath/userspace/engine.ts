@@ -211,7 +211,10 @@ export function createEngine(options: {
     else if (typeof verdict === 'string') counters.count('downlink', verdict);
     else if (nowMs >= verdict.session.anchor.untilMs) counters.count('downlink', 'anchor-deadline');
     else if (!verdict.session.admits('downlink', length, nowMs)) counters.count('downlink', 'policed');
-    else verdict.session.deliver(buffer, at, length, nowMs);
+    else {
+      installed.wake(verdict.session, nowMs);
+      verdict.session.deliver(buffer, at, length, nowMs);
+    }
   }
 
   /** An echo request to a shared address: answered for it while this relay owns its anchor, and seldom. */
@@ -231,10 +234,13 @@ export function createEngine(options: {
   function rebind(command: Extract<EngineCommand, { op: 'rebind' }>, nowMs: number): void {
     const anchor = installed.expectAnchor(command.anchor);
     const { datagram, believed } = command;
-    const session = installed.sessionAt(anchor, peekIndex(datagram, 0, datagram.length), nowMs);
+    const session = anchor.byIndex.get(peekIndex(datagram, 0, datagram.length));
     if (session === undefined) counters.count('control', 'unknown-session');
     else if (nowMs >= anchor.untilMs) counters.count('control', 'anchor-deadline');
-    else session.signalled(believed, datagram, nowMs);
+    else {
+      installed.wake(session, nowMs);
+      session.signalled(believed, datagram, nowMs);
+    }
   }
 
   function execute(command: EngineCommand, nowMs: number): EngineAnswer {
@@ -246,7 +252,7 @@ export function createEngine(options: {
         return null;
       }
       case 'anchor':
-        installed.putAnchor(command.anchor);
+        installed.putAnchor(command.anchor, nowMs);
         return null;
       case 'drop-anchor':
         installed.dropAnchor(command.anchor);
@@ -258,16 +264,16 @@ export function createEngine(options: {
         installed.putSession(command.anchor, command.session, nowMs);
         return null;
       case 'drop-session':
-        installed.endSession(command.anchor, command.id, nowMs);
+        installed.endSession(command.anchor, command.id);
         return null;
       case 'lease':
         installed.putLease(command.anchor, command.lease, command.untilMs, nowMs);
         return null;
       case 'drop-lease':
-        installed.endLease(command.anchor, command.id, nowMs);
+        installed.dropLease(command.id);
         return null;
       case 'follow':
-        installed.follow(command.anchor);
+        installed.follow(command.anchor, command.endpoints);
         return null;
       case 'unfollow':
         installed.unfollow(command.anchor);
@@ -276,7 +282,7 @@ export function createEngine(options: {
         rebind(command, nowMs);
         return null;
       case 'export': {
-        const anchor = installed.wholeAnchor(command.anchor, nowMs);
+        const anchor = installed.expectAnchor(command.anchor);
         freeze(anchor);
         // From here on nothing changes under the export's hands.
         fast?.settle();
@@ -284,16 +290,20 @@ export function createEngine(options: {
         return { sessions: sessions.filter((state) => state !== null) };
       }
       case 'import': {
-        const anchor = installed.wholeAnchor(command.anchor, nowMs);
-        // A session that ended meanwhile has nothing to continue.
-        for (const state of command.sessions) anchor.byId.get(state.id)?.resume(state, nowMs);
+        const anchor = installed.expectAnchor(command.anchor);
+        for (const state of command.sessions) {
+          const session = anchor.byId.get(state.id);
+          // One that ended meanwhile has nothing to continue.
+          if (session === undefined) continue;
+          anchor.waiting.delete(session);
+          session.resume(state, nowMs);
+        }
         thaw(anchor);
         return null;
       }
       case 'left-behind':
         return { anchors: fast?.leftBehind() ?? [] };
       case 'installed':
-        installed.wholeAnchor(command.anchor, nowMs);
         fast?.dropUnclaimed(command.anchor);
         return null;
       case 'counters': {
@@ -311,14 +321,16 @@ export function createEngine(options: {
       const isData = type === TYPE.data || type === TYPE.dataFull;
       const group = isData ? 'uplink' : 'control';
       const anchor = installed.atEndpoint(destination);
-      const session =
-        anchor === undefined ? undefined : installed.sessionAt(anchor, peekIndex(buffer, at, length), nowMs);
+      const session = anchor?.byIndex.get(peekIndex(buffer, at, length));
       if (!isData && type !== TYPE.control) counters.count(group, 'unknown-type');
       else if (anchor === undefined) counters.count(group, 'unknown-endpoint');
       else if (session === undefined) counters.count(group, 'unknown-session');
       else if (nowMs >= anchor.untilMs) counters.count(group, 'anchor-deadline');
-      else if (isData) uplink(session, source, buffer, at, length, nowMs, octet);
-      else session.control(source, buffer, at, length, nowMs);
+      else {
+        installed.wake(session, nowMs);
+        if (isData) uplink(session, source, buffer, at, length, nowMs, octet);
+        else session.control(source, buffer, at, length, nowMs);
+      }
     },
 
     packet(buffer, at, length, nowMs) {
@@ -335,10 +347,10 @@ export function createEngine(options: {
     command: <C extends EngineCommand>(command: C, nowMs: number) =>
       execute(command, nowMs) as EngineAnswer<C>,
 
-    nextDueMs: () => (installed.isTaking ? 0 : Math.min(due.nextMs, installed.sweepMs, reassembly.nextMs)),
+    nextDueMs: () => Math.min(due.nextMs, installed.nextDueMs, reassembly.nextMs),
 
     tick(nowMs) {
-      installed.takeSome(nowMs);
+      installed.beginSome(nowMs);
       // What is due beyond that waits for the next round: packets come in between.
       for (let left = SESSIONS_A_TICK; left > 0; left -= 1) {
         const session = due.take(nowMs);
@@ -347,7 +359,7 @@ export function createEngine(options: {
         if (nowMs < session.anchor.untilMs) session.tick(nowMs);
         else due.schedule(session, nowMs + SUSPENDED_MS);
       }
-      if (nowMs >= installed.sweepMs) installed.sweep(nowMs);
+      installed.sweep(nowMs);
       reassembly.expire(nowMs);
     },
 

@@ -1,7 +1,8 @@
 import { socketAddress } from '../../protocol/address.ts';
 import { badInput } from '../../protocol/errors.ts';
+import type { PathHint } from '../../protocol/lease.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
-import type { RelayRebindingState } from '../../rebinding/relay-io.ts';
+import type { RelayRebindingOptions, RelayRebindingState } from '../../rebinding/relay-io.ts';
 import type { DataKeyName } from '../../tunnel/keys.ts';
 import { ReplayWindow, type WindowState } from '../../tunnel/window.ts';
 import type { RelaySession } from './session.ts';
@@ -60,6 +61,17 @@ export function readState(state: SessionState): Resumed {
       keyNumber,
     },
   };
+}
+
+/** A hint of the registry, for the state machine. */
+export function readHint({
+  address,
+  port,
+  generation,
+  deviceBoot,
+}: PathHint): NonNullable<RelayRebindingOptions['hint']> {
+  const path = { address, port, key: `${address}|${port}` };
+  return { path, generation, deviceBoot: BigInt(`0x${deviceBoot}`) };
 }
 
 /** What either engine received. */

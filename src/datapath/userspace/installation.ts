@@ -1,30 +1,33 @@
 import { parseAddress } from '../../protocol/address.ts';
 import { MooringError } from '../../protocol/errors.ts';
 import type { Lease } from '../../protocol/lease.ts';
-import { deriveControlKeys } from '../../tunnel/control.ts';
 import { type LeaseEntry, LeaseTables } from '../decision/tables.ts';
 import type { EngineAnchor, EngineEvent, EngineSession } from '../engine-api.ts';
 import type { FastFlow } from '../fast-path.ts';
-import { type Anchor, newAnchor, setDeadline, thaw } from './anchor.ts';
-import { FollowedAnchor, type FollowedSession } from './followed-anchor.ts';
+import { type Anchor, begin, freeze, newAnchor, setDeadline, thaw } from './anchor.ts';
 import { RelaySession, type SessionHost } from './session.ts';
 
 /** Expired leases are looked for at most this often: packets are checked one by one anyway. */
 const EXPIRY_SWEEP_MS = 250;
 
-/** Sessions that were followed and are installed in one round: packets come in between. */
-const SESSIONS_TAKEN_A_TICK = 64;
+/**
+ * Of an anchor that was taken over, so many silent sessions begin at a time: each of their devices answers, and those that have
+ * something to say must not wait behind them.
+ */
+const BEGINNING = { sessions: 10, everyMs: 10 } as const;
+/** How soon the sessions of an anchor past its deadline are looked at again: the deadline may be moved. */
+const SUSPENDED_MS = 250;
 
-/** What the engine forwards for: anchors by endpoint, sessions by index, leases by address. */
+/** What the engine forwards or stands by for: anchors by endpoint, sessions by index, leases by address. */
 export class Installation {
   readonly tables = new LeaseTables<RelaySession>();
   readonly #host: SessionHost;
   readonly #event: (event: EngineEvent) => void;
   readonly #anchors = new Map<string, Anchor>();
   readonly #byEndpoint = new Map<string, Anchor>();
-  /** Anchors of which something is still to be installed. */
-  readonly #taking = new Set<Anchor>();
-  readonly #followed = new Map<string, FollowedAnchor>();
+  /** Anchors that were taken over, with sessions that have not begun. */
+  readonly #beginning = new Set<Anchor>();
+  #beginMs = Number.POSITIVE_INFINITY;
   /** Expired leases that the relay node has been told of. */
   readonly #reported = new WeakSet<LeaseEntry<RelaySession>>();
   #sweepMs = Number.POSITIVE_INFINITY;
@@ -39,87 +42,62 @@ export class Installation {
     return this.#byEndpoint.get(address);
   }
 
-  anchor(id: string): Anchor | undefined {
-    return this.#anchors.get(id);
-  }
-
-  /** An anchor that another relay owns. */
-  followed(id: string): FollowedAnchor | undefined {
-    return this.#followed.get(id);
-  }
-
-  /** Follows an anchor from now on; one that is followed or installed stays as it is. */
-  follow(id: string): void {
-    if (this.#followed.has(id) || this.#anchors.has(id)) return;
-    this.#followed.set(
-      id,
-      new FollowedAnchor((root) => deriveControlKeys(root, 'to-device', this.#host.relayBoot)),
-    );
+  /** Stands by for an anchor from now on; one that is known stays as it is. */
+  follow(id: string, endpoints: readonly string[]): void {
+    if (this.#anchors.has(id)) return;
+    const anchor = newAnchor({ id, endpoints }, this.#host.fast);
+    // A former process may have owned it, and have left it open.
+    freeze(anchor);
+    this.#anchors.set(id, anchor);
   }
 
   unfollow(id: string): void {
-    this.#followed.delete(id);
+    const anchor = this.#anchors.get(id);
+    if (anchor?.epoch === 0n) this.#drop(anchor);
   }
 
-  /** Something that was followed is not installed yet. */
-  get isTaking(): boolean {
-    return this.#taking.size > 0;
-  }
-
-  /** Installs a few of the sessions that were followed, and their leases. */
-  takeSome(nowMs: number): void {
-    for (const anchor of this.#taking) this.#take(anchor, SESSIONS_TAKEN_A_TICK, nowMs);
-  }
-
-  #take(anchor: Anchor, limit: number, nowMs: number): void {
-    const { toInstall } = anchor;
-    if (toInstall === null) return;
-    let taken = 0;
-    for (const session of toInstall.sessions.values()) {
-      if (taken >= limit) return;
-      taken += 1;
-      this.#takeSession(anchor, toInstall, session, nowMs);
-    }
-    anchor.toInstall = null;
-    this.#taking.delete(anchor);
-    this.#host.fast?.dropUnclaimed(anchor.id);
-  }
-
-  /** The session whose device speaks under `index`; installed now if it was followed. */
-  sessionAt(anchor: Anchor, index: number, nowMs: number): RelaySession | undefined {
-    const session = anchor.byIndex.get(index);
-    if (session !== undefined || anchor.toInstall === null) return session;
-    const followed = anchor.toInstall.byIndex.get(index);
-    if (followed === undefined) return undefined;
-    this.#takeSession(anchor, anchor.toInstall, followed, nowMs);
-    return anchor.byIndex.get(index);
-  }
-
-  #takeSession(anchor: Anchor, from: FollowedAnchor, followed: FollowedSession, nowMs: number): void {
-    from.dropSession(followed.session.id);
-    this.#put(anchor, followed, nowMs);
-    for (const { lease, untilMs } of followed.leases.values()) {
-      try {
-        this.#putLease(anchor, lease, untilMs, nowMs);
-      } catch (error) {
-        // No command to refuse: whoever has the anchor installed is told instead.
-        if (!(error instanceof MooringError)) throw error;
-        this.#event({ type: 'lease-refused', anchor: anchor.id, lease: lease.id, reason: error.message });
+  /** Begins a few of the sessions that stood by. */
+  beginSome(nowMs: number): void {
+    if (nowMs < this.#beginMs) return;
+    let left: number = BEGINNING.sessions;
+    for (const anchor of this.#beginning) {
+      if (nowMs >= anchor.untilMs) continue;
+      for (const session of anchor.waiting) {
+        if (left === 0) break;
+        left -= 1;
+        this.wake(session, nowMs);
       }
+      if (anchor.waiting.size === 0) this.#beginning.delete(anchor);
     }
+    const isSuspended = left === BEGINNING.sessions;
+    if (this.#beginning.size === 0) this.#beginMs = Number.POSITIVE_INFINITY;
+    else this.#beginMs = nowMs + (isSuspended ? SUSPENDED_MS : BEGINNING.everyMs);
+  }
+
+  /** Somebody speaks to the session, or its turn has come: if it stood by, it begins. */
+  wake(session: RelaySession, nowMs: number): void {
+    if (session.anchor.waiting.delete(session)) session.tick(nowMs);
   }
 
   /** Throws ERR_MOORING_UNKNOWN_ANCHOR. */
   expectAnchor(id: string): Anchor {
-    const anchor = this.#anchors.get(id);
-    if (anchor !== undefined) return anchor;
-    throw new MooringError('ERR_MOORING_UNKNOWN_ANCHOR', `anchor ${id} is not installed; install it first`, {
-      data: { anchor: id },
-    });
+    const anchor = this.#known(id);
+    if (anchor.epoch > 0n) return anchor;
+    throw unknownAnchor(id);
   }
 
-  /** Installs an anchor or moves its deadline. Another epoch or endpoint is another anchor: what was on it is forgotten. */
-  putAnchor(wanted: EngineAnchor): void {
+  /** An anchor to forward for, or to stand by for. Throws ERR_MOORING_UNKNOWN_ANCHOR. */
+  #known(id: string): Anchor {
+    const anchor = this.#anchors.get(id);
+    if (anchor !== undefined) return anchor;
+    throw unknownAnchor(id);
+  }
+
+  /**
+   * Installs an anchor, begins one that was stood by for, or moves its deadline. Another epoch or endpoint is another anchor: what
+   * was on it is forgotten.
+   */
+  putAnchor(wanted: EngineAnchor, nowMs: number): void {
     const known = this.#anchors.get(wanted.id);
     const endpoints = wanted.endpoints.map((text) => ({
       text,
@@ -132,105 +110,96 @@ export class Installation {
         throw endpointTaken(text, 'it is leased, and an endpoint is never leased');
       }
     }
-    if (known !== undefined) {
-      if (known.epoch === wanted.epoch && sameTexts(known.endpoints, wanted.endpoints)) {
-        setDeadline(known, wanted.untilMs);
-        if (wanted.resumes !== true) thaw(known);
-        return;
-      }
-      this.dropAnchor(known.id);
+    const isSame = known !== undefined && sameTexts(known.endpoints, wanted.endpoints);
+    if (isSame && known.epoch === wanted.epoch) {
+      setDeadline(known, wanted.untilMs);
+      if (wanted.resumes !== true) thaw(known);
+      return;
     }
-    const anchor = newAnchor(wanted, this.#host.fast);
+    if (known !== undefined && !(isSame && known.epoch === 0n)) this.#drop(known);
+    const anchor = this.#anchors.get(wanted.id) ?? newAnchor(wanted, this.#host.fast);
     this.#anchors.set(anchor.id, anchor);
-    anchor.toInstall = this.#followed.get(anchor.id) ?? null;
-    anchor.toInstall?.putHints(wanted.hints ?? []);
-    if (anchor.toInstall !== null) this.#taking.add(anchor);
-    this.#followed.delete(anchor.id);
+    for (const hint of wanted.hints ?? []) anchor.byId.get(hint.session)?.putHint(hint);
+    begin(anchor, wanted);
     for (const { text, octets } of endpoints) {
       this.#byEndpoint.set(text, anchor);
       this.tables.addEndpoint(octets);
     }
+    if (anchor.waiting.size === 0) return;
+    this.#beginning.add(anchor);
+    this.#beginMs = nowMs;
+    this.#sweepMs = nowMs;
   }
 
+  /** Forgets an anchor that is forwarded for, and everything on it. */
   dropAnchor(id: string): void {
     const anchor = this.#anchors.get(id);
-    if (anchor === undefined) return;
+    if (anchor !== undefined && anchor.epoch > 0n) this.#drop(anchor);
+  }
+
+  #drop(anchor: Anchor): void {
     for (const session of [...anchor.byId.values()]) this.dropSession(session);
-    for (const endpoint of anchor.endpoints) {
-      this.#byEndpoint.delete(endpoint);
-      this.tables.removeEndpoint(parseAddress(endpoint));
+    if (anchor.epoch > 0n) {
+      for (const endpoint of anchor.endpoints) {
+        this.#byEndpoint.delete(endpoint);
+        this.tables.removeEndpoint(parseAddress(endpoint));
+      }
     }
     anchor.fast?.drop();
-    this.#taking.delete(anchor);
-    this.#anchors.delete(id);
+    this.#beginning.delete(anchor);
+    this.#anchors.delete(anchor.id);
   }
 
   /** Installs a session; one that is there goes on untouched. Throws ERR_MOORING_UNKNOWN_ANCHOR. */
   putSession(anchorId: string, wanted: EngineSession, nowMs: number): void {
-    const followed = this.#followed.get(anchorId);
-    if (followed === undefined) this.#put(this.wholeAnchor(anchorId, nowMs), { session: wanted }, nowMs);
-    else followed.putSession(wanted);
-  }
-
-  #put(
-    anchor: Anchor,
-    { session: wanted, keys }: Pick<FollowedSession, 'session'> & Partial<FollowedSession>,
-    nowMs: number,
-  ): void {
+    const anchor = this.#known(anchorId);
     const { byId, byIndex } = anchor;
     const { id, index } = wanted;
     if (byId.get(id)?.index === index) return;
-    const session = new RelaySession(this.#host, anchor, wanted, nowMs, keys);
     // The registry has given the index to a newer session: the old one carries nothing any more.
     for (const old of [byId.get(id), byIndex.get(index)]) if (old !== undefined) this.dropSession(old);
+    const session = new RelaySession(this.#host, anchor, wanted);
     byId.set(id, session);
     byIndex.set(index, session);
     if (this.#host.fast !== null) session.mirror(this.#host.fast);
+    if (anchor.epoch === 0n) anchor.waiting.add(session);
+    // The first tick comes with the next turn of the loop: an import in between replaces the state machine.
+    else this.#host.due.schedule(session, nowMs);
   }
 
-  /** The anchor with everything installed that was followed before. Throws ERR_MOORING_UNKNOWN_ANCHOR. */
-  wholeAnchor(id: string, nowMs: number): Anchor {
-    const anchor = this.expectAnchor(id);
-    this.#take(anchor, Number.POSITIVE_INFINITY, nowMs);
-    return anchor;
-  }
-
-  /** Ends the session of that id, followed or installed, if there is one. */
-  endSession(anchorId: string, id: string, nowMs: number): void {
-    const followed = this.#followed.get(anchorId);
-    followed?.dropSession(id);
-    if (followed !== undefined || !this.#anchors.has(anchorId)) return;
-    const session = this.wholeAnchor(anchorId, nowMs).byId.get(id);
+  /** Ends the session of that id, if there is one. */
+  endSession(anchorId: string, id: string): void {
+    const session = this.#anchors.get(anchorId)?.byId.get(id);
     if (session !== undefined) this.dropSession(session);
-  }
-
-  endLease(anchorId: string, id: string, nowMs: number): void {
-    const followed = this.#followed.get(anchorId);
-    followed?.dropLease(id);
-    if (followed !== undefined) return;
-    if (this.#anchors.has(anchorId)) this.wholeAnchor(anchorId, nowMs);
-    this.dropLease(id);
   }
 
   /** Ends a session and its leases here. */
   dropSession(session: RelaySession): void {
-    const { byId, byIndex } = session.anchor;
+    const { byId, byIndex, waiting } = session.anchor;
     for (const id of session.leases) this.dropLease(id);
     session.retire();
     byId.delete(session.id);
     byIndex.delete(session.index);
+    waiting.delete(session);
   }
 
-  /** Installs a lease, moves its deadline, or gives it to another session of the anchor. */
+  /**
+   * Installs a lease, moves its deadline, or gives it to another session of the anchor. Throws when it cannot; of an anchor that is
+   * stood by for, a lease whose resources are another's is told as an event instead, and the others stand by.
+   */
   putLease(anchorId: string, lease: Lease, untilMs: number, nowMs: number): void {
-    const followed = this.#followed.get(anchorId);
-    if (followed === undefined) this.#putLease(this.wholeAnchor(anchorId, nowMs), lease, untilMs, nowMs);
-    else if (!followed.putLease(lease, untilMs)) throw sessionMissing(lease);
-  }
-
-  #putLease(anchor: Anchor, lease: Lease, untilMs: number, nowMs: number): void {
+    const anchor = this.#known(anchorId);
     const session = anchor.byId.get(lease.session);
     if (session === undefined) throw sessionMissing(lease);
+    try {
+      this.#putLease(session, lease, untilMs, nowMs);
+    } catch (error) {
+      if (anchor.epoch > 0n || !(error instanceof MooringError)) throw error;
+      this.#event({ type: 'lease-refused', anchor: anchorId, lease: lease.id, reason: error.message });
+    }
+  }
+
+  #putLease(session: RelaySession, lease: Lease, untilMs: number, nowMs: number): void {
     const before = this.tables.lease(lease.id)?.session;
     const entry = this.tables.put(lease, session, untilMs, nowMs);
     before?.leases.delete(lease.id);
@@ -258,15 +227,17 @@ export class Installation {
     }
   }
 
-  /** When `sweep` may have something to report. */
-  get sweepMs(): number {
-    return this.#sweepMs;
+  /** When `beginSome` or `sweep` may have something to do. */
+  get nextDueMs(): number {
+    return Math.min(this.#beginMs, this.#sweepMs);
   }
 
-  /** Reports each lease that is over, once. It stays until the relay node drops it, and forwards nothing. */
+  /** Reports each lease that is over, once: its owner is to end it. It stays until then, and forwards nothing. */
   sweep(nowMs: number): void {
+    if (nowMs < this.#sweepMs) return;
     let next = Number.POSITIVE_INFINITY;
     for (const lease of this.tables.leases()) {
+      if (lease.session.anchor.epoch === 0n) continue;
       if (nowMs < lease.untilMs) next = Math.min(next, lease.untilMs);
       else if (!this.#reported.has(lease)) {
         this.#reported.add(lease);
@@ -275,6 +246,12 @@ export class Installation {
     }
     this.#sweepMs = Math.max(next, nowMs + EXPIRY_SWEEP_MS);
   }
+}
+
+function unknownAnchor(id: string): MooringError {
+  return new MooringError('ERR_MOORING_UNKNOWN_ANCHOR', `anchor ${id} is not installed; install it first`, {
+    data: { anchor: id },
+  });
 }
 
 function sessionMissing(lease: Lease): MooringError {

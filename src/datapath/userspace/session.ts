@@ -1,10 +1,11 @@
 import type { SocketAddress } from '../../protocol/address.ts';
 import type { RsipErrorNumber } from '../../protocol/errors.ts';
+import type { PathHint } from '../../protocol/lease.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
 import { createRelayRebinding } from '../../rebinding/relay.ts';
 import type { RelayInput, RelayOutput, RelayRebinding } from '../../rebinding/relay-io.ts';
 import { createTokenBucket } from '../../rebinding/token-bucket.ts';
-import { ControlChannel, type ControlKeys, deriveControlKeys } from '../../tunnel/control.ts';
+import { ControlChannel, deriveControlKeys } from '../../tunnel/control.ts';
 import {
   DATA_REFUSED,
   DataReceiver,
@@ -32,7 +33,7 @@ import { type Anchor, endpointFor } from './anchor.ts';
 import { bootOf, ControlFilter } from './control-filter.ts';
 import type { Counters } from './counters.ts';
 import type { Due, DueQueue } from './due-queue.ts';
-import { exportSession, readState } from './hand-over.ts';
+import { exportSession, readHint, readState } from './hand-over.ts';
 import { type HoldBudget, HoldQueue } from './hold.ts';
 
 /** How long DATA under the keys before the newest is still received. */
@@ -115,7 +116,6 @@ export class RelaySession implements Due, FastListener {
   /** Ids of the leases that it carries; kept by the installation. */
   readonly leases = new Set<string>();
   readonly receiver = new DataReceiver();
-  rebinding: RelayRebinding;
   sending: Sending | null = null;
   /** Theoretical arrival times, nanoseconds: the state of its policing. */
   readonly arrivalsNs = { uplink: 0, downlink: 0 };
@@ -132,6 +132,9 @@ export class RelaySession implements Due, FastListener {
   readonly #strayLimit = bucket(LIMITS.strayData);
   readonly #refusedLimit = bucket(LIMITS.refusedData);
   readonly #noticeLimit = bucket(LIMITS.notices);
+  #rebinding: RelayRebinding | null = null;
+  /** Where the device was last proven under a former owner. */
+  #hint: PathHint | null;
   #path: SocketAddress | null = null;
   #endpoint: string | null = null;
   /** Why downlink is queued: until the state machine releases it, or until the old path has drained. */
@@ -148,46 +151,39 @@ export class RelaySession implements Due, FastListener {
   /** Number of the key in force when DATA came past the engine in front. */
   #bypassedKey: number | null = null;
 
-  /** `keys`: those of the session's CONTROL, when they were derived before. */
-  constructor(
-    host: SessionHost,
-    anchor: Anchor,
-    session: EngineSession,
-    nowMs: number,
-    keys: ControlKeys = deriveControlKeys(session.root, 'to-device', host.relayBoot),
-  ) {
+  /** Derives the keys of its CONTROL; whatever depends on the anchor's epoch waits for the first input. */
+  constructor(host: SessionHost, anchor: Anchor, { id, index, root, hint }: EngineSession) {
     this.#host = host;
     this.anchor = anchor;
-    this.id = session.id;
-    this.index = session.index;
-    this.#root = session.root;
+    this.id = id;
+    this.index = index;
+    this.#root = root;
+    const keys = deriveControlKeys(root, 'to-device', host.relayBoot);
     this.#channel = new ControlChannel({
-      root: session.root,
-      sends: 'to-device',
-      index: session.index,
+      ...{ root, sends: 'to-device', index, keys },
       boot: host.relayBoot,
       after: host.used.counter,
-      keys,
     });
     this.#controlTagKey = keys.receiveTagOctets;
     this.#queue = new HoldQueue(host.budget, DATA.inner);
-    const hint = session.hint;
-    this.rebinding = createRelayRebinding({
-      epoch: anchor.epoch,
-      relayBoot: host.relayBoot,
-      random: host.random,
-      lastKeyNumber: host.used.keyNumber,
-      hint:
-        hint === null
-          ? null
-          : {
-              path: { address: hint.address, port: hint.port, key: `${hint.address}|${hint.port}` },
-              generation: hint.generation,
-              deviceBoot: BigInt(`0x${hint.deviceBoot}`),
-            },
+    this.#hint = hint;
+  }
+
+  /** Its state machine, which begins under the epoch that the anchor has when it is used first. */
+  get rebinding(): RelayRebinding {
+    this.#rebinding ??= createRelayRebinding({
+      epoch: this.anchor.epoch,
+      relayBoot: this.#host.relayBoot,
+      random: this.#host.random,
+      lastKeyNumber: this.#host.used.keyNumber,
+      hint: this.#hint === null ? null : readHint(this.#hint),
     });
-    // The first tick comes with the next turn of the loop: an import in between replaces the state machine.
-    host.due.schedule(this, nowMs);
+    return this.#rebinding;
+  }
+
+  /** Where the device was last proven: of use before its first input. */
+  putHint(hint: PathHint): void {
+    this.#hint = hint;
   }
 
   /** The same session at the engine in front of this one; null without one. */
@@ -216,7 +212,7 @@ export class RelaySession implements Due, FastListener {
     this.#fast?.reserve(nextSequence);
     this.#fastForwards = this.#fast?.forwards ?? false;
     this.#waiting.clear();
-    this.rebinding = createRelayRebinding({
+    this.#rebinding = createRelayRebinding({
       epoch: this.anchor.epoch,
       relayBoot: this.#host.relayBoot,
       random: this.#host.random,
@@ -243,7 +239,7 @@ export class RelaySession implements Due, FastListener {
     this.#drop();
     const { used, due } = this.#host;
     if (this.#channel.lastCounter > used.counter) used.counter = this.#channel.lastCounter;
-    if (this.rebinding.keyNumber > used.keyNumber) used.keyNumber = this.rebinding.keyNumber;
+    used.keyNumber = Math.max(used.keyNumber, this.#rebinding?.keyNumber ?? 0);
     due.schedule(this, Number.POSITIVE_INFINITY);
     this.#host.settling.delete(this);
     this.#fast?.drop();

@@ -5,6 +5,8 @@ import type { PlacedLease } from './leases.ts';
 interface AddressState {
   readonly octets: Uint8Array;
   readonly leases: Set<PlacedLease>;
+  /** It has an entry that was written here. */
+  isWritten: boolean;
   /** Slot of the anchor whose tunnel endpoint it is. */
   endpoint: number | null;
   isHost: boolean;
@@ -58,7 +60,7 @@ export class Addresses {
     const state = this.#states.get(name);
     if (state === undefined) return;
     const { flag, noBlocks } = this.#index;
-    const leases = [...state.leases];
+    const leases = [...state.leases].filter(({ session }) => session.isBegun);
     const whole = leases.find((lease) => lease.isWhole);
     let flags = (state.isHost ? flag.HOST : 0) | (state.endpoint === null ? 0 : flag.ENDPOINT);
     let slot = state.endpoint ?? 0;
@@ -78,18 +80,23 @@ export class Addresses {
       }
     }
     if (flags !== 0) {
+      state.isWritten = true;
       this.#index.put('ADDRESS', address, 0, { slot, flags, portShift, spiShift, lease });
       return;
     }
-    this.#index.remove('ADDRESS', address, 0);
-    if (leases.length === 0) this.#states.delete(name);
+    if (state.isWritten) this.#index.remove('ADDRESS', address, 0);
+    state.isWritten = false;
+    if (state.leases.size === 0) this.#states.delete(name);
   }
 
   #state(address: Uint8Array): AddressState {
     const name = formatAddress(address);
     const known = this.#states.get(name);
     if (known !== undefined) return known;
-    const state: AddressState = { octets: address, leases: new Set(), endpoint: null, isHost: false };
+    const state: AddressState = {
+      ...{ octets: address, leases: new Set<PlacedLease>(), isWritten: false },
+      ...{ endpoint: null, isHost: false },
+    };
     this.#states.set(name, state);
     return state;
   }

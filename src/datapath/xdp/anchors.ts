@@ -52,36 +52,50 @@ export class Anchors {
     this.#addresses = addresses;
   }
 
-  /** Null when there is no room. */
-  add(spec: FastAnchorSpec): MirrorAnchor | null {
+  /** `indexed` is called when the anchor begins, before it forwards: whatever is on it is to be found from then on. */
+  add(spec: FastAnchorSpec, indexed: (anchor: MirrorAnchor) => void): MirrorAnchor {
     const claimed = this.left.get(spec.id);
     this.left.delete(spec.id);
     const slot = claimed ?? this.#slots.take();
-    if (slot === null) return null;
     const endpoints = spec.endpoints.map((text) => parseAddress(text));
-    const { deadlineNs, epoch, endpointV4, endpointV6, id } = this.#layout;
-    const at = this.#anchors.base(slot);
-    if (claimed === undefined) {
-      this.#anchors.clear(slot);
-      this.#anchors.set(at + id, Buffer.from(spec.id, 'latin1'));
-    }
-    this.#anchors.setU64(at + epoch, spec.epoch);
-    for (const endpoint of endpoints) {
-      this.#anchors.set(at + (endpoint.length === 4 ? endpointV4 : endpointV6), mappedAddress(endpoint));
-    }
-    const deadline = (untilMs: number) => this.#anchors.storeU64(at + deadlineNs, boottimeOf(untilMs));
-    deadline(spec.untilMs);
-    for (const endpoint of endpoints) this.#addresses.setEndpoint(endpoint, slot);
-    return {
+    if (slot !== null) this.#write(slot, spec.id, endpoints, claimed === undefined);
+    const anchor: MirrorAnchor = {
       id: spec.id,
       slot,
       endpoints,
-      deadline,
+      sessions: new Set(),
+      isBegun: false,
+      begin: (epoch, untilMs) => {
+        anchor.isBegun = true;
+        indexed(anchor);
+        if (slot === null) return;
+        this.#anchors.setU64(this.#anchors.base(slot) + this.#layout.epoch, epoch);
+        anchor.deadline(untilMs);
+        for (const endpoint of endpoints) this.#addresses.setEndpoint(endpoint, slot);
+      },
+      deadline: (untilMs) => {
+        if (slot === null) return;
+        this.#anchors.storeU64(this.#anchors.base(slot) + this.#layout.deadlineNs, boottimeOf(untilMs));
+      },
       drop: () => {
-        for (const endpoint of endpoints) this.#addresses.setEndpoint(endpoint, null);
+        if (slot === null) return;
+        for (const endpoint of anchor.isBegun ? endpoints : []) this.#addresses.setEndpoint(endpoint, null);
         this.end(slot);
       },
     };
+    return anchor;
+  }
+
+  #write(slot: number, id: string, endpoints: readonly Uint8Array[], isFresh: boolean): void {
+    const at = this.#anchors.base(slot);
+    if (isFresh) {
+      this.#anchors.clear(slot);
+      this.#anchors.set(at + this.#layout.id, Buffer.from(id, 'latin1'));
+    }
+    const { endpointV4, endpointV6 } = this.#layout;
+    for (const endpoint of endpoints) {
+      this.#anchors.set(at + (endpoint.length === 4 ? endpointV4 : endpointV6), mappedAddress(endpoint));
+    }
   }
 
   /** Nothing is forwarded for it any more; its place is used again when no packet can be under way. */

@@ -126,18 +126,18 @@ export class IndexMap {
     if (this.#left.size > 0) this.#left.delete(Buffer.from(this.#key).toString('latin1'));
   }
 
-  /** Drops what a former process wrote for one session's slot, or everything of its, and this one did not write again. */
-  dropLeft(slot?: number): void {
+  /** Drops what a former process wrote for sessions by their slots, or everything of its, and this one did not write again. */
+  dropLeft(slots?: ReadonlySet<number>): void {
     for (const left of [...this.#left]) {
       this.#key.set(Buffer.from(left, 'latin1'));
-      if (slot !== undefined) {
+      if (slots !== undefined) {
         const isAddress = this.#keyView.getUint8(this.#at.kind) === this.#kinds.ADDRESS;
         if (!this.#map.lookup(this.#key, this.#value)) {
           this.#left.delete(left);
           continue;
         }
         const isWhole = (this.#valueView.getUint8(this.#in.flags) & this.flag.WHOLE) !== 0;
-        if (this.#valueView.getUint32(this.#in.slot, true) !== slot || (isAddress && !isWhole)) continue;
+        if (!slots.has(this.#valueView.getUint32(this.#in.slot, true)) || (isAddress && !isWhole)) continue;
       }
       this.#map.delete(this.#key);
       this.#left.delete(left);

@@ -1,4 +1,4 @@
-import { parseAddress } from '../../protocol/address.ts';
+import { formatAddress, parseAddress } from '../../protocol/address.ts';
 import type { Block, Lease } from '../../protocol/lease.ts';
 import { Addresses } from './addresses.ts';
 import { boottimeOf } from './clock.ts';
@@ -49,6 +49,8 @@ export interface LeaseHolder {
   readonly leases: Set<PlacedLease>;
   /** Those of them that have no place yet. */
   readonly waiting: Set<PlacedLease>;
+  /** Its anchor is this relay's: before, nobody is to find its leases by their addresses. */
+  readonly isBegun: boolean;
 }
 
 function shiftOf(block: Block | null): number {
@@ -104,6 +106,15 @@ export class Leases {
     this.addresses.removeLease(lease);
     if (lease.place !== null) lease.session.places?.give(lease.place);
     lease.place = null;
+  }
+
+  /** Their anchor begins: they are found from now on. */
+  begin(sessions: Iterable<LeaseHolder>): void {
+    const addresses = new Map<string, Uint8Array>();
+    for (const { leases } of sessions) {
+      for (const { address } of leases) addresses.set(formatAddress(address), address);
+    }
+    for (const address of addresses.values()) this.addresses.refresh(address);
   }
 
   /** A place of the session can be used again. */

@@ -20,8 +20,11 @@ import type { WayWriter } from './ways.ts';
 /** What an anchor is in the program. */
 export interface MirrorAnchor extends FastAnchor {
   readonly id: string;
-  readonly slot: number;
+  /** Null when there is no room for it. */
+  readonly slot: number | null;
   readonly endpoints: readonly Uint8Array[];
+  readonly sessions: Set<LeaseHolder>;
+  isBegun: boolean;
 }
 
 /** A session in the program: one slot of each array. */
@@ -41,6 +44,10 @@ export class MirrorSession implements FastSession, LeaseHolder {
   readonly #layout: SessionLayout;
   readonly #meter: SessionMeter;
   readonly #drop: (session: MirrorSession) => void;
+
+  get isBegun(): boolean {
+    return this.anchor.isBegun;
+  }
 
   constructor(options: {
     readonly slot: number;
@@ -128,10 +135,16 @@ export class UnmirroredSession implements FastSession, LeaseHolder {
   readonly places = null;
   readonly leases = new Set<PlacedLease>();
   readonly waiting = new Set<PlacedLease>();
-  readonly #dropLeases: (session: LeaseHolder) => void;
+  readonly #anchor: MirrorAnchor;
+  readonly #drop: (session: UnmirroredSession) => void;
 
-  constructor(dropLeases: (session: LeaseHolder) => void) {
-    this.#dropLeases = dropLeases;
+  constructor(anchor: MirrorAnchor, drop: (session: UnmirroredSession) => void) {
+    this.#anchor = anchor;
+    this.#drop = drop;
+  }
+
+  get isBegun(): boolean {
+    return this.#anchor.isBegun;
   }
 
   receive(): void {}
@@ -157,6 +170,6 @@ export class UnmirroredSession implements FastSession, LeaseHolder {
   }
 
   drop(): void {
-    this.#dropLeases(this);
+    this.#drop(this);
   }
 }

@@ -54,9 +54,6 @@ const EVENTS_AT_A_TIME = 256;
 /** What a former process left is kept this long after its deadline, in case the anchor is claimed again. */
 const KEEP_LEFT_NS = 30_000_000_000n;
 
-/** An anchor for which the program has no room. */
-const NO_ANCHOR: FastAnchor = { deadline() {}, drop() {} };
-
 /**
  * The userspace engine's decisions in the maps of the XDP program. The maps hold nothing that this cannot write anew but
  * the windows, numbers, meters and counters of what the program itself forwarded.
@@ -130,15 +127,25 @@ export class XdpMirror implements FastPath {
   }
 
   anchor(spec: FastAnchorSpec): FastAnchor {
-    return this.#anchors.add(spec) ?? NO_ANCHOR;
+    return this.#anchors.add(spec, ({ sessions }) => {
+      for (const session of sessions) if (session instanceof MirrorSession) this.#indexSession(session);
+      this.#leases.begin(sessions);
+    });
   }
 
   session(anchor: FastAnchor, spec: FastSessionSpec, listener: FastListener): FastSession {
     const at = anchor as MirrorAnchor;
     const claimed = this.#left.get(spec.id);
     this.#left.delete(spec.id);
-    const slot = anchor === NO_ANCHOR ? null : (claimed ?? this.#slots.take());
-    if (slot === null) return new UnmirroredSession((session) => this.#dropLeases(session));
+    const slot = at.slot === null ? null : (claimed ?? this.#slots.take());
+    if (slot === null) {
+      const unmirrored = new UnmirroredSession(at, (session) => {
+        this.#dropLeases(session);
+        at.sessions.delete(session);
+      });
+      at.sessions.add(unmirrored);
+      return unmirrored;
+    }
     if (claimed === undefined) this.#clear(slot);
     const session = new MirrorSession({
       slot,
@@ -163,8 +170,13 @@ export class XdpMirror implements FastPath {
     }
     this.#write(session);
     this.#bySlot.set(slot, session);
-    for (const endpoint of at.endpoints) this.#index.put('SESSION', endpoint, spec.index, { slot });
+    at.sessions.add(session);
+    if (at.isBegun) this.#indexSession(session);
     return session;
+  }
+
+  #indexSession({ slot, spec, anchor }: MirrorSession): void {
+    for (const endpoint of anchor.endpoints) this.#index.put('SESSION', endpoint, spec.index, { slot });
   }
 
   lease(lease: Lease, session: FastSession, untilMs: number): void {
@@ -191,9 +203,7 @@ export class XdpMirror implements FastPath {
   }
 
   dropUnclaimed(anchor: string): void {
-    for (const [id, slot] of [...this.#left]) {
-      if (this.#anchors.id(this.#anchorOf(slot)) === anchor) this.#endLeft(id, slot);
-    }
+    this.#endLeft((slot) => this.#anchors.id(this.#anchorOf(slot)) === anchor);
     for (const session of this.#bySlot.values()) {
       if (session.anchor.id !== anchor) continue;
       session.places.dropLeft();
@@ -213,9 +223,7 @@ export class XdpMirror implements FastPath {
   sweep(nowNs: bigint): void {
     for (const slot of this.#anchors.left.values()) {
       if (nowNs < this.#anchors.deadlineNs(slot) + KEEP_LEFT_NS) continue;
-      for (const [id, session] of [...this.#left]) {
-        if (this.#anchorOf(session) === slot) this.#endLeft(id, session);
-      }
+      this.#endLeft((session) => this.#anchorOf(session) === slot);
     }
     if (this.#anchors.left.size > 0) this.#endLeftAnchors();
   }
@@ -236,13 +244,17 @@ export class XdpMirror implements FastPath {
     if (this.#left.size === 0 && this.#anchors.left.size === 0) this.#index.dropLeft();
   }
 
-  #endLeft(id: string, slot: number): void {
-    this.#left.delete(id);
-    this.#index.dropLeft(slot);
-    const keys = this.#receiveKeys(slot, () => undefined);
-    new WayWriter(this.#ways, this.#layout, slot, this.#grace, () => undefined).set(null);
-    keys.clear();
-    this.#empty(slot);
+  #endLeft(isOver: (slot: number) => boolean): void {
+    const ending = [...this.#left].filter(([, slot]) => isOver(slot));
+    if (ending.length === 0) return;
+    this.#index.dropLeft(new Set(ending.map(([, slot]) => slot)));
+    for (const [id, slot] of ending) {
+      this.#left.delete(id);
+      const keys = this.#receiveKeys(slot, () => undefined);
+      new WayWriter(this.#ways, this.#layout, slot, this.#grace, () => undefined).set(null);
+      keys.clear();
+      this.#empty(slot);
+    }
   }
 
   #receiveKeys(slot: number, tell: (keyNumber: number, window: WindowState) => void): ReceiveKeys {
@@ -251,7 +263,10 @@ export class XdpMirror implements FastPath {
 
   #dropSession(session: MirrorSession): void {
     const { slot, anchor, spec } = session;
-    for (const endpoint of anchor.endpoints) this.#index.remove('SESSION', endpoint, spec.index, slot);
+    anchor.sessions.delete(session);
+    for (const endpoint of anchor.isBegun ? anchor.endpoints : []) {
+      this.#index.remove('SESSION', endpoint, spec.index, slot);
+    }
     this.#dropLeases(session);
     session.ways.set(null);
     session.keys.clear();
@@ -286,7 +301,7 @@ export class XdpMirror implements FastPath {
     const at = this.#sessions.base(slot);
     this.#sessions.set(at + session.id, Buffer.from(spec.id, 'hex'));
     this.#sessions.setU32(at + session.index, spec.index);
-    this.#sessions.setU32(at + session.anchor, anchor.slot);
+    this.#sessions.setU32(at + session.anchor, anchor.slot ?? 0);
     this.#sessions.set(at + session.controlKey, spec.controlTagKey);
     this.#writeRates(slot);
     this.#sessions.storeU32(at + session.state, state.live);

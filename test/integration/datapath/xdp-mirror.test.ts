@@ -454,6 +454,43 @@ describeAsRoot('the mirror in the XDP program', () => {
     expect([...both.bed.object.maps.index!.keys()]).toEqual([]);
   });
 
+  it('stands by with all of an anchor, leaves its packets alone, and forwards when it has taken it', () => {
+    const ann = standBy(both);
+    expect(both.fromPeer(down()), 'the kernel may know the way to its owner').toBe(null);
+    expect(both.fromDevice(ann.bind())).toBe(null);
+    expect(both.rig.takeSent()).toEqual([]);
+    anchor(both.rig, { endpoints: [ENDPOINT], epoch: 7n });
+    both.connect(ann);
+    expect(ann.epoch).toBe(7n);
+    arrives(ann, down());
+    expect(both.fromDevice(ann.data(up()))).toEqual(older(up()));
+  });
+
+  it('ends what a former process stood by with', () => {
+    standBy(both);
+    const next = new Both(both.bed, 0xb2n, 2);
+    next.mirror.sweep(bootTimeNs());
+    next.grace();
+    expect(next.state(0)).toBe(0);
+    expect([...both.bed.object.maps.index!.keys()]).toEqual([]);
+  });
+
+  it('closes what a former process left open on an anchor that another relay owns by now', () => {
+    const ann = begin(both, 1, [share(1024)]);
+    arrives(ann, down());
+    const next = new Both(both.bed, 0xb2n, 2);
+    const bob = standBy(next);
+    expect(next.fromPeer(down())).toBe('dropped');
+    next.rig.command({ op: 'installed', anchor: 'a1' });
+    next.grace();
+    expect(next.fromPeer(down()), 'nothing of the former owner is left').toBe(null);
+    anchor(next.rig, { endpoints: [ENDPOINT], epoch: 7n });
+    next.connect(bob);
+    next.grace();
+    next.settle();
+    arrives(bob, down(1024, 3), next);
+  });
+
   it('learns from the program what an ICMP error will quote', () => {
     const ann = begin(both, 1, [share(1024)]);
     const sent = ip(SHARED, PEER, 50, esp(0xabcd0001));
@@ -471,6 +508,11 @@ describeAsRoot('the mirror in the XDP program', () => {
     for (const { octets } of both.rig.takeSent()) ann.take(octets, both.rig.nowMs);
     expect(ann.messages.at(-1)).toMatchObject({ kind: 'notice', code: 314 });
   });
+
+  function standBy({ rig }: Both): HandDevice {
+    rig.command({ op: 'follow', anchor: 'a1', endpoints: [ENDPOINT] });
+    return install(rig, 1, [share(1024)]);
+  }
 
   function install1(at: { rig: EngineRig }, epoch: bigint): void {
     anchor(at.rig, { endpoints: [ENDPOINT], epoch });

@@ -158,6 +158,7 @@ test('an engine that goes on with what a former process left hears of every leas
       ...{ anchor, epoch, untilMs: nowMs + 1_000, registry: store, engine: listening, log: silent },
       ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs }, relay: 'r1' },
       ...{ onEnded: () => undefined, onResized: () => undefined, isCurrent: () => true },
+      onInstalled: () => undefined,
     } as Parameters<typeof serveAnchor>[0],
     [{ id: 'left' } as never],
   );

@@ -111,7 +111,7 @@ export class FastModel implements FastPath {
     const port = (inner[22]! << 8) | inner[23]!;
     for (const { lease, session, untilMs } of this.leases.values()) {
       const { ports } = lease;
-      if (lease.address !== address) continue;
+      if (session.anchor.epoch === null || lease.address !== address) continue;
       if (ports !== null && (port < ports.first || port >= ports.first + ports.count)) continue;
       if (nowMs >= untilMs || nowMs >= session.anchor.untilMs) return true;
       const { current } = session;
@@ -136,7 +136,8 @@ export class FastModel implements FastPath {
     if (type !== TYPE.data && type !== TYPE.dataFull) return null;
     const index = peekIndex(octets, 0, octets.length);
     for (const session of this.sessions) {
-      if (session.spec.index !== index || !session.anchor.spec.endpoints.includes(endpoint)) continue;
+      if (session.anchor.epoch === null || session.spec.index !== index) continue;
+      if (!session.anchor.spec.endpoints.includes(endpoint)) continue;
       if (nowMs >= session.anchor.untilMs) return new Uint8Array(0);
       const phase = (octets[0]! & DATA.phaseMask) >> DATA.phaseShift;
       const receiving = session.keys.find(
@@ -162,13 +163,19 @@ export class FastModel implements FastPath {
 
 class ModelAnchor implements FastAnchor {
   readonly spec: FastAnchorSpec;
-  untilMs: number;
+  /** Null before it begins: packets to its addresses are not looked at. */
+  epoch: bigint | null = null;
+  untilMs = Number.NEGATIVE_INFINITY;
   readonly drop: () => void;
 
   constructor(spec: FastAnchorSpec, drop: () => void) {
     this.spec = spec;
-    this.untilMs = spec.untilMs;
     this.drop = drop;
+  }
+
+  begin(epoch: bigint, untilMs: number): void {
+    this.epoch = epoch;
+    this.untilMs = untilMs;
   }
 
   deadline(untilMs: number): void {

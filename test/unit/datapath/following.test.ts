@@ -1,7 +1,20 @@
 import { expect, it } from 'vitest';
 import type { PathHint } from '../../../src/protocol/lease.ts';
+import { peekIndex } from '../../../src/tunnel/control.ts';
 import { TYPE } from '../../../src/tunnel/wire.ts';
-import { anchor, at, EngineRig, install, type Sent, sessionId } from './engine-rig.ts';
+import {
+  anchor,
+  at,
+  ENDPOINT,
+  ENDPOINT6,
+  EngineRig,
+  install,
+  rootOf,
+  type Sent,
+  sessionId,
+} from './engine-rig.ts';
+import { FastModel } from './fast-model.ts';
+import { HandDevice } from './hand-device.ts';
 import { ip, lease, udp } from './packets.ts';
 
 const PEER = '198.51.100.9';
@@ -24,13 +37,28 @@ const hint = (index: number): PathHint => ({
   generation: 3,
   deviceBoot: 'd1'.repeat(8),
 });
+const indexOf = ({ octets }: Sent) => peekIndex(octets, 0, octets.length);
 const isControl = ({ octets }: Sent) => octets[0]! >> 4 === TYPE.control;
 
-function following(boot = 0xb2n): EngineRig {
-  const rig = new EngineRig(boot, 2);
-  rig.command({ op: 'follow', anchor: 'a1' });
+/** Beyond this, silent sessions of an anchor that was taken over have all begun, milliseconds. */
+const ALL_BEGUN_MS = SESSIONS;
+
+function following(fast: FastModel | null = null): EngineRig {
+  const rig = new EngineRig(0xb2n, 2, undefined, fast);
+  rig.command({ op: 'follow', anchor: 'a1', endpoints: [ENDPOINT, ENDPOINT6] });
   for (let index = 1; index <= SESSIONS; index += 1) install(rig, index, [leaseOf(index)]);
   return rig;
+}
+
+function take(rig: EngineRig, fields: { resumes?: boolean; hinted?: boolean } = {}): void {
+  const hints = fields.hinted === false ? [] : Array.from({ length: SESSIONS }, (_, i) => hint(i + 1));
+  rig.command({
+    op: 'anchor',
+    anchor: {
+      ...{ id: 'a1', endpoints: [ENDPOINT, ENDPOINT6], epoch: 7n, untilMs: 1e9, hints },
+      resumes: fields.resumes ?? false,
+    },
+  });
 }
 
 function counted(rig: EngineRig, group: 'uplink' | 'downlink' | 'control', name: string): number {
@@ -44,31 +72,42 @@ it('an anchor that is followed forwards nothing and says nothing', () => {
   rig.pass(5_000);
   expect(rig.takeSent()).toEqual([]);
   expect(counted(rig, 'control', 'unknown-endpoint')).toBe(1);
+  expect(counted(rig, 'downlink', 'anchor-deadline')).toBe(1);
 });
 
-it('when it is taken, everything is there after a few rounds, and each device is asked for a proof at its last path', () => {
+it('when it is taken, everything is there at once, and nobody has been asked for anything yet', () => {
   const rig = following();
-  rig.command({
-    op: 'anchor',
-    anchor: {
-      id: 'a1',
-      endpoints: ['203.0.113.254'],
-      epoch: 7n,
-      untilMs: 1e9,
-      hints: Array.from({ length: SESSIONS }, (_, i) => hint(i + 1)),
-    },
-  });
-  rig.pass(0);
-  const challenges = rig.takeSent().filter(isControl);
-  expect(challenges.length).toBe(SESSIONS);
-  rig.packet(down(SESSIONS));
-  expect(counted(rig, 'downlink', 'held')).toBe(1);
+  take(rig);
+  for (let index = 1; index <= SESSIONS; index += 1) rig.packet(down(index));
+  expect(counted(rig, 'downlink', 'held')).toBe(SESSIONS);
 });
 
-it('a device that speaks is served before its turn', () => {
+it('silent devices are asked for a proof at their last paths bit by bit', () => {
   const rig = following();
-  const ann = install(rig, SESSIONS, []);
-  anchor(rig, { epoch: 7n });
+  take(rig);
+  rig.pass(50);
+  const first = rig.takeSent().filter(isControl).length;
+  expect(first).toBeGreaterThan(0);
+  expect(first).toBeLessThan(SESSIONS / 3);
+  rig.pass(ALL_BEGUN_MS);
+  const asked = new Set(rig.takeSent().filter(isControl).map(indexOf));
+  expect(asked.size).toBeGreaterThanOrEqual(SESSIONS - first);
+});
+
+it('a device that speaks, or is spoken to, does not wait for its turn', () => {
+  const rig = following();
+  const ann = new HandDevice(rootOf(SESSIONS), SESSIONS, 0xd1n);
+  take(rig);
+  rig.packet(down(SESSIONS - 1));
+  expect(rig.takeSent().filter(isControl).map(indexOf)).toEqual([SESSIONS - 1]);
+  rig.datagram(WIFI, ann.bind());
+  expect(rig.takeSent().filter(isControl).map(indexOf)).toContain(SESSIONS);
+});
+
+it('a device that binds is served', () => {
+  const rig = following();
+  const ann = new HandDevice(rootOf(SESSIONS), SESSIONS, 0xd1n);
+  take(rig, { hinted: false });
   rig.connect(ann, WIFI);
   expect(ann.epoch).toBe(7n);
   rig.packet(down(SESSIONS));
@@ -77,13 +116,49 @@ it('a device that speaks is served before its turn', () => {
   expect(ann.received).toEqual([down(SESSIONS)]);
 });
 
+it('a deadline on its way to the former owner opens nothing', () => {
+  const rig = following();
+  expect(() => rig.command({ op: 'deadline', anchor: 'a1', untilMs: 1e9 })).toThrow(/not installed/);
+  rig.command({ op: 'drop-anchor', anchor: 'a1' });
+  rig.packet(down(1));
+  expect(counted(rig, 'downlink', 'anchor-deadline')).toBe(1);
+});
+
+it('what the other relay hands over goes on, and nobody is challenged before', () => {
+  const owner = new EngineRig(0xb1n, 1);
+  anchor(owner, { epoch: 6n });
+  const ann = install(owner, 1, [leaseOf(1)]);
+  owner.connect(ann, WIFI);
+  const { sessions } = owner.command({ op: 'export', anchor: 'a1' });
+  const rig = following();
+  take(rig, { resumes: true });
+  rig.pass(100);
+  rig.packet(down(2));
+  expect(rig.takeSent()).toEqual([]);
+  rig.command({ op: 'import', anchor: 'a1', sessions });
+  rig.packet(down(1));
+  const [data] = rig.takeSent().filter((sent) => !isControl(sent));
+  ann.take(data!.octets, rig.nowMs);
+  expect(ann.received).toEqual([down(1)]);
+});
+
+it('the engine in front leaves an anchor alone that is followed, and has all of it when it is taken', () => {
+  const fast = new FastModel(() => undefined);
+  const rig = following(fast);
+  expect(fast.sessions.size).toBe(SESSIONS);
+  expect(fast.leases.size).toBe(SESSIONS);
+  expect(fast.downlink(down(1), rig.nowMs)).toBe(false);
+  expect(fast.anchors.get('a1')).toMatchObject({ epoch: null });
+  take(rig);
+  expect(fast.anchors.get('a1')).toMatchObject({ epoch: 7n, untilMs: 1e9 });
+});
+
 it('what ends while it is followed is not installed', () => {
   const rig = following();
   rig.command({ op: 'drop-lease', anchor: 'a1', id: leaseOf(1).id });
   rig.command({ op: 'drop-session', anchor: 'a1', id: sessionId(2) });
   rig.command({ op: 'unfollow', anchor: 'other' });
-  anchor(rig, { epoch: 7n });
-  rig.pass(0);
+  take(rig, { hinted: false });
   rig.packet(down(1));
   rig.packet(down(2));
   rig.packet(down(3));
@@ -91,7 +166,7 @@ it('what ends while it is followed is not installed', () => {
   expect(downlink).toMatchObject({ 'no-path': 1 });
 });
 
-it('a command about an anchor that is being taken finds all of it installed', () => {
+it('a command about an anchor that was just taken finds all of it installed', () => {
   const rig = following();
   anchor(rig, { epoch: 7n });
   const last = SESSIONS;
@@ -122,14 +197,16 @@ it('a lease whose session is not followed is refused by name', () => {
   );
 });
 
-it('a lease that cannot be installed is told, and the others are', () => {
-  const rig = following();
-  rig.command({
-    op: 'anchor',
-    anchor: { id: 'a1', endpoints: [address(5)], epoch: 7n, untilMs: 1e9 },
-  });
-  rig.pass(0);
-  expect(rig.events.map(({ type }) => type)).toEqual(['lease-refused', 'lease-refused']);
+it('a lease whose resources are another’s is told, and the others stand by', () => {
+  const rig = new EngineRig(0xb2n, 2);
+  anchor(rig, { id: 'own', endpoints: ['203.0.113.254'] });
+  install(rig, 1_000, [leaseOf(5)], { anchor: 'own' });
+  rig.command({ op: 'follow', anchor: 'a1', endpoints: [ENDPOINT] });
+  install(rig, 5, [{ ...leaseOf(5), id: `a1.${'9'.repeat(22)}` }]);
+  install(rig, 6, [leaseOf(6)]);
+  expect(rig.events.map(({ type }) => type)).toEqual(['lease-refused']);
+  rig.command({ op: 'anchor', anchor: { id: 'a1', endpoints: [ENDPOINT], epoch: 7n, untilMs: 1e9 } });
+  rig.packet(down(5));
   rig.packet(down(6));
-  expect(counted(rig, 'downlink', 'no-path')).toBe(1);
+  expect(counted(rig, 'downlink', 'no-path')).toBe(2);
 });
