@@ -407,7 +407,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_3802d6e23a9c',
+    name: 'mooring_claim_b685f9495041',
     keys: 12,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -621,103 +621,22 @@ end
 end
 return left * rightSize + right
 end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
 end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
+local function hexOf(address)
+if not isV6(address) then
+return string.format('%02x%02x%02x%02x', string.match(address, '(%d+)%.(%d+)%.(%d+)%.(%d+)'))
 end
-if length > bestLength then
-bestAt, bestLength = at, length
+local function groupsOf(text)
+return (string.gsub(text, '(%x+):?', function(group) return string.rep('0', 4 - #group) .. group end))
 end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block * plan.spiBlock
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return block * IKE_BLOCK
-end
-local function blockText(first, count)
-return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = blockText(block * plan.portBlock, plan.portBlock),
-spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
-ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
-}
+local head, tail = string.match(address, '^(.*)::(.*)$')
+head, tail = groupsOf(head or address), groupsOf(tail or '')
+return head .. string.rep('0', 32 - #head - #tail) .. tail
 end
 local function formerSlots(device)
 local slots = {}
@@ -819,7 +738,37 @@ leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
+local LOW_DIGITS = 12
+local function lowOf(hex)
+return tonumber(string.sub(hex, -LOW_DIGITS), 16)
+end
+local function ordinalOf(plan, segment, hex)
+local before = 0
+for at, prefix in ipairs(segment.prefixes) do
+if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
+local host = lowOf(hex) - lowOf(prefix.hex)
+if host >= 0 and host < 2 ^ prefix.width then
+local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
+if ordinal < prefix.addresses then
+return before + ordinal
+end
+end
+end
+before = before + prefix.addresses
+end
+end
+local function slotOf(plan, hex, port)
+local row = port and port / plan.portBlock - plan.firstPortBlock or 0
+for _, segment in ipairs(plan.segments) do
+local ordinal = ordinalOf(plan, segment, hex)
+local number = ordinal and row * segment.addresses + ordinal
+if number and number >= 0 and number < segment.slots then
+return whole(segment.first + number)
+end
+end
+end
 local RESTORED_PENDING_MS = 10000
+local SKEW_MS = 2000
 local function counterIn(fence)
 return tonumber(string.match(fence, '%-(%d+)$'))
 end
@@ -831,26 +780,24 @@ end
 end
 local function restAll(lost)
 local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-redis.call('ZADD', COOLING, 'GT', coolMs, slot)
+local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. coolMs, 'WITHSCORES')
+for at = 1, #resting, 2 do
+if tonumber(resting[at + 1]) <= now + SKEW_MS then
+forgetSlot(resting[at])
+end
+redis.call('ZADD', COOLING, coolMs, resting[at])
 end
 local of = redis.call('HMGET', META, 'frontier', 'slots')
 local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
 for slot = tonumber(of[1]), frontier - 1 do
 redis.call('ZADD', COOLING, coolMs, whole(slot))
-redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
 end
 redis.call('HSET', META, 'frontier', whole(frontier))
 end
-local function resourceName(of)
-return of.address .. ' ' .. of.ports
-end
-local function restingSlots(plan)
-local slots = {}
-for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-slots[resourceName(resourcesOf(plan, slot, 'rsap-ip'))] = slot
-end
-return slots
+local function unleasedSlotOf(plan, lease)
+local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
+local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
+return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
 end
 local function heldFrom(text)
 local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
@@ -904,13 +851,9 @@ local session = decodeSession(device, record)
 session.leases = {}
 sessionsById[session.id] = session
 end
-local resting
 for _, lease in ipairs(held) do
 local stored = leaseOf(lease.id)
-if not stored and not resting then
-resting = restingSlots(plan)
-end
-local slot = stored and stored.slot or resting[resourceName(lease)]
+local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
 local session = sessionsById[lease.session]
 local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
 local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
@@ -946,6 +889,7 @@ local of = redis.call(
 )
 if not of[1] then
 settle()
+restAll(FENCES_LOST)
 return
 end
 followPlan(of[3])
@@ -1586,7 +1530,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_14f6bb8b7784',
+    name: 'mooring_grant_ab47944d21ea',
     keys: 12,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -2089,7 +2033,7 @@ local before = 0
 for at, prefix in ipairs(segment.prefixes) do
 if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
 local host = lowOf(hex) - lowOf(prefix.hex)
-if host >= 0 and host < 2 ^ prefix.width and not closedRange(prefix, host) then
+if host >= 0 and host < 2 ^ prefix.width then
 local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
 if ordinal < prefix.addresses then
 return before + ordinal
@@ -2803,7 +2747,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_e53a1526bf5f',
+    name: 'mooring_report_b507123e35ee',
     keys: 12,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -2991,103 +2935,22 @@ end
 end
 return left * rightSize + right
 end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end
-local IKE_PREFIX_BITS = 16
-local IKE_BLOCK = 65536
-local IKE_TWEAK = 65536
-local function textV6(bytes)
-local groups = {}
-for at = 1, 16, 2 do
-groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
 end
-local bestAt, bestLength, at = 0, 1, 1
-while at <= 8 do
-local length = 0
-while groups[at + length] == 0 do
-length = length + 1
+local function hexOf(address)
+if not isV6(address) then
+return string.format('%02x%02x%02x%02x', string.match(address, '(%d+)%.(%d+)%.(%d+)%.(%d+)'))
 end
-if length > bestLength then
-bestAt, bestLength = at, length
+local function groupsOf(text)
+return (string.gsub(text, '(%x+):?', function(group) return string.rep('0', 4 - #group) .. group end))
 end
-at = at + math.max(length, 1)
-end
-local head, tail = {}, {}
-for group = 1, 8 do
-if bestAt == 0 or group < bestAt then
-head[#head + 1] = string.format('%x', groups[group])
-elseif group >= bestAt + bestLength then
-tail[#tail + 1] = string.format('%x', groups[group])
-end
-end
-local text = table.concat(head, ':')
-return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
-end
-local function addressText(prefix, host)
-local bytes = {}
-for pair in string.gmatch(prefix.hex, '%x%x') do
-bytes[#bytes + 1] = tonumber(pair, 16)
-end
-local at = #bytes
-while host > 0 do
-bytes[at] = bytes[at] + host % 256
-host = math.floor(host / 256)
-at = at - 1
-end
-return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
-end
-local function placeOfSlot(plan, slot)
-slot = tonumber(slot)
-for _, segment in ipairs(plan.segments) do
-local number = slot - segment.first
-if number >= 0 and number < segment.slots then
-local ordinal = number % segment.addresses
-for at, prefix in ipairs(segment.prefixes) do
-if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
-end
-ordinal = ordinal - prefix.addresses
-end
-end
-end
-end
-local function spisOf(plan, segment, number)
-local block = number + plan.reservedSpiBlocks
-repeat
-block = permute(block, plan.spiWidth, plan.key, segment.tweak)
-until block >= plan.reservedSpiBlocks
-return block * plan.spiBlock
-end
-local function ikeSpisOf(plan, segment, number)
-local block = number + 1
-repeat
-block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
-until block > 0
-return block * IKE_BLOCK
-end
-local function blockText(first, count)
-return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
-end
-local function resourcesOf(plan, slot, kind)
-local place = placeOfSlot(plan, slot)
-if not place then
-return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
-end
-local address = addressText(place.prefix, place.host)
-if plan.sharing == 'whole' then
-return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
-end
-local segment, number = place.segment, place.number
-local block = plan.firstPortBlock + math.floor(number / segment.addresses)
-return {
-address = address,
-ports = blockText(block * plan.portBlock, plan.portBlock),
-spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
-ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
-}
+local head, tail = string.match(address, '^(.*)::(.*)$')
+head, tail = groupsOf(head or address), groupsOf(tail or '')
+return head .. string.rep('0', 32 - #head - #tail) .. tail
 end
 local function formerSlots(device)
 local slots = {}
@@ -3189,7 +3052,37 @@ leaveSession(session, lease)
 remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
+local LOW_DIGITS = 12
+local function lowOf(hex)
+return tonumber(string.sub(hex, -LOW_DIGITS), 16)
+end
+local function ordinalOf(plan, segment, hex)
+local before = 0
+for at, prefix in ipairs(segment.prefixes) do
+if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
+local host = lowOf(hex) - lowOf(prefix.hex)
+if host >= 0 and host < 2 ^ prefix.width then
+local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
+if ordinal < prefix.addresses then
+return before + ordinal
+end
+end
+end
+before = before + prefix.addresses
+end
+end
+local function slotOf(plan, hex, port)
+local row = port and port / plan.portBlock - plan.firstPortBlock or 0
+for _, segment in ipairs(plan.segments) do
+local ordinal = ordinalOf(plan, segment, hex)
+local number = ordinal and row * segment.addresses + ordinal
+if number and number >= 0 and number < segment.slots then
+return whole(segment.first + number)
+end
+end
+end
 local RESTORED_PENDING_MS = 10000
+local SKEW_MS = 2000
 local function counterIn(fence)
 return tonumber(string.match(fence, '%-(%d+)$'))
 end
@@ -3201,26 +3094,24 @@ end
 end
 local function restAll(lost)
 local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-redis.call('ZADD', COOLING, 'GT', coolMs, slot)
+local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. coolMs, 'WITHSCORES')
+for at = 1, #resting, 2 do
+if tonumber(resting[at + 1]) <= now + SKEW_MS then
+forgetSlot(resting[at])
+end
+redis.call('ZADD', COOLING, coolMs, resting[at])
 end
 local of = redis.call('HMGET', META, 'frontier', 'slots')
 local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
 for slot = tonumber(of[1]), frontier - 1 do
 redis.call('ZADD', COOLING, coolMs, whole(slot))
-redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
 end
 redis.call('HSET', META, 'frontier', whole(frontier))
 end
-local function resourceName(of)
-return of.address .. ' ' .. of.ports
-end
-local function restingSlots(plan)
-local slots = {}
-for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-slots[resourceName(resourcesOf(plan, slot, 'rsap-ip'))] = slot
-end
-return slots
+local function unleasedSlotOf(plan, lease)
+local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
+local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
+return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
 end
 local function heldFrom(text)
 local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
@@ -3274,13 +3165,9 @@ local session = decodeSession(device, record)
 session.leases = {}
 sessionsById[session.id] = session
 end
-local resting
 for _, lease in ipairs(held) do
 local stored = leaseOf(lease.id)
-if not stored and not resting then
-resting = restingSlots(plan)
-end
-local slot = stored and stored.slot or resting[resourceName(lease)]
+local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
 local session = sessionsById[lease.session]
 local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
 local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated

@@ -9,6 +9,9 @@ import { createStore } from '../../src/registry/store.ts';
 import { silent } from '../integration/registry/real-redis.ts';
 import type { Layout } from './registry-run.ts';
 
+const COOLING_MS = 120_000;
+const DEVICES = ['0', '1', '2', '3', '4', '5'];
+
 export type Step =
   | { op: 'grant'; device: number }
   | { op: 'follow' | 'sweep' | 'cut' }
@@ -16,7 +19,10 @@ export type Step =
   | { op: 'advance'; ms: number };
 
 export const anyStep: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 5, arbitrary: fc.record({ op: fc.constant('grant' as const), device: fc.nat(5) }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ op: fc.constant('grant' as const), device: fc.nat(DEVICES.length - 1) }),
+  },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('follow' as const) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constantFrom(...(['sweep', 'cut'] as const)) }) },
   {
@@ -30,9 +36,8 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ op: fc.constant('advance' as const), ms: fc.integer({ min: 1, max: 4_000 }) }),
   },
+  { weight: 1, arbitrary: fc.constant({ op: 'advance' as const, ms: COOLING_MS }) },
 );
-
-const COOLING_MS = 120_000;
 const LEASE_MS = 600_000;
 const TTL_MS = 10_000;
 let runs = 0;
@@ -77,15 +82,15 @@ export async function runFailOver(
   const sessions = new Map<string, Session>();
   let lastId = '0-0';
   const granted: { id: string; device: number }[] = [];
-  /** Resource → the device that had it, of leases that ended. */
-  const rests = new Map<string, string>();
+  /** Resource → the device that had it last, and until when. */
+  const rests = new Map<string, { device: string; endedMs: number }>();
   /** Ended by its device's or the clock's doing, whether or not the owner has heard. */
   const ended = new Set<string>();
   const at = (index: number) => granted[index % Math.max(1, granted.length)];
   const hex = () => randomBytes(16).toString('hex');
   const end = (lease: Lease) => {
     ended.add(lease.id);
-    rests.set(resource(lease), lease.device.id);
+    rests.set(resource(lease), { device: lease.device.id, endedMs: nowMs });
   };
   const apply = (event: LeaseEvent) => {
     if (event.type === 'granted') sessions.set(event.session.id, event.session);
@@ -227,18 +232,20 @@ export async function runFailOver(
       throw new Error(`session ${session.id} carries nothing`);
   }
 
-  // Strangers take what they get.
-  for (let stranger = 0; stranger < layout.capacity; stranger += 1) {
+  // Those who had something come back for it, then strangers take what they get.
+  const comers = [...DEVICES, ...Array.from({ length: layout.capacity }, (_, n) => `stranger${n}`)];
+  for (const comer of comers) {
     const id = `${anchor}.${randomBytes(16).toString('base64url')}`;
     const answer = await connection.run('grant', anchorKeys(anchor), [
-      ...[hex(), id, 't', `stranger${stranger}`, '0'.repeat(43), kindOf(layout), LEASE_MS, 1],
+      ...[hex(), id, 't', comer, '0'.repeat(43), kindOf(layout), LEASE_MS, granted.length + 1],
       ...[hex(), hex(), anchor, 'p', '-'],
     ]);
-    if (isRefused(answer)) break;
+    if (isRefused(answer)) continue;
     const lease = leaseFrom((answer as [number, string])[1], nowMs);
     if (inUse.includes(resource(lease))) throw new Error(`${resource(lease)} is given twice`);
-    if (rests.has(resource(lease)))
-      throw new Error(`${resource(lease)} of ${rests.get(resource(lease))} has not rested`);
+    const rest = rests.get(resource(lease));
+    if (rest !== undefined && rest.device !== comer && nowMs - rest.endedMs < COOLING_MS)
+      throw new Error(`${resource(lease)} of ${rest.device} has not rested before ${comer} got it`);
     inUse.push(resource(lease));
     const [of, number] = lease.fence.split('-').map(Number);
     if (of! <= Number(epoch) || number! <= Number(counter))

@@ -8,6 +8,7 @@ import { commandsWithTestClock, type Layout } from '../oracle/registry-run.ts';
 const LAYOUTS: readonly Layout[] = [
   { sharing: 'whole', prefixes: ['192.0.2.16/29'], portBlock: 64, capacity: 8 },
   { sharing: 'shared', prefixes: ['192.0.2.9/32'], portBlock: 4096, capacity: 15 },
+  { sharing: 'shared', prefixes: ['192.0.2.10/32'], portBlock: 32_768, capacity: 1 },
 ];
 
 let server: RealRedis;
@@ -53,6 +54,7 @@ describe('the check finds', () => {
       'math.max(tonumber(of[1]), tonumber(of[3] or 0))',
     ],
     'resources that do not rest again': ['if lost > 0 then', 'if false then'],
+    'resources that go to who had them before the last': ['forgetSlot(resting[at])', ''],
     'a lease that is not put back': ['if slot and session and isNews', 'if false and isNews'],
     'a lease that comes back from its end': ['if not known[name] and', 'if false and'],
   };

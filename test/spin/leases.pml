@@ -42,6 +42,18 @@
 #define journalled (journal[a].holder == memory[a].holder && journal[a].fence == memory[a].fence)
 #endif
 
+#ifdef FAULT_REST_LOST
+#define unsure(lostSome) false
+#else
+#define unsure(lostSome) (lostSome)
+#endif
+
+#ifdef FAULT_FORMER_HOLDER_TRUSTED
+#define mayBeAnothers false
+#else
+#define mayBeAnothers (at[0].cooling == 0)
+#endif
+
 #define NONE 0
 #define GRANTED 1
 #define REFUSED 2               /* for ever, by this anchor, for this attempt */
@@ -68,6 +80,7 @@ byte quarantineLeft, sinceSkip, crashes;
 /* Ghosts. */
 bool witness = true;            /* somebody outside the registry knows every acknowledged lease */
 byte highest[2];                /* the highest fence ever given, lost ones included */
+byte last, rests;               /* who held the resource of anchor 0 last (device + 1), and how long it must rest from then */
 
 #define down(x) x = ((x) > 0 -> (x) - 1 : 0)
 #define max(x, y) ((x) > (y) -> (x) : (y))
@@ -91,11 +104,28 @@ inline follow() {
   memory[a].holder = at[a].holder; memory[a].left = at[a].left; memory[a].fence = at[a].fence
 }
 
+/* A device holds nothing any more, by its own wish or because its time is over. */
+inline cease(who) {
+  if :: believes[who] == 1 -> last = who + 1; rests = COOLING :: else fi;
+  believes[who] = 0; belief[who] = 0
+}
+
+/* leases.rest: some of the history is lost. What is cool now may have been anybody's. */
+inline rest(lostSome) {
+  if
+  :: unsure(lostSome) && at[0].holder == 0 ->
+    if :: mayBeAnothers -> at[0].former = 0 :: else fi;
+    at[0].cooling = COOLING
+  :: else
+  fi
+}
+
 inline tick() {
   down(quarantineLeft); down(at[0].left); down(at[0].cooling); down(lost.left); down(lost.cooling);
-  down(at[1].left); down(at[1].cooling); down(belief[0]); down(belief[1]);
-  if :: belief[0] == 0 -> believes[0] = 0 :: else fi;
-  if :: belief[1] == 0 -> believes[1] = 0 :: else fi
+  down(at[1].left); down(at[1].cooling); down(belief[0]); down(belief[1]); down(rests);
+  if :: rests == 0 -> last = 0 :: else fi;
+  if :: belief[0] == 0 -> cease(0) :: else fi;
+  if :: belief[1] == 0 -> cease(1) :: else fi
 }
 
 inline tickRelay() {
@@ -105,6 +135,7 @@ inline tickRelay() {
 
 active proctype world() {
   bit a, d;
+  at[0].former = 1;             /* long ago */
   do
   :: atomic {
       if
@@ -145,10 +176,11 @@ active proctype world() {
       /* leases.acknowledge */
       :: d_step { mayAcknowledge && at[a].left > 0 && believes[d] != a + 1 && !closed ->
         assert(believes[d] == 0);               /* a request never ends with two leases */
+        assert(!witness || a == 1 || last == 0 || last == d + 1);     /* nothing leaves its rest but to its last holder */
         believes[d] = a + 1; belief[d] = at[a].left }
       /* leases.free: the device ceases, then tells; the word may be lost */
-      :: d_step { believes[d] == a + 1 && !closed && at[a].holder == d + 1 -> believes[d] = 0; belief[d] = 0; end(ENDED) }
-      :: d_step { believes[d] == a + 1 -> believes[d] = 0; belief[d] = 0 }
+      :: d_step { believes[d] == a + 1 && !closed && at[a].holder == d + 1 -> cease(d); end(ENDED) }
+      :: d_step { believes[d] == a + 1 -> cease(d) }
       /* leases.sweep: by the owner, and what was never installed in time */
       :: d_step { at[a].holder > 0 && at[a].left == 0 && !closed -> end((at[a].installed -> ENDED : REFUSED)) }
       /* leases.withdraw */
@@ -176,11 +208,12 @@ active proctype world() {
         at[0].answered[0] = lost.answered[0]; at[0].answered[1] = lost.answered[1];
         lost.holder = 0; lost.installed = false; lost.left = 0; lost.cooling = 0; lost.former = 0; lost.fence = 0;
         lost.answered[0] = 0; lost.answered[1] = 0 }
-      /* leases.report: what the owner has is put back; what it knows to have ended is ended again */
-      :: d_step { a == 0 && quarantined && quarantineLeft == 0 && memory[0].fence > 0 ->
+      /* leases.report: what the owner has is put back; what it knows to have ended is ended again. At once: it is alone */
+      :: d_step { a == 0 && quarantined && memory[0].fence > 0 ->
         quarantined = false;
         if
         :: at[0].fence - JUMP <= memory[0].fence ->
+          rest(at[0].fence - JUMP < memory[0].fence);
           if :: at[0].holder > 0 && at[0].holder != memory[0].holder -> end(ENDED) :: else fi;
           if
           :: memory[0].holder > 0 && memory[0].left > 0 ->
@@ -193,7 +226,8 @@ active proctype world() {
         fi;
         follow() }
       /* leases.quarantine.over: nobody reported, and nobody who might have forwards any more */
-      :: d_step { a == 0 && quarantined && quarantineLeft == 0 -> quarantined = false; witness = witness && memory[0].fence == 0 }
+      :: d_step { a == 0 && quarantined && quarantineLeft == 0 -> quarantined = false; rest(true);
+        witness = witness && memory[0].fence == 0 }
       :: else
       fi;
       d_step { a = 0; d = 0 }

@@ -28,6 +28,19 @@ async function passes(ms: number): Promise<void> {
   await server.client().set('test:now', nowMs);
 }
 
+/** A replica hears no more of the anchor `id` from now on, and is promoted when the answer is called. */
+async function cutOff(id: string): Promise<() => Promise<void>> {
+  const redis = server.client();
+  const keysNow = async () => (await redis.keys('*')).filter((key) => key.includes(`{a:${id}}`));
+  const keys = await keysNow();
+  const replica = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
+  return async () => {
+    await redis.del(...(await keysNow()));
+    await Promise.all(keys.map((key, at) => redis.restore(key, 0, replica[at] as Buffer)));
+    await redis.set('test:server', `second ${id}`);
+  };
+}
+
 /** An anchor with owner, standby and one acknowledged lease, which the registry has forgotten by a fail-over. */
 let report: OwnersReport;
 let lease: Lease;
@@ -45,8 +58,7 @@ beforeEach(async () => {
   });
   const { epoch } = await store.claim(anchor, OWNER.id, OWNER.boot, TTL_MS);
   await store.appoint(anchor, OWNER.id, epoch, STANDBY, TTL_MS);
-  const keys = (await redis.keys('*')).filter((key) => key.includes(`{a:${anchor}}`));
-  const replica = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
+  const failOver = await cutOff(anchor);
 
   const granted = await store.grant({
     ...{ pool: anchor, device: { tenant: 't', id: 'd1' }, thumbprint: '0'.repeat(43), kind: 'rsa-ip' },
@@ -64,10 +76,7 @@ beforeEach(async () => {
     sessions,
   };
 
-  const all = (await redis.keys('*')).filter((key) => key.includes(`{a:${anchor}}`));
-  await redis.del(...all);
-  await Promise.all(keys.map((key, at) => redis.restore(key, 0, replica[at] as Buffer)));
-  await redis.set('test:server', `second ${anchor}`);
+  await failOver();
 });
 
 const leaseIds = async () => (await store.snapshot(anchor)).leases.map(({ id }) => id);
@@ -116,5 +125,98 @@ describe('at the end of a quarantine', () => {
     await passes(QUARANTINE_MS);
     await store.claim(anchor, STANDBY.id, STANDBY.boot, TTL_MS);
     expect(await leaseIds()).toEqual([]);
+  });
+});
+
+describe('of an anchor whose owner is alone', () => {
+  const COOLING_MS = 120_000;
+  const LONG_TTL_MS = 1e9;
+  let alone: string;
+  let epoch: bigint;
+  let counter: bigint;
+
+  /** Granted, installed, acknowledged. */
+  async function leases(device: string, address?: string): Promise<{ lease: Lease; session: Session }> {
+    const granted = await store.grant({
+      ...{ pool: alone, device: { tenant: 't', id: device }, thumbprint: '0'.repeat(43) },
+      ...{ kind: 'rsa-ip', leaseMs: 600_000, requestId: randomBytes(16).toString('hex'), quota: 4 },
+      ...(address === undefined ? {} : { local: { address } }),
+    });
+    const active = await store.activate(alone, granted.lease.id, epoch);
+    counter = counterOf(active.fence);
+    return { lease: active, session: granted.session };
+  }
+  async function leasesAndFrees(device: string): Promise<void> {
+    const { id } = (await leases(device)).lease;
+    const requestId = randomBytes(16).toString('hex');
+    const { fence } = await store.free({ leaseId: id, device: { tenant: 't', id: device }, requestId });
+    counter = counterOf(fence);
+  }
+  const counterOf = (fence: string) => BigInt(fence.slice(fence.indexOf('-') + 1));
+  async function reports(held: Pick<OwnersReport, 'leases' | 'sessions'> = { leases: [], sessions: [] }) {
+    const of = { relay: OWNER.id, boot: OWNER.boot, epoch, counter, hasStandby: false };
+    ({ epoch } = await store.report(alone, { ...of, ...held }, LONG_TTL_MS));
+  }
+  async function serves(...prefixes: string[]): Promise<void> {
+    alone = `${anchor}-alone`;
+    await store.declareAnchor({
+      ...{ id: alone, pool: alone, sharing: 'whole', home: OWNER.id, endpoints: ['198.51.100.2'], prefixes },
+    });
+    ({ epoch } = await store.claim(alone, OWNER.id, OWNER.boot, LONG_TTL_MS));
+  }
+  const exhausted = { code: 'ERR_MOORING_EXHAUSTED' };
+
+  describe('what was given back and forgotten', () => {
+    /** `former` had the only address until it was cool; then `last` had it, which the registry has forgotten. */
+    beforeEach(async () => {
+      await serves('192.0.2.64/32');
+      await leasesAndFrees('former');
+      await passes(COOLING_MS);
+      const failOver = await cutOff(alone);
+      await leasesAndFrees('last');
+      await failOver();
+    });
+
+    test('rests for everybody, also for who had it before', async () => {
+      await reports();
+      await expect(leases('former')).rejects.toMatchObject(exhausted);
+      await passes(COOLING_MS - 1);
+      await expect(leases('former')).rejects.toMatchObject(exhausted);
+      await passes(1);
+      await leases('former');
+    });
+
+    test('rests for everybody where nobody can say what it was', async () => {
+      await expect(store.snapshot(alone)).rejects.toMatchObject(quarantined);
+      await passes(QUARANTINE_MS);
+      ({ epoch } = await store.claim(alone, OWNER.id, 'd'.repeat(16), LONG_TTL_MS));
+      await expect(leases('former')).rejects.toMatchObject(exhausted);
+      await passes(COOLING_MS);
+      await leases('former');
+    });
+  });
+
+  test('what rested at the fail-over is still for its last device first', async () => {
+    await serves('192.0.2.64/32');
+    await leasesAndFrees('last');
+    const failOver = await cutOff(alone);
+    await passes(1_000);
+    await leasesAndFrees('last');
+    await failOver();
+    await reports();
+    await expect(leases('stranger')).rejects.toMatchObject(exhausted);
+    await leases('last');
+  });
+
+  test.each([
+    ['192.0.2.0/24', '192.0.2.200'],
+    ['2001:db8:7::/120', '2001:db8:7::c8'],
+  ])('an address that was asked for by name comes back, wherever it is in %s', async (prefix, address) => {
+    await serves(prefix);
+    const failOver = await cutOff(alone);
+    const held = await leases('d1', address);
+    await failOver();
+    await reports({ leases: [held.lease], sessions: [held.session] });
+    expect((await store.snapshot(alone)).leases).toMatchObject([{ id: held.lease.id, address }]);
   });
 });

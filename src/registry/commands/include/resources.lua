@@ -52,6 +52,19 @@ local function isV6(address)
   return string.find(address, ':', 1, true) ~= nil
 end
 
+-- The octets of an address that this file wrote, in hexadecimal.
+local function hexOf(address)
+  if not isV6(address) then
+    return string.format('%02x%02x%02x%02x', string.match(address, '(%d+)%.(%d+)%.(%d+)%.(%d+)'))
+  end
+  local function groupsOf(text)
+    return (string.gsub(text, '(%x+):?', function(group) return string.rep('0', 4 - #group) .. group end))
+  end
+  local head, tail = string.match(address, '^(.*)::(.*)$')
+  head, tail = groupsOf(head or address), groupsOf(tail or '')
+  return head .. string.rep('0', 32 - #head - #tail) .. tail
+end
+
 -- Where a slot lies: {segment, number in it, prefix, tweak of that, host number}; nil when its prefix has gone.
 local function placeOfSlot(plan, slot)
   slot = tonumber(slot)

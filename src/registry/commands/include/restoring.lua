@@ -1,8 +1,10 @@
 --- @include "sessions"
---- @include "resources"
+--- @include "wishes"
 -- Makes the data of an anchor agree with what its owner has, after a quarantine. Slots that were handed out and
--- lost are found again by their resources, among those that rest.
+-- lost are found again by their resources.
 local RESTORED_PENDING_MS = 10000
+-- What two servers' clocks may differ by.
+local SKEW_MS = 2000
 
 local function counterIn(fence)
   return tonumber(string.match(fence, '%-(%d+)$'))
@@ -17,32 +19,30 @@ local function followPlan(plan)
 end
 
 -- What was handed out or given back in the `lost` last events is not known: everything that is not leased rests
--- again, and so do as many fresh slots as may have been used.
+-- again, and so do as many fresh slots as may have been used. What still cools can have gone to its last device only; what
+-- was cool, to anybody: it is nobody's any more.  spin: leases.rest
 local function restAll(lost)
   local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-  for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-    redis.call('ZADD', COOLING, 'GT', coolMs, slot)
+  local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. coolMs, 'WITHSCORES')
+  for at = 1, #resting, 2 do
+    if tonumber(resting[at + 1]) <= now + SKEW_MS then
+      forgetSlot(resting[at])
+    end
+    redis.call('ZADD', COOLING, coolMs, resting[at])
   end
   local of = redis.call('HMGET', META, 'frontier', 'slots')
   local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
   for slot = tonumber(of[1]), frontier - 1 do
     redis.call('ZADD', COOLING, coolMs, whole(slot))
-    redis.call('HSET', FORMER, 's:' .. whole(slot), '-')
   end
   redis.call('HSET', META, 'frontier', whole(frontier))
 end
 
-local function resourceName(of)
-  return of.address .. ' ' .. of.ports
-end
-
--- Slots that rest, by what they stand for.
-local function restingSlots(plan)
-  local slots = {}
-  for _, slot in ipairs(redis.call('ZRANGE', COOLING, 0, -1)) do
-    slots[resourceName(resourcesOf(plan, slot, 'rsap-ip'))] = slot
-  end
-  return slots
+-- The slot of a lease's resources, where nobody has it: it rests, or was never handed out as far as this data knows.
+local function unleasedSlotOf(plan, lease)
+  local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
+  local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
+  return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
 end
 
 -- What an owner has, as it crosses; a lease's end is what is left of its life.
@@ -106,13 +106,9 @@ local function restore(held, sessions, counter, lost)
     session.leases = {}
     sessionsById[session.id] = session
   end
-  local resting
   for _, lease in ipairs(held) do
     local stored = leaseOf(lease.id)
-    if not stored and not resting then
-      resting = restingSlots(plan)
-    end
-    local slot = stored and stored.slot or resting[resourceName(lease)]
+    local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
     local session = sessionsById[lease.session]
     -- Also what was acknowledged before its event was heard of.
     local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
@@ -152,6 +148,7 @@ local function settleByReport()
   )
   if not of[1] then
     settle()
+    restAll(FENCES_LOST)
     return
   end
   followPlan(of[3])

@@ -9,13 +9,13 @@ local function lowOf(hex)
   return tonumber(string.sub(hex, -LOW_DIGITS), 16)
 end
 
--- Which of a segment's addresses that is: its ordinal, or nil.
+-- Which of a segment's addresses that is, leased or not leased any more: its ordinal, or nil.
 local function ordinalOf(plan, segment, hex)
   local before = 0
   for at, prefix in ipairs(segment.prefixes) do
     if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
       local host = lowOf(hex) - lowOf(prefix.hex)
-      if host >= 0 and host < 2 ^ prefix.width and not closedRange(prefix, host) then
+      if host >= 0 and host < 2 ^ prefix.width then
         local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
         if ordinal < prefix.addresses then
           return before + ordinal
@@ -52,6 +52,18 @@ local function fitting(plan, segment, wish)
       if fits and isOpen(plan, segment.first + number) then
         return whole(segment.first + number)
       end
+    end
+  end
+end
+
+-- The slot with an address and, on a shared one, the port block that begins at `port`; nil: the plan has none.
+local function slotOf(plan, hex, port)
+  local row = port and port / plan.portBlock - plan.firstPortBlock or 0
+  for _, segment in ipairs(plan.segments) do
+    local ordinal = ordinalOf(plan, segment, hex)
+    local number = ordinal and row * segment.addresses + ordinal
+    if number and number >= 0 and number < segment.slots then
+      return whole(segment.first + number)
     end
   end
 end
