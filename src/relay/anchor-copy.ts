@@ -58,7 +58,10 @@ export interface AnchorCopy {
   keep(journal: AnchorJournal): void;
   /** What a journal begins with. */
   base(): Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
-  /** Resolves when the lease, as one that is acknowledged, is on the disk. Rejects when it cannot be written. */
+  /**
+   * From now on the lease is told of as one that is acknowledged. Resolves when it is on the disk so; rejects when it cannot be
+   * written.
+   */
   witness(id: string): Promise<void>;
   /** The registry has made the lease active; its event is on the way, or may be lost. */
   activated(id: string): void;
@@ -81,6 +84,8 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const leases = new Map<string, Lease>();
   const untilMs = new Map<string, number>();
   const sessions = new Map<string, Session>();
+  /** Pending, as far as was heard, and acknowledged at any moment. */
+  const witnessed = new Set<string>();
   let lastId = '0-0';
   /** The highest that the registry has named. */
   let epoch = 0n;
@@ -91,6 +96,8 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   let resized: (former: readonly string[], current: readonly string[]) => void = () => undefined;
   let ended: (lease: Lease, reason: EndReason) => void = () => undefined;
 
+  const asWitnessed = (lease: Lease): Lease =>
+    witnessed.has(lease.id) ? { ...lease, state: 'active' } : lease;
   const asOfNow = (lease: Lease): Lease => ({
     ...lease,
     remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - timers.nowMs())),
@@ -128,6 +135,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     if (lease === undefined) return;
     leases.delete(id);
     untilMs.delete(id);
+    witnessed.delete(id);
     journal?.note({ type: 'lease-ended', id });
     await engine.command({ op: 'drop-lease', anchor, id });
     const idle = ![...leases.values()].some((other) => other.session === lease.session);
@@ -285,7 +293,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     alone,
     held: () => ({
       counter: counterOf(lastId),
-      leases: [...leases.values()].map(asOfNow),
+      leases: [...leases.values()].map((lease) => asOfNow(asWitnessed(lease))),
       sessions: [...sessions.values()],
       plan,
     }),
@@ -300,14 +308,19 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     },
     base: () => ({
       sessions: [...sessions.values()],
-      leases: [...leases.values()].map((lease) => ({ lease, untilMs: untilMs.get(lease.id)! })),
+      leases: [...leases.values()].map((lease) => ({
+        lease: asWitnessed(lease),
+        untilMs: untilMs.get(lease.id)!,
+      })),
       plan,
       fence: lastId,
     }),
     async witness(id) {
       const lease = leases.get(id);
-      if (journal === null || lease === undefined) return;
-      journal.note({ type: 'lease', lease: { ...lease, state: 'active' }, untilMs: untilMs.get(id)! });
+      if (lease === undefined) return;
+      witnessed.add(id);
+      if (journal === null) return;
+      journal.note({ type: 'lease', lease: asWitnessed(lease), untilMs: untilMs.get(id)! });
       journal.note({ type: 'at', fence: lastId });
       await journal.synced();
     },

@@ -1,13 +1,18 @@
 import type { EngineCommand } from '../datapath/engine-api.ts';
 import { socketAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { Lease } from '../protocol/lease.ts';
+import type { Lease, LeaseEvent } from '../protocol/lease.ts';
 import type { OperatorPlane, RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import { sealRoot } from '../tunnel/root-sealing.ts';
 import { CONTROL } from '../tunnel/wire.ts';
 import { checkSealingProof } from './sealing-proof.ts';
 import type { ServedAnchor } from './served-anchor.ts';
+
+type ExtendedEvent = Extract<LeaseEvent, { type: 'extended' }>;
+
+/** What was extended may have aged by so much until its owner looks, milliseconds. */
+const HEARD_WITHIN_MS = 500;
 
 /** The relay's side of the relay plane: every call ends in the engine of the relay that owns the anchor. */
 export function createRelayPlane(options: {
@@ -75,10 +80,17 @@ export function createRelayPlane(options: {
       return { lease: activated, tunnel };
     },
 
-    async apply({ anchor }) {
+    async apply({ anchor, event }) {
       const one = owned(anchor);
       await one.follow();
       await one.journalled();
+      if (event.type === 'extended' && !isHeard(event, one.lease(event.lease.id))) {
+        throw new MooringError(
+          'ERR_MOORING_QUARANTINED',
+          `lease ${event.lease.id}: its owner does not hear of extension ${event.fence}; who answered it may be no primary any more: extend it again`,
+          { temporary: true, retryAfterMs: 200, data: { anchor, lease: event.lease.id } },
+        );
+      }
       return {};
     },
 
@@ -131,4 +143,16 @@ export function createRelayPlane(options: {
       };
     },
   };
+}
+
+/**
+ * Whether the owner's lease lasts as long as the registry answered. In a history that was lost with a primary it does not, though the
+ * owner has followed: it follows whoever came after.
+ */
+function isHeard({ fence, lease }: ExtendedEvent, held: Lease | undefined): boolean {
+  if (held === undefined) return false;
+  const [epoch, counter] = fence.split('-').map(BigInt) as [bigint, bigint];
+  const [heldEpoch, heldCounter] = held.fence.split('-').map(BigInt) as [bigint, bigint];
+  if (epoch === heldEpoch) return heldCounter >= counter;
+  return held.remainingMs + HEARD_WITHIN_MS >= lease.remainingMs;
 }

@@ -131,6 +131,31 @@ test('a grant that finds the epoch over is asked for again, not refused', async 
   });
 });
 
+test('an extension that a former primary has answered, and the present one does not know, is not acknowledged', async () => {
+  await store.activate(anchor, lease.id, epoch);
+  const device = DEVICE;
+  const extend = { leaseId: lease.id, device, leaseMs: LEASE_MS, requestId: 'e'.repeat(32) };
+  await passes(10_000);
+  const event = await store.extend(extend);
+  await expect(plane().apply({ anchor, event })).resolves.toEqual({});
+  const lost = (fence: string) => ({
+    ...event,
+    fence,
+    lease: { ...event.lease, fence, remainingMs: LEASE_MS + 5_000 },
+  });
+  for (const fence of [`${epoch}-99`, `${epoch - 1n}-99`]) {
+    await expect(plane().apply({ anchor, event: lost(fence) })).rejects.toMatchObject({ temporary: true });
+  }
+});
+
+test('a lease that may be acknowledged at any moment is reported as active', async () => {
+  await copy.follow();
+  expect(copy.held().leases).toMatchObject([{ id: lease.id, state: 'pending' }]);
+  await copy.witness(lease.id);
+  expect(copy.held().leases).toMatchObject([{ id: lease.id, state: 'active' }]);
+  expect(copy.base().leases).toMatchObject([{ lease: { id: lease.id, state: 'active' } }]);
+});
+
 const nobodyAsks = () => Promise.reject(new Error('nobody asks for that here'));
 
 function plane() {
