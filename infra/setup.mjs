@@ -3,7 +3,17 @@
 // JavaScript without dependencies, because it runs before anything is installed.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -43,6 +53,22 @@ const PACKAGES = {
     why: 'an unmodified IKEv2 daemon at both ends in tests',
   },
   'strongswan-swanctl': { shows: 'swanctl', why: 'commands to that daemon' },
+  'libnss3-tools': { shows: 'certutil', why: 'the key database that libreswan opens' },
+  'libcap-ng0': { shows: 'libcap-ng.so.0', why: 'libreswan' },
+  'libcurl3-nss': { shows: 'libcurl-nss.so.4', why: 'libreswan' },
+  'libevent-core-2.1-7': { shows: 'libevent_core-2.1.so.7', why: 'libreswan' },
+  'libevent-pthreads-2.1-7': { shows: 'libevent_pthreads-2.1.so.7', why: 'libreswan' },
+  libldns3: { shows: 'libldns.so.3', why: 'libreswan' },
+  libunbound8: { shows: 'libunbound.so.8', why: 'libreswan' },
+};
+
+/** Packages that conflict with others here and are only unpacked, each into its own folder. */
+const UNPACKED = {
+  libreswan: {
+    shows: '/opt/mooring-lab/libreswan/usr/libexec/ipsec/pluto',
+    folder: '/opt/mooring-lab/libreswan',
+    why: 'a second, independent IKEv2 daemon as peer; beside strongSwan it can only be unpacked',
+  },
 };
 
 const say = (text) => console.log(`setup: ${text}`);
@@ -106,6 +132,29 @@ export function installPackages(packages) {
   }
 }
 
+/** Unpacks what is missing of UNPACKED; the programs in it run from where they lie. */
+function unpackPackages() {
+  for (const [name, { shows, folder, why }] of Object.entries(UNPACKED)) {
+    if (present(shows)) continue;
+    say(`missing Debian package ${name}: ${why}`);
+    if (!present('apt-get') || process.getuid?.() !== 0) {
+      say(
+        `cannot unpack it here; run as root: apt-get download ${name} && dpkg-deb -x ${name}_*.deb ${folder}`,
+      );
+      continue;
+    }
+    const scratch = mkdtempSync(join(tmpdir(), 'mooring-setup-'));
+    try {
+      say(`apt-get download ${name}, unpacked in ${folder}`);
+      run('apt-get', ['download', '-q', name], { cwd: scratch });
+      mkdirSync(folder, { recursive: true });
+      for (const file of readdirSync(scratch)) run('dpkg-deb', ['-x', join(scratch, file), folder]);
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  }
+}
+
 function installModules() {
   const lock = createHash('sha256')
     .update(readFileSync(join(top, 'package-lock.json')))
@@ -147,6 +196,7 @@ function build() {
 export function setup() {
   checkNode();
   installPackages(PACKAGES);
+  unpackPackages();
   installModules();
   build();
 }

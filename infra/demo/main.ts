@@ -2,23 +2,18 @@ import { writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { cleanStaleLabs, createLab, type Lab } from '../lab/lab.ts';
+import { libreswanMissing } from '../lab/libreswan.ts';
 import { umlMissing } from '../lab/uml.ts';
+import type { Rekey } from './ike.ts';
 import { breakBeforeMake, type Move, makeBeforeBreak, natChange, relayChange } from './moves.ts';
 import { type Progress, timeline } from './progress.ts';
 import { type DemoResult, described, type EngineRecord, peerRecord, relayRecord, table } from './report.ts';
-import {
-  type Actor,
-  type EngineWish,
-  PACKETS_PER_SECOND,
-  PEER_ADDRESS,
-  type Stage,
-  setStage,
-} from './stage.ts';
+import { type Actor, type EngineWish, PACKETS_PER_SECOND, PEERS, type Stage, setStage } from './stage.ts';
 import { faults } from './verdict.ts';
 
 /**
- * `npm run demo`: three devices hold kernel IPsec associations with one peer while they change networks and their
- * relay changes. `--json FILE` writes the result, `--keep` leaves the logs behind. Exit status 0 only if every
+ * `npm run demo`: three devices hold IPsec associations, which unmodified IKE daemons negotiate and renew, with two
+ * peers while they change networks and their relay changes. `--json FILE` writes the result, `--keep` leaves the logs behind. Exit status 0 only if every
  * promise was kept. `--engine auto|xdp|userspace` (default auto) is what the relays are to forward with; the result says
  * what did.
  */
@@ -34,9 +29,9 @@ const print = (line: string) => process.stdout.write(`${line}\n`);
 async function play(lab: Lab, progress: Progress): Promise<DemoResult> {
   const stage = await setStage(lab, progress, values.engine as EngineWish);
   const { actors, traffic } = stage;
-  for (const { name, lease, protocol } of actors) {
+  for (const { name, lease, protocol, peer } of actors) {
     progress.say(
-      `${name.padEnd(5)}  leased ${lease.address}, association ${protocol.toUpperCase()} with ${PEER_ADDRESS}`,
+      `${name.padEnd(5)}  leased ${lease.address}, association ${protocol.toUpperCase()} by IKE with ${PEERS[peer].address} (${peer})`,
     );
   }
   const engine = await stage.engine();
@@ -49,32 +44,44 @@ async function play(lab: Lab, progress: Progress): Promise<DemoResult> {
   const take = (taken: ReadonlyMap<Actor, Move>) => {
     for (const [actor, move] of taken) moves.get(actor)!.push(move);
   };
-  for (const actor of actors) take(new Map([[actor, await makeBeforeBreak(stage, actor, progress)]]));
+  const rekeys: Rekey[] = [];
+  for (const actor of actors) {
+    const made = await makeBeforeBreak(stage, actor, progress);
+    take(new Map([[actor, made.move]]));
+    rekeys.push(...made.rekeys);
+  }
   for (const actor of actors) take(new Map([[actor, await breakBeforeMake(stage, actor, progress)]]));
   take(await natChange(stage, progress));
   take(await relayChange(stage, progress));
   await traffic.pause();
   await delay(300);
-  return judge(stage, engine, moves);
+  return judge(stage, engine, moves, rekeys);
 }
 
 async function judge(
   stage: Stage,
   engine: EngineRecord,
   moves: ReadonlyMap<Actor, readonly Move[]>,
+  rekeys: readonly Rekey[],
 ): Promise<DemoResult> {
   const changes = await stage.associationChanges();
-  const captures = [stage.peerCapture, ...stage.relayCaptures.values()];
+  const captures = [...stage.peerCaptures, ...stage.relayCaptures.values()];
   for (const capture of captures) await capture.stop();
   const devices = stage.actors.map((actor) => ({
     name: actor.name,
     lease: actor.lease,
     moves: moves.get(actor) ?? [],
   }));
-  const peer = peerRecord(stage.peerCapture.frames(), PEER_ADDRESS, changes);
+  const peers = Object.values(PEERS).map(({ address }) => address);
+  const peer = peerRecord(
+    stage.peerCaptures.flatMap((capture) => capture.frames()),
+    peers,
+    rekeys,
+    changes,
+  );
   const relay = relayRecord(
     [...stage.relayCaptures.values()].map((capture) => capture.frames()),
-    PEER_ADDRESS,
+    peers,
   );
   const found = faults(devices, peer, relay);
   const drops = await stage.traffic.socketDrops();
@@ -89,7 +96,7 @@ async function main(): Promise<number> {
     print(`demo: --engine ${values.engine}: use auto, xdp or userspace`);
     return 2;
   }
-  const missing = umlMissing();
+  const missing = umlMissing() ?? libreswanMissing();
   if (missing !== undefined) {
     print(`demo: cannot run here: ${missing}`);
     return 1;

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import type { FlowReport } from '../lab/traffic.ts';
+import type { Rekey } from './ike.ts';
 import type { Progress } from './progress.ts';
 import { type Actor, ANCHORS, type Stage } from './stage.ts';
 import { startStallMeter } from './stall-meter.ts';
@@ -45,12 +46,25 @@ interface Span {
   readonly stalledMs: number;
 }
 
-/** Wi-Fi → cellular, both up: the device is told to prefer the other link. */
-export async function makeBeforeBreak(stage: Stage, actor: Actor, progress: Progress): Promise<Move> {
-  const { span } = await watched(() => actor.agent.use('cell0'), AFTER_MOVE_MS);
+/** Wi-Fi → cellular, both up: the device is told to prefer the other link. IKE renews both its associations meanwhile. */
+export async function makeBeforeBreak(
+  stage: Stage,
+  actor: Actor,
+  progress: Progress,
+): Promise<{ move: Move; rekeys: readonly Rekey[] }> {
+  let rekeys: readonly Rekey[] = [];
+  const { span } = await watched(async () => {
+    const renewing = actor.rekey();
+    await Promise.all([actor.agent.use('cell0'), renewing]);
+    rekeys = await renewing;
+  }, AFTER_MOVE_MS);
   const move = await toMove(stage, actor, span, { from: 'wifi0', to: 'cell0', kind: 'make-before-break' });
   report(progress, actor, move);
-  return move;
+  for (const { of, by, tookMs } of rekeys) {
+    const what = of === 'ike' ? 'IKE association' : 'child association';
+    progress.say(`${actor.name.padEnd(5)}  ${by} renewed the ${what} meanwhile, in ${tookMs} ms`);
+  }
+  return { move, rekeys };
 }
 
 /** Cellular → hotel: the old link is cut first, then the new one comes up. The device notices by itself. */

@@ -3,6 +3,7 @@
 import { compareInnerPackets, tunnelledPackets } from '../lab/inner-packets.ts';
 import type { Frame } from '../lab/pcap.ts';
 import { ipPacketOf } from '../lab/pcap.ts';
+import { CHANGES_A_CHILD_REKEY, MESSAGES_A_REKEY, type Rekey } from './ike.ts';
 import type { Move } from './moves.ts';
 import type { Actor } from './stage.ts';
 import type { PeerRecord, RelayRecord } from './verdict.ts';
@@ -32,8 +33,13 @@ export interface DemoResult extends EngineRecord {
   readonly faults: readonly string[];
 }
 
-/** What the capture on the peer's interface says of the far side of every association. */
-export function peerRecord(frames: readonly Frame[], peer: string, associationChanges: number): PeerRecord {
+/** What the captures on the peers' interfaces say of the far side of every association. */
+export function peerRecord(
+  frames: readonly Frame[],
+  peers: readonly string[],
+  rekeys: readonly Rekey[],
+  associationChanges: number,
+): PeerRecord {
   const sources = new Set<string>();
   const spisByAddress = new Map<string, Set<number>>();
   let ike = 0;
@@ -44,8 +50,8 @@ export function peerRecord(frames: readonly Frame[], peer: string, associationCh
     if (udp !== undefined && (IKE_PORTS.includes(udp.sourcePort) || IKE_PORTS.includes(udp.destinationPort)))
       ike += 1;
     if (packet.protocol !== ESP && packet.protocol !== AH) continue;
-    if (packet.destination === peer) sources.add(packet.source);
-    if (packet.source === peer && packet.spi !== undefined) {
+    if (peers.includes(packet.destination)) sources.add(packet.source);
+    if (peers.includes(packet.source) && packet.spi !== undefined) {
       const spis = spisByAddress.get(packet.destination) ?? new Set();
       spisByAddress.set(packet.destination, spis.add(packet.spi));
     }
@@ -55,12 +61,15 @@ export function peerRecord(frames: readonly Frame[], peer: string, associationCh
     sourceAddresses: [...sources].sort(),
     spisSeen: [...new Set(Object.values(byAddress).flat())].sort((a, b) => a - b),
     spisByAddress: byAddress,
-    ikeOrSaChanges: associationChanges + ike,
+    rekeys,
+    ikeOrSaChanges:
+      Math.abs(ike - rekeys.length * MESSAGES_A_REKEY) +
+      Math.abs(associationChanges - rekeys.filter(({ of }) => of === 'child').length * CHANGES_A_CHILD_REKEY),
   };
 }
 
 /** Compares what each relay carried: the packet in the tunnel with the packet on the public side. */
-export function relayRecord(captures: Iterable<readonly Frame[]>, peer: string): RelayRecord {
+export function relayRecord(captures: Iterable<readonly Frame[]>, peers: readonly string[]): RelayRecord {
   let compared = 0;
   let different = 0;
   const steps = new Set<number>();
@@ -70,11 +79,13 @@ export function relayRecord(captures: Iterable<readonly Frame[]>, peer: string):
       .filter((packet) => packet !== undefined)
       .filter(({ protocol }) => protocol === ESP || protocol === AH);
     // Packets from the peer that no device could be sent (its link was cut) have no counterpart: compare what left.
-    const fromDevices = publicSide.filter(({ destination }) => destination === peer);
+    const fromDevices = publicSide.filter(({ destination }) => peers.includes(destination));
     const found = compareInnerPackets(tunnelledPackets(frames), fromDevices);
     const back = compareInnerPackets(
-      publicSide.filter(({ source }) => source === peer),
-      [...tunnelledPackets(frames)].filter(({ source }) => source === peer),
+      publicSide.filter(({ source }) => peers.includes(source)),
+      [...tunnelledPackets(frames)].filter(
+        ({ source, protocol }) => peers.includes(source) && (protocol === ESP || protocol === AH),
+      ),
     );
     for (const comparison of [found, back]) {
       compared += comparison.same + comparison.different;
@@ -135,10 +146,14 @@ export function table(result: DemoResult): string {
   lines.push(
     '',
     `engine: ${described(result)}`,
-    `the peer saw: ${result.peer.sourceAddresses.join(', ')}; SPIs ${result.peer.spisSeen.map(hex).join(', ')}; ${result.peer.ikeOrSaChanges} changes of IKE or associations`,
+    ...result.peer.rekeys.map(
+      ({ device, of, by, tookMs }) =>
+        `rekeyed while it moved: ${device}, ${of === 'ike' ? 'IKE' : 'child'} association, by the ${by}, in ${tookMs} ms`,
+    ),
+    `the peers saw: ${result.peer.sourceAddresses.join(', ')}; SPIs ${result.peer.spisSeen.map(hex).join(', ')}; ${result.peer.ikeOrSaChanges} IKE messages or changes of associations beside the rekeys`,
     `the relays: ${result.relay.compared} packets compared on both sides, ${result.relay.different} differ; TTL fell by ${result.relay.ttlSteps.join(', ')}`,
     ...result.faults.map((fault) => `NOT KEPT: ${fault}`),
-    result.ok ? 'ok: every association stayed as it was' : 'failed',
+    result.ok ? 'ok: every association stayed as it was, or was renewed as asked' : 'failed',
   );
   return lines.join('\n');
 }

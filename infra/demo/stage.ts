@@ -8,25 +8,29 @@ import type { EngineStatus } from '../../src/datapath/engine-api.ts';
 import type { AccessNetwork } from '../lab/access-network.ts';
 import { type Capture, startCapture } from '../lab/capture.ts';
 import { type Agent, type Fleet, startFleet } from '../lab/fleet.ts';
-import {
-  associationChanges,
-  establish,
-  type IpsecProtocol,
-  type SecurityAssociation,
-  securityAssociations,
-  withFreshKeys,
-} from '../lab/ipsec.ts';
-import type { Lab } from '../lab/lab.ts';
+import { associationChanges, type SecurityAssociation, securityAssociations } from '../lab/ipsec.ts';
+import type { Lab, Namespace } from '../lab/lab.ts';
 import { type AccessLink, createPublicNetwork, PUBLIC_BRIDGE, PUBLIC_ROUTER } from '../lab/topology.ts';
 import { startTraffic, type Traffic } from '../lab/traffic.ts';
-import { bootUml, type Uml } from '../lab/uml.ts';
+import { bootUml, type UmlCard } from '../lab/uml.ts';
+import { type UmlHost, umlHost } from '../lab/uml-host.ts';
+import {
+  type IkeEnd,
+  type IkePlan,
+  type Rekey,
+  startDevice,
+  startLibreswanPeer,
+  startStrongswanPeer,
+} from './ike.ts';
 import type { Progress } from './progress.ts';
 import { described, type EngineRecord } from './report.ts';
 
-export const PEER_ADDRESS = '198.51.100.50';
 export const PACKETS_PER_SECOND = 500;
-/** Inner addresses behind the associations. */
-const PEER_INNER = '10.60.0.2';
+/** Two far ends that know nothing of Mooring: public address, and the application behind. */
+export const PEERS = {
+  strongswan: { address: '198.51.100.50', inner: '10.60.0.2', gateway: '10.60.0.1' },
+  libreswan: { address: '198.51.100.51', inner: '10.61.0.2', gateway: '10.61.0.1' },
+} as const;
 /** The kernel behind a device reaches it here. */
 const BEHIND = { interface: 'uml0', device: '169.254.7.1' } as const;
 const PORT = 7000;
@@ -34,18 +38,26 @@ const PORT = 7000;
 interface Cast {
   readonly name: string;
   readonly pool: 'shared' | 'whole';
-  readonly protocol: IpsecProtocol;
+  readonly protocol: IkePlan['protocol'];
+  readonly peer: keyof typeof PEERS;
+  /** Whose daemon renews the association. */
+  readonly rekeysBy: Rekey['by'];
   readonly wifi: string;
   /** One-way delays, milliseconds. */
   readonly delaysMs: { readonly wifi: number; readonly cellular: number; readonly hotel: number };
 }
 
-/** Two devices behind different NATs share one public address; the third has one of its own. */
+/**
+ * Two devices behind different NATs share one public address, and reach the same peer from it; the third has an address of its
+ * own, and a peer of another make.
+ */
 const CAST: readonly Cast[] = [
   {
     name: 'alice',
     pool: 'shared',
-    protocol: 'esp',
+    protocol: 'ah',
+    peer: 'strongswan',
+    rekeysBy: 'device',
     wifi: 'home',
     delaysMs: { wifi: 5, cellular: 25, hotel: 15 },
   },
@@ -53,13 +65,17 @@ const CAST: readonly Cast[] = [
     name: 'bob',
     pool: 'shared',
     protocol: 'esp',
+    peer: 'strongswan',
+    rekeysBy: 'peer',
     wifi: 'office',
     delaysMs: { wifi: 8, cellular: 30, hotel: 12 },
   },
   {
     name: 'carol',
     pool: 'whole',
-    protocol: 'ah',
+    protocol: 'esp',
+    peer: 'libreswan',
+    rekeysBy: 'peer',
     wifi: 'home',
     delaysMs: { wifi: 5, cellular: 40, hotel: 20 },
   },
@@ -71,11 +87,13 @@ export const ANCHORS = { shared: 'shared-1', whole: 'whole-1' } as const;
 export interface Actor {
   readonly name: string;
   readonly pool: Cast['pool'];
-  readonly protocol: IpsecProtocol;
+  readonly protocol: Cast['protocol'];
+  readonly peer: Cast['peer'];
   readonly agent: Agent;
-  readonly kernel: Uml;
   readonly lease: NonNullable<AgentStatus['lease']>;
   readonly links: { readonly wifi: AccessLink; readonly cellular: AccessLink; readonly hotel: AccessLink };
+  /** Renews its child association and its IKE association, one after the other. */
+  rekey(): Promise<Rekey[]>;
 }
 
 export interface Stage {
@@ -83,8 +101,8 @@ export interface Stage {
   readonly actors: readonly Actor[];
   readonly hotel: AccessNetwork;
   readonly traffic: Traffic;
-  /** On the peer's interface, from before the first packet. */
-  readonly peerCapture: Capture;
+  /** On the peers' interfaces, from before the first packet of the traffic. */
+  readonly peerCaptures: readonly Capture[];
   /** At the far end of each relay's link, where both sides of it pass, whoever forwards. */
   readonly relayCaptures: ReadonlyMap<string, Capture>;
   /** Associations that appeared, vanished or became others since the stage was set, over all kernels. */
@@ -102,31 +120,20 @@ export async function setStage(lab: Lab, progress: Progress, engine: EngineWish)
   const office = await net.accessNetwork('office', { kind: 'nat-symmetric' });
   const cellular = await net.accessNetwork('cellular', { kind: 'nat-symmetric' });
   const hotel = await net.accessNetwork('hotel', { kind: 'nat-preserving' });
-  const peerApp = await lab.namespace('peer-app');
-
   progress.say('relays r1 and r2, signalling, Redis, a token issuer; Linux kernels for the IPsec ends');
   const devices = await Promise.all(CAST.map((role) => net.device(role.name)));
-  const [fleet, peer, kernels, links] = await Promise.all([
+  const [fleet, peers, hosts, links] = await Promise.all([
     startFleet(lab, net, {
       relays: ['r1', 'r2'],
       devices: CAST.map(({ name }) => name),
       pools: POOLS,
       relaySettings: { engine, xdpSessions: 64 },
     }),
-    bootUml(lab, {
-      name: 'peer',
-      cards: [
-        {
-          namespace: net.namespace,
-          tap: 'peer0',
-          bridge: PUBLIC_BRIDGE,
-          address: `${PEER_ADDRESS}/24`,
-          gateway: PUBLIC_ROUTER,
-        },
-        { namespace: peerApp, tap: 'app0', tapAddress: `${PEER_INNER}/24`, address: '10.60.0.1/24' },
-      ],
-    }),
-    Promise.all(CAST.map((role, i) => bootDeviceKernel(lab, role, i, devices[i]!.namespace))),
+    bootPeers(lab, net.namespace),
+    bootDevices(
+      lab,
+      devices.map(({ namespace }) => namespace),
+    ),
     Promise.all(
       CAST.map(async ({ wifi, delaysMs }, i) => {
         const device = devices[i]!;
@@ -151,47 +158,80 @@ export async function setStage(lab: Lab, progress: Progress, engine: EngineWish)
       }),
     ),
   ]);
-  await lab.ip(peerApp, ['route add default via 10.60.0.1']);
 
-  progress.say('devices ask for their leases');
-  const actors = await Promise.all(
-    CAST.map(async (role, i): Promise<Actor> => {
-      const agent = await fleet.agent(devices[i]!, {
-        pool: role.pool,
-        kind: role.pool === 'whole' ? 'rsa-ip' : 'rsipsec',
-        interfaces: ['wifi0', 'cell0', 'hotel0'],
-        behind: BEHIND.interface,
-      });
-      const { lease } = await agent.until(
-        (status) => status.lease !== null && status.path?.link === 'wifi0',
-        'bound on wifi0',
-      );
-      const kernel = kernels[i]!;
-      await kernel.exec(
-        `ip address add ${lease!.address}/32 dev vec0 && ip route add default via ${BEHIND.device} dev vec0 onlink src ${lease!.address}`,
-      );
-      return { ...role, agent, kernel, lease: lease!, links: links[i]! };
+  progress.say('devices ask for their leases; strongSwan and libreswan start at the peers');
+  const plans = CAST.map(
+    ({ name, protocol, peer }, i): IkePlan => ({
+      ...{ device: name, protocol, peer: PEERS[peer].address },
+      inner: { device: deviceInner(i), peer: PEERS[peer].inner },
     }),
   );
-  for (const [i, actor] of actors.entries()) await associate(actor, i, peer);
-
-  const listings = new Map<Uml, SecurityAssociation[]>();
-  for (const kernel of [peer, ...kernels]) listings.set(kernel, await securityAssociations(kernel));
-  const [peerCapture, ...relayCaptures] = await Promise.all([
-    startCapture(lab, {
-      namespace: net.namespace,
-      interface: 'peer0',
-      name: 'peer',
-      filter: 'ip',
-      snapLength: 96,
-    }),
-    ...[...fleet.relays.values()].map(({ host }) =>
-      startCapture(lab, {
-        namespace: net.namespace,
-        interface: host.port,
-        name: host.label,
-        filter: 'ip and (udp port 4556 or proto 50 or proto 51)',
+  const towards = (peer: Cast['peer']) => plans.filter((_, i) => CAST[i]!.peer === peer);
+  const [held, strongswan, libreswan] = await Promise.all([
+    Promise.all(
+      CAST.map(async (role, i) => {
+        const charon = { file: lab.file(`${role.name}-lease.conf`), reload: [] };
+        const agent = await fleet.agent(devices[i]!, {
+          pool: role.pool,
+          kind: role.pool === 'whole' ? 'rsa-ip' : 'rsipsec',
+          interfaces: ['wifi0', 'cell0', 'hotel0'],
+          behind: BEHIND.interface,
+          charon,
+        });
+        const { lease } = await agent.until(
+          (status) => status.lease !== null && status.path?.link === 'wifi0',
+          'bound on wifi0',
+        );
+        await hosts[i]!.exec(
+          `ip address add ${lease!.address}/32 dev ${deviceCard(i)} && ip route add default via ${BEHIND.device} dev ${deviceCard(i)} onlink src ${lease!.address}`,
+        );
+        return { agent, lease: lease!, settingsFile: charon.file };
       }),
+    ),
+    startStrongswanPeer(lab, peers.strongswan, towards('strongswan')),
+    startLibreswanPeer(lab, peers.libreswan, towards('libreswan')),
+  ]);
+  progress.say('strongSwan starts behind every device');
+  const ends = await Promise.all(
+    plans.map((plan, i) =>
+      startDevice(lab, hosts[i]!, plan, {
+        address: held[i]!.lease.address,
+        settingsFile: held[i]!.settingsFile,
+      }),
+    ),
+  );
+  const peerEnds: Record<Cast['peer'], IkeEnd> = { strongswan, libreswan };
+  const actors = CAST.map((role, i): Actor => {
+    const { agent, lease } = held[i]!;
+    const by = role.rekeysBy;
+    return {
+      ...role,
+      ...{ agent, lease, links: links[i]! },
+      rekey: () => ends[i]!.rekey(by, by === 'peer' ? peerEnds[role.peer] : ends[i]!),
+    };
+  });
+
+  const listings = new Map<UmlHost, SecurityAssociation[]>();
+  for (const host of [...Object.values(peers), ...hosts])
+    listings.set(host, await securityAssociations(host));
+  const [relayCaptures, peerCaptures] = await Promise.all([
+    Promise.all(
+      [...fleet.relays.values()].map(({ host }) =>
+        startCapture(lab, {
+          namespace: net.namespace,
+          interface: host.port,
+          name: host.label,
+          filter: 'ip and (udp port 4556 or proto 50 or proto 51)',
+        }),
+      ),
+    ),
+    Promise.all(
+      Object.keys(PEERS).map((name) =>
+        startCapture(lab, {
+          ...{ namespace: net.namespace, interface: name, name },
+          ...{ filter: 'ip', snapLength: 96 },
+        }),
+      ),
     ),
   ]);
   const traffic = await startTraffic(
@@ -199,7 +239,7 @@ export async function setStage(lab: Lab, progress: Progress, engine: EngineWish)
     actors.map((actor, i) => ({
       name: actor.name,
       device: { namespace: `${lab.id}-${actor.name}-app`, address: deviceInner(i), port: PORT },
-      peer: { namespace: peerApp, address: PEER_INNER, port: PORT + 1 + i },
+      peer: { namespace: `${lab.id}-peer-app`, address: PEERS[actor.peer].inner, port: PORT + 1 + i },
       packetsPerSecond: PACKETS_PER_SECOND,
     })),
   );
@@ -208,13 +248,13 @@ export async function setStage(lab: Lab, progress: Progress, engine: EngineWish)
     actors,
     hotel,
     traffic,
-    peerCapture: peerCapture!,
+    peerCaptures,
     relayCaptures: new Map([...fleet.relays.keys()].map((id, i) => [id, relayCaptures[i]!])),
     engine: () => engineOf(fleet),
     async associationChanges() {
       let changes = 0;
-      for (const [kernel, before] of listings) {
-        changes += associationChanges(before, await securityAssociations(kernel));
+      for (const [host, before] of listings) {
+        changes += associationChanges(before, await securityAssociations(host));
       }
       return changes;
     },
@@ -269,32 +309,54 @@ function deviceInner(i: number): string {
   return `10.50.${i + 1}.2`;
 }
 
-/** A kernel behind the device: its first card holds the leased address, its second leads to the applications. */
-async function bootDeviceKernel(lab: Lab, role: Cast, i: number, device: string): Promise<Uml> {
-  const app = await lab.namespace(`${role.name}-app`);
-  const gateway = `10.50.${i + 1}.1`;
+/** Card of a device's host that holds the leased address; the next one leads to its applications. */
+const deviceCard = (i: number) => `vec${2 * i}`;
+
+/** A host behind each device, all in one kernel: its first card holds the leased address, its second leads to the applications. */
+async function bootDevices(lab: Lab, namespaces: readonly Namespace[]): Promise<UmlHost[]> {
+  const apps = await Promise.all(CAST.map(({ name }) => lab.namespace(`${name}-app`)));
+  const gateway = (i: number) => `10.50.${i + 1}.1`;
   const kernel = await bootUml(lab, {
-    name: role.name,
-    cards: [
-      { namespace: device, tap: BEHIND.interface, tapAddress: `${BEHIND.device}/32`, mtu: 1280 },
-      { namespace: app, tap: 'app0', tapAddress: `${deviceInner(i)}/24`, address: `${gateway}/24` },
-    ],
+    name: 'devices',
+    memoryMb: 192,
+    cards: CAST.flatMap(({ name: host }, i): UmlCard[] => [
+      {
+        ...{ host, namespace: namespaces[i]!, mtu: 1280 },
+        ...{ tap: BEHIND.interface, tapAddress: `${BEHIND.device}/32` },
+      },
+      {
+        ...{ host, namespace: apps[i]!, tap: 'app0' },
+        ...{ tapAddress: `${deviceInner(i)}/24`, address: `${gateway(i)}/24` },
+      },
+    ]),
   });
-  await lab.ip(app, [`route add default via ${gateway}`]);
-  return kernel;
+  await Promise.all(apps.map((app, i) => lab.ip(app, [`route add default via ${gateway(i)}`])));
+  return CAST.map(({ name }) => umlHost(kernel, name));
 }
 
-/** Tunnel-mode association between the device's kernel and the peer's: by its own policy the peer tells devices apart. */
-async function associate(actor: Actor, i: number, peer: Uml): Promise<void> {
-  const spi = actor.lease.spis?.first ?? 0x1000_0000 + i;
-  await establish(
-    withFreshKeys({
-      protocol: actor.protocol,
-      reqid: i + 1,
-      device: { outer: actor.lease.address, inner: deviceInner(i), spi },
-      peer: { outer: PEER_ADDRESS, inner: PEER_INNER, spi: 0xc000_0000 + i },
-    }),
-    actor.kernel,
-    peer,
+/** Both peers in one kernel, with the applications of both in one namespace. */
+async function bootPeers(lab: Lab, segment: Namespace): Promise<Record<keyof typeof PEERS, UmlHost>> {
+  const app = await lab.namespace('peer-app');
+  const kernel = await bootUml(lab, {
+    name: 'peers',
+    memoryMb: 192,
+    cards: Object.entries(PEERS).flatMap(([host, { address, inner, gateway }]): UmlCard[] => [
+      {
+        ...{ host, namespace: segment, tap: host, bridge: PUBLIC_BRIDGE },
+        ...{ address: `${address}/24`, gateway: PUBLIC_ROUTER },
+      },
+      {
+        ...{ host, namespace: app, tap: `${host}-app` },
+        ...{ tapAddress: `${inner}/24`, address: `${gateway}/24` },
+      },
+    ]),
+  });
+  await lab.ip(
+    app,
+    CAST.map(({ peer }, i) => `route add ${deviceInner(i)}/32 via ${PEERS[peer].gateway}`),
   );
+  return {
+    strongswan: umlHost(kernel, 'strongswan'),
+    libreswan: umlHost(kernel, 'libreswan'),
+  };
 }

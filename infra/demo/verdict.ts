@@ -1,4 +1,5 @@
 /** What the demo promises, checked against what was measured. Pure. */
+import type { Rekey } from './ike.ts';
 import type { Move } from './moves.ts';
 
 export interface Leased {
@@ -19,7 +20,9 @@ export interface PeerRecord {
   readonly spisSeen: readonly number[];
   /** The same, by the leased address they went to. */
   readonly spisByAddress: Readonly<Record<string, readonly number[]>>;
-  /** IKE messages, and associations that appeared, vanished or became others. */
+  /** Renewals that were asked for; they took place. */
+  readonly rekeys: readonly Rekey[];
+  /** IKE messages, and associations that appeared, vanished or became others, beside those of the rekeys. */
   readonly ikeOrSaChanges: number;
 }
 
@@ -102,6 +105,12 @@ function peerFaults(devices: readonly DeviceRecord[], peer: PeerRecord): string[
     if (outside.length > 0) found.push(`SPIs ${outside.join(', ')} to ${address} are in no leased block`);
   }
   if (peer.ikeOrSaChanges !== 0)
-    found.push(`${peer.ikeOrSaChanges} associations changed or IKE messages were sent`);
+    found.push(`${peer.ikeOrSaChanges} associations changed or IKE messages were sent, rekeys aside`);
+  for (const { name } of devices) {
+    for (const of of ['child', 'ike'] as const) {
+      if (!peer.rekeys.some((rekey) => rekey.device === name && rekey.of === of))
+        found.push(`${name}: no rekey of its ${of} association while it moved`);
+    }
+  }
   return found;
 }

@@ -79,6 +79,8 @@ export interface AgentOptions {
   readonly leaseMs?: number;
   /** Nothing leaves the device but through the tunnel. */
   readonly killSwitch?: boolean;
+  /** Where strongSwan's settings for the lease are written. */
+  readonly charon?: { readonly file: string; readonly reload: readonly string[] };
 }
 
 export interface Agent {

@@ -13,6 +13,8 @@ const PLUGINS = 'random nonce aes sha1 sha2 hmac gmp kdf kernel-netlink socket-d
 export interface CharonOptions {
   /** Lines for the `charon` section of strongswan.conf, such as `spi_min = 0x1000`. */
   readonly settings?: readonly string[];
+  /** A file that strongswan.conf includes, such as the one that the agent writes for a lease. */
+  readonly include?: string;
   /** The text of swanctl.conf. */
   readonly connections: string;
 }
@@ -53,7 +55,7 @@ export async function startCharon(lab: Lab, host: UmlHost, options: CharonOption
   const file = (suffix: string) => lab.file(`${name}.${suffix}`);
   const socket = `unix:///var/tmp/${name}.vici`;
   const log = `/var/tmp/${name}.charon`;
-  writeFileSync(file('strongswan.conf'), strongswanConf(socket, log, options.settings ?? []));
+  writeFileSync(file('strongswan.conf'), strongswanConf(socket, log, options));
   writeFileSync(file('swanctl.conf'), options.connections, { mode: 0o600 });
   const environment = `STRONGSWAN_CONF=${file('strongswan.conf')}`;
   // One daemon for each /run: it refuses to start beside the pid file of another.
@@ -72,8 +74,8 @@ export async function startCharon(lab: Lab, host: UmlHost, options: CharonOption
   };
 }
 
-function strongswanConf(socket: string, log: string, settings: readonly string[]): string {
-  return `charon {
+function strongswanConf(socket: string, log: string, { settings = [], include }: CharonOptions): string {
+  return `${include === undefined ? '' : `include ${include}\n`}charon {
   load_modular = no
   load = ${PLUGINS}
   # Routes are there already; the policies alone say what is protected.

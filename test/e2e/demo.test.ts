@@ -12,7 +12,7 @@ const PROGRAM = fileURLToPath(new URL('../../infra/demo.mjs', import.meta.url));
 const RECORDS = '/run/mooring-lab';
 const KINDS = ['make-before-break', 'break-before-make', 'nat-change', 'relay-change'];
 
-describe.skipIf(missing('the demo', 'uml'))('npm run demo', () => {
+describe.skipIf(missing('the demo', 'uml', 'strongswan', 'libreswan'))('npm run demo', () => {
   let folder: string;
   const machine = () =>
     ['link', 'address', 'rule', 'route show table all'].map((what) => ip(...what.split(' ')));
@@ -73,6 +73,11 @@ describe.skipIf(missing('the demo', 'uml'))('npm run demo', () => {
         [...new Set(result.devices.map(({ lease }) => lease.address))].sort(),
       );
       expect(result.peer.ikeOrSaChanges).toBe(0);
+      expect(result.peer.rekeys.map(({ device, of, by }) => `${device} ${of} ${by}`)).toEqual([
+        ...['alice child device', 'alice ike device'],
+        ...['bob child peer', 'bob ike peer'],
+        ...['carol child peer', 'carol ike peer'],
+      ]);
       expect(result.relay).toMatchObject({ different: 0, ttlSteps: [1] });
     },
     120_000,

@@ -34,6 +34,7 @@ const peer: PeerRecord = {
   sourceAddresses: ['198.51.100.21'],
   spisSeen: [0x4000],
   spisByAddress: { '198.51.100.21': [0x4000] },
+  rekeys: (['child', 'ike'] as const).map((of) => ({ device: 'alice', of, by: 'device', tookMs: 300 })),
   ikeOrSaChanges: 0,
 };
 const relay: RelayRecord = { compared: 100, different: 0, ttlSteps: [1] };
@@ -83,6 +84,7 @@ describe('the verdict of the demo', () => {
       /in no leased block/,
     ],
     ['an association that changed', { ikeOrSaChanges: 1 }, {}, /associations changed/],
+    ['a rekey that did not take place', { rekeys: peer.rekeys.slice(1) }, {}, /no rekey of its child/],
     ['a packet that the relay altered', {}, { different: 1 }, /differ on the two sides/],
     ['a comparison that compared nothing', {}, { compared: 0 }, /no packet was compared/],
   ])('names %s', (_what, seen, carried, words) => {
