@@ -14,8 +14,8 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_25cd72945728',
-    keys: 12,
+    name: 'mooring_activate_d2c63e94cfd6',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local QUARANTINED = -16
@@ -24,7 +24,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -96,12 +96,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -155,8 +157,8 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
 return { now, shown(lease, session) }`,
   },
   appoint: {
-    name: 'mooring_appoint_b2a824d1c90c',
-    keys: 12,
+    name: 'mooring_appoint_fd63a79c28fe',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -164,7 +166,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -175,12 +177,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -223,8 +227,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_a80a126ecc9f',
-    keys: 12,
+    name: 'mooring_attach_0f14de9b036b',
+    keys: 13,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -232,7 +236,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -312,12 +316,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -407,20 +413,19 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_b685f9495041',
-    keys: 12,
+    name: 'mooring_claim_6af2e678941a',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
-local WITHDRAWN = -9
-local REQUEST_ENDED = -11
 local NOT_HOME = -12
 local QUARANTINED = -16
+local RESTORING = -21
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -445,12 +450,14 @@ local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -476,18 +483,17 @@ local function awaitsReportOf(other)
 local of = redis.call('HMGET', META, 'reportRelay', 'reportUntilMs')
 return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
+local function raise()
+local of = redis.call('HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportCounter', 'isRaised')
+if of[5] and tonumber(of[3] or 0) < tonumber(of[1]) and tonumber(of[4] or 0) < tonumber(of[2]) then
+return
 end
-redis.call('HDEL', META, 'quarantineUntilMs')
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
+end
+local function endQuarantine()
+redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised')
 forgetReport()
 end
 local function owner()
@@ -514,397 +520,33 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
-local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
-local ANCHOR_NAME = string.match(META, '{a:(.*)}')
-local function nameOf(id)
-return string.sub(id, #ANCHOR_NAME + 2)
-end
-local function encodeLease(lease)
-local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
-return table.concat({
-lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
-}, ' ')
-end
-local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
-string.match(record, LEASE_WORDS)
-return {
-id = ANCHOR_NAME .. '.' .. name,
-device = device,
-slot = slot,
-address = address,
-ports = ports,
-spis = spis,
-ikeSpis = ikeSpis,
-remote = remote,
-state = pending == '-' and 'active' or 'pending',
-pendingUntilMs = tonumber(pending),
-expiresAtMs = tonumber(expires),
-fence = fence,
-bindId = tonumber(bindId),
-request = request,
-}
-end
-local function encodeSession(session)
-return table.concat({
-session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
-}, ' ')
-end
-local function decodeSession(device, record)
-local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
-local leases = {}
-for name in string.gmatch(named, '[^,]+') do
-leases[#leases + 1] = name
-end
-return {
-device = device,
-index = index,
-id = id,
-thumbprint = thumbprint,
-salt = salt,
-replaces = replaces,
-leases = leases,
-}
-end
-local KEEP_MS = 3600000
-local KEEP_COUNT = 16384
-local function forgetOldest(count)
-local oldest = redis.call('ZPOPMIN', ANSWERED, count)
-for at = 1, #oldest, 2 do
-redis.call('HDEL', ANSWERS, oldest[at])
-end
-end
-local function remember(request, answer)
-redis.call('HSET', ANSWERS, request, answer)
-redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
-local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
-if surplus > 0 then
-forgetOldest(surplus)
-end
-for _ = 1, 2 do
-local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
-if first[2] == nil or tonumber(first[2]) > now then
-break
-end
-forgetOldest(1)
-end
-end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function unpermute(value, width, key, tweak)
-return walk(value, width, key, tweak, ROUNDS, 1, -1)
-end
-local function isV6(address)
-return string.find(address, ':', 1, true) ~= nil
-end
-local function hexOf(address)
-if not isV6(address) then
-return string.format('%02x%02x%02x%02x', string.match(address, '(%d+)%.(%d+)%.(%d+)%.(%d+)'))
-end
-local function groupsOf(text)
-return (string.gsub(text, '(%x+):?', function(group) return string.rep('0', 4 - #group) .. group end))
-end
-local head, tail = string.match(address, '^(.*)::(.*)$')
-head, tail = groupsOf(head or address), groupsOf(tail or '')
-return head .. string.rep('0', 32 - #head - #tail) .. tail
-end
-local function formerSlots(device)
-local slots = {}
-for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
-slots[#slots + 1] = slot
-end
-return slots
-end
-local function forgetFormer(device, slot)
-local left = {}
-for _, other in ipairs(formerSlots(device)) do
-if other ~= slot then
-left[#left + 1] = other
-end
-end
-if #left > 0 then
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
-else
-redis.call('HDEL', FORMER, 'd:' .. device)
-end
-end
-local function forgetSlot(slot)
-local device = redis.call('HGET', FORMER, 's:' .. slot)
-if device then
-forgetFormer(device, slot)
-redis.call('HDEL', FORMER, 's:' .. slot)
-end
-end
-local function takeSlot(slot)
-local number = tonumber(slot)
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-if number < frontier then
-redis.call('ZREM', COOLING, slot)
-forgetSlot(slot)
-return
-end
-for skipped = frontier, number - 1 do
-redis.call('ZADD', COOLING, 0, whole(skipped))
-end
-redis.call('HSET', META, 'frontier', whole(number + 1))
-end
-local function coolSlot(slot, device)
-local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
-redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
-redis.call('HSET', FORMER, 's:' .. slot, device)
-local former = formerSlots(device)
-former[#former + 1] = slot
-redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
-end
-local function leaseOf(id)
-local name = nameOf(id)
-local record = redis.call('HGET', LEASES, name)
-return record and decodeLease(name, record)
-end
-local function save(lease)
-redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
-end
-local function sessionOf(device)
-local record = redis.call('HGET', SESSIONS, device)
-return record and decodeSession(device, record)
-end
-local function saveSession(session)
-redis.call('HSET', SESSIONS, session.device, encodeSession(session))
-end
-local function announce(kind, lease, session)
-lease.fence = takeFence()
-publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
-end
-local function shown(lease, session)
-return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
-end
-local function forgetSession(session)
-redis.call('HDEL', SESSIONS, session.device)
-redis.call('SETBIT', INDEXES, session.index, 0)
-redis.call('HDEL', HINTS, session.id)
-end
-local function leaveSession(session, lease)
-local name = nameOf(lease.id)
-local left = {}
-for _, other in ipairs(session.leases) do
-if other ~= name then
-left[#left + 1] = other
-end
-end
-session.leases = left
-if #left > 0 then
-saveSession(session)
-else
-forgetSession(session)
-end
-end
-local function endLease(lease, reason)
-local session = sessionOf(lease.device)
-announce('ended ' .. reason, lease, session)
-redis.call('HDEL', LEASES, nameOf(lease.id))
-redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
-leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
-return shown(lease, session)
-end
-local LOW_DIGITS = 12
-local function lowOf(hex)
-return tonumber(string.sub(hex, -LOW_DIGITS), 16)
-end
-local function ordinalOf(plan, segment, hex)
-local before = 0
-for at, prefix in ipairs(segment.prefixes) do
-if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
-local host = lowOf(hex) - lowOf(prefix.hex)
-if host >= 0 and host < 2 ^ prefix.width then
-local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
-if ordinal < prefix.addresses then
-return before + ordinal
-end
-end
-end
-before = before + prefix.addresses
-end
-end
-local function slotOf(plan, hex, port)
-local row = port and port / plan.portBlock - plan.firstPortBlock or 0
-for _, segment in ipairs(plan.segments) do
-local ordinal = ordinalOf(plan, segment, hex)
-local number = ordinal and row * segment.addresses + ordinal
-if number and number >= 0 and number < segment.slots then
-return whole(segment.first + number)
-end
-end
-end
-local RESTORED_PENDING_MS = 10000
-local SKEW_MS = 2000
-local function counterIn(fence)
-return tonumber(string.match(fence, '%-(%d+)$'))
-end
 local function followPlan(plan)
 if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
 local of = cjson.decode(plan)
 redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
-local function restAll(lost)
-local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. coolMs, 'WITHSCORES')
-for at = 1, #resting, 2 do
-if tonumber(resting[at + 1]) <= now + SKEW_MS then
-forgetSlot(resting[at])
+local function beginRestoring(how)
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'counter', 'coolingMs')
+if of[1] then
+followPlan(of[2])
 end
-redis.call('ZADD', COOLING, coolMs, resting[at])
-end
-local of = redis.call('HMGET', META, 'frontier', 'slots')
-local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
-for slot = tonumber(of[1]), frontier - 1 do
-redis.call('ZADD', COOLING, coolMs, whole(slot))
-end
-redis.call('HSET', META, 'frontier', whole(frontier))
-end
-local function unleasedSlotOf(plan, lease)
-local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
-local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
-return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
-end
-local function heldFrom(text)
-local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
-local lease = decodeLease(nameOf(id), record)
-lease.session = session
-lease.remainingMs = lease.expiresAtMs
-return lease
-end
-local function restoreSession(session)
-local other = sessionOf(session.device)
-if other and other.id == session.id then
-return other
-end
-if other then
-session.leases = other.leases
-forgetSession(other)
-end
-redis.call('SETBIT', INDEXES, session.index, 1)
-local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
-redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
-return session
-end
-local function joinSession(session, lease)
-local name = nameOf(lease.id)
-for _, other in ipairs(session.leases) do
-if other == name then
-return
-end
-end
-session.leases[#session.leases + 1] = name
-end
-local function restore(held, sessions, counter, lost)
-local known = {}
-for _, lease in ipairs(held) do
-known[nameOf(lease.id)] = lease
-end
-for _, name in ipairs(redis.call('HKEYS', LEASES)) do
-local lease = decodeLease(name, redis.call('HGET', LEASES, name))
-if not known[name] and counterIn(lease.fence) <= counter then
-endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
-end
-end
+local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_LOST
+raise()
 if lost > 0 then
-restAll(lost)
+local at = redis.call('HMGET', META, 'frontier', 'slots')
+local to = math.max(tonumber(at[1]), math.min(tonumber(at[1]) + lost, tonumber(at[2])))
+redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole(to))
 end
-local plan = cjson.decode(redis.call('HGET', META, 'plan'))
-local sessionsById = {}
-for _, text in ipairs(sessions) do
-local device, record = string.match(text, '^(%S+) (.*)$')
-local session = decodeSession(device, record)
-session.leases = {}
-sessionsById[session.id] = session
-end
-for _, lease in ipairs(held) do
-local stored = leaseOf(lease.id)
-local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
-local session = sessionsById[lease.session]
-local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
-local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
-if slot and session and isNews and lease.remainingMs > 0 then
-if not stored then
-takeSlot(slot)
-end
-session = restoreSession(session)
-lease.expiresAtMs = now + lease.remainingMs
-lease.slot = slot
-lease.request = stored and stored.request or 'restored:' .. lease.id
-lease.pendingUntilMs = now + RESTORED_PENDING_MS
-joinSession(session, lease)
-announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
-save(lease)
-saveSession(session)
-local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
-redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
-redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
-end
-end
-end
-local function heldIn(json)
-local held = {}
-for at, text in ipairs(cjson.decode(json)) do
-held[at] = heldFrom(text)
-end
-return held
-end
-local function settleByReport()
-local of = redis.call(
-'HMGET', META, 'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs', 'reportCounter', 'counter'
-)
-if not of[1] then
-settle()
-restAll(FENCES_LOST)
-return
-end
-followPlan(of[3])
-settle()
-local held = heldIn(of[1])
-for _, lease in ipairs(held) do
-lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
-end
-local counter = tonumber(of[5])
-restore(held, cjson.decode(of[2]), counter, math.max(0, counter - tonumber(of[6])))
+redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
 end
 if not quarantined() and isBehind(ARGV[5]) then
 return QUARANTINED
 end
 local endsQuarantine = quarantined()
+if redis.call('HEXISTS', META, 'restoring') == 1 then
+return RESTORING
+end
 if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
 return QUARANTINED
 end
@@ -929,7 +571,11 @@ return NOT_HOME
 end
 end
 if endsQuarantine then
-settleByReport()
+if redis.call('HEXISTS', META, 'isRestored') == 0 then
+beginRestoring('claim')
+return RESTORING
+end
+endQuarantine()
 end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
@@ -951,8 +597,8 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_b8e78dc91b99',
-    keys: 12,
+    name: 'mooring_declare_6036aeb896d1',
+    keys: 13,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local PLAN_MOVED = -17
@@ -961,7 +607,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -972,12 +618,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -1041,15 +689,15 @@ return isKnown and cjson.decode(stored[2]).pool or ''`,
 return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
   },
   describe: {
-    name: 'mooring_describe_80601b3fddff',
-    keys: 12,
+    name: 'mooring_describe_7c381cb5fcef',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
 if not meta[5] then
@@ -1058,8 +706,8 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_4c92a3e67841',
-    keys: 12,
+    name: 'mooring_extend_339fb045428d',
+    keys: 13,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -1067,7 +715,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -1222,12 +870,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -1309,8 +959,8 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_0a5697c2c69b',
-    keys: 12,
+    name: 'mooring_free_00a4d9cd904d',
+    keys: 13,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -1320,7 +970,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -1438,12 +1088,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -1530,8 +1182,8 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_ab47944d21ea',
-    keys: 12,
+    name: 'mooring_grant_1d9ca886dffc',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
 local EXHAUSTED = -5
@@ -1552,7 +1204,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -1922,12 +1574,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2207,15 +1861,15 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_ef9775ef41a4',
-    keys: 12,
+    name: 'mooring_held_on_44aa4e1347d9',
+    keys: 13,
     lua: `local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2272,12 +1926,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2312,16 +1968,11 @@ end
 return answer`,
   },
   hints: {
-    name: 'mooring_hints_c19d2ab1cc4e',
-    keys: 12,
-    lua: `local function readNow()
-local time = redis.call('TIME')
-return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+    name: 'mooring_hints_e0b4d05c3ddb',
+    keys: 13,
+    lua: `local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
-return { now, redis.call('HGETALL', HINTS) }`,
+return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])`,
   },
   intend: {
     name: 'mooring_intend_c051f6a4444a',
@@ -2390,27 +2041,27 @@ local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
   },
   layout: {
-    name: 'mooring_layout_b22a5bc0468c',
-    keys: 12,
+    name: 'mooring_layout_badccc98ebe0',
+    keys: 13,
     lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 return { now, redis.call('HGET', META, 'plan') or '' }`,
   },
   occupancy: {
-    name: 'mooring_occupancy_7f429f7fd6a3',
-    keys: 12,
+    name: 'mooring_occupancy_c8c1614f3d8f',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2426,10 +2077,10 @@ end
 return { now, redis.call('HLEN', LEASES), freeSlots() }`,
   },
   put_hint: {
-    name: 'mooring_put_hint_0d6b445ac9b7',
-    keys: 12,
+    name: 'mooring_put_hint_8ae21484a61a',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local function decodeSession(device, record)
@@ -2467,8 +2118,8 @@ redis.call('HSET', HINTS, ARGV[2], table.concat({ ARGV[1], unpack(ARGV, 4, 7) },
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_79bef8c76ace',
-    keys: 12,
+    name: 'mooring_read_events_ae1c943907a9',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -2476,7 +2127,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2487,12 +2138,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2557,8 +2210,8 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_fe58c16d734a',
-    keys: 12,
+    name: 'mooring_release_c50f1cc79562',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -2566,7 +2219,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2577,12 +2230,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2619,8 +2274,8 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_efade4d33fb8',
-    keys: 12,
+    name: 'mooring_remove_3d4a395d4562',
+    keys: 13,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local function readNow()
@@ -2628,7 +2283,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2639,12 +2294,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2666,14 +2323,14 @@ return LEASES_WOULD_BE_ORPHANED
 end
 local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
-'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS
+'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT
 )
 redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_7ac8d02d0cca',
-    keys: 12,
+    name: 'mooring_renew_b29ab81a6909',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2682,7 +2339,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2693,12 +2350,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2747,18 +2406,18 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_b507123e35ee',
-    keys: 12,
+    name: 'mooring_report_a4a5d5903611',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
-local WITHDRAWN = -9
-local REQUEST_ENDED = -11
 local QUARANTINED = -16
+local UNTOLD = -20
+local RESTORING = -21
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -2783,12 +2442,14 @@ local EPOCHS_LOST = 65536
 local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -2802,19 +2463,14 @@ end
 local function quarantineIsOver()
 return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
 end
-local function settle()
-local of = redis.call(
-'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-)
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-if of[3] then
-redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-redis.call('HDEL', META, 'standby', 'standbyBoot')
+local function raise()
+local of = redis.call('HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportCounter', 'isRaised')
+if of[5] and tonumber(of[3] or 0) < tonumber(of[1]) and tonumber(of[4] or 0) < tonumber(of[2]) then
+return
 end
-redis.call('HDEL', META, 'quarantineUntilMs')
-forgetReport()
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
+redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
 end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
@@ -2827,6 +2483,94 @@ home = of[5],
 standby = of[6],
 standbyBoot = of[7],
 }
+end
+local function holdUntil(untilMs)
+redis.call('HSET', META, 'untilMs', whole(untilMs))
+end
+local function followPlan(plan)
+if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
+local of = cjson.decode(plan)
+redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
+end
+end
+local function beginRestoring(how)
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'counter', 'coolingMs')
+if of[1] then
+followPlan(of[2])
+end
+local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_LOST
+raise()
+if lost > 0 then
+local at = redis.call('HMGET', META, 'frontier', 'slots')
+local to = math.max(tonumber(at[1]), math.min(tonumber(at[1]) + lost, tonumber(at[2])))
+redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole(to))
+end
+redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
+end
+local relay, boot = ARGV[1], ARGV[2]
+if not quarantined() then
+local current = owner()
+return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
+end
+if redis.call('HEXISTS', META, 'restoring') == 1 then
+return RESTORING
+end
+local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
+if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
+if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
+forgetReport()
+redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now))
+end
+redis.call(
+'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
+'reportUntilMs', whole(now + ARGV[5])
+)
+if redis.call('HEXISTS', META, 'reportIsTold') == 0 then
+return UNTOLD
+end
+end
+local current = owner()
+local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
+if not alone and not quarantineIsOver() then
+return QUARANTINED
+end
+local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
+if highest[1] ~= relay or highest[2] ~= boot then
+return STALE_EPOCH
+end
+beginRestoring('report')
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+holdUntil(now + ARGV[5])
+publish(takeFence(), 'owned ' .. relay)
+return RESTORING`,
+  },
+  restore: {
+    name: 'mooring_restore_4a11ee884ab1',
+    keys: 13,
+    lua: `local WITHDRAWN = -9
+local REQUEST_ENDED = -11
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
 end
 local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
@@ -3000,6 +2744,34 @@ local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
 end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+)
+redis.call('UNLINK', REPORT)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function endQuarantine()
+redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised')
+forgetReport()
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -3086,39 +2858,59 @@ local SKEW_MS = 2000
 local function counterIn(fence)
 return tonumber(string.match(fence, '%-(%d+)$'))
 end
-local function followPlan(plan)
-if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
-local of = cjson.decode(plan)
-redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
+local function restoreEnded(cursor, limit)
+local counter = tonumber(redis.call('HGET', META, 'reportCounter'))
+local page = redis.call('HSCAN', LEASES, cursor, 'COUNT', limit)
+for at = 1, #page[2], 2 do
+local name = page[2][at]
+local lease = decodeLease(name, page[2][at + 1])
+local isKnown = redis.call('HEXISTS', REPORT, name) == 1
+if not isKnown and counterIn(lease.fence) <= counter then
+endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
 end
 end
-local function restAll(lost)
-local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. coolMs, 'WITHSCORES')
+return page[1]
+end
+local function restAll(_, limit)
+local restMs, restTo = unpack(redis.call('HMGET', META, 'restMs', 'restTo'))
+if not restMs then
+return '0'
+end
+local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. restMs, 'WITHSCORES', 'LIMIT', 0, limit)
 for at = 1, #resting, 2 do
 if tonumber(resting[at + 1]) <= now + SKEW_MS then
 forgetSlot(resting[at])
 end
-redis.call('ZADD', COOLING, coolMs, resting[at])
+redis.call('ZADD', COOLING, restMs, resting[at])
 end
-local of = redis.call('HMGET', META, 'frontier', 'slots')
-local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
-for slot = tonumber(of[1]), frontier - 1 do
-redis.call('ZADD', COOLING, coolMs, whole(slot))
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+local to = math.min(math.max(tonumber(restTo), frontier), frontier + limit)
+for slot = frontier, to - 1 do
+redis.call('ZADD', COOLING, restMs, whole(slot))
 end
-redis.call('HSET', META, 'frontier', whole(frontier))
+redis.call('HSET', META, 'frontier', whole(to))
+return #resting < 2 * limit and to >= tonumber(restTo) and '0' or '1'
 end
 local function unleasedSlotOf(plan, lease)
 local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
 local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
 return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
 end
-local function heldFrom(text)
+local function heldFrom(text, saidMs)
 local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
 local lease = decodeLease(nameOf(id), record)
 lease.session = session
-lease.remainingMs = lease.expiresAtMs
+lease.remainingMs = lease.expiresAtMs - (now - saidMs)
 return lease
+end
+local function reportedSession(lease)
+local record = redis.call('HGET', REPORT, lease.device)
+local session = record and decodeSession(lease.device, record)
+if not session or session.id ~= lease.session then
+return nil
+end
+session.leases = {}
+return session
 end
 local function restoreSession(session)
 local other = sessionOf(session.device)
@@ -3143,32 +2935,10 @@ end
 end
 session.leases[#session.leases + 1] = name
 end
-local function restore(held, sessions, counter, lost)
-local known = {}
-for _, lease in ipairs(held) do
-known[nameOf(lease.id)] = lease
-end
-for _, name in ipairs(redis.call('HKEYS', LEASES)) do
-local lease = decodeLease(name, redis.call('HGET', LEASES, name))
-if not known[name] and counterIn(lease.fence) <= counter then
-endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
-end
-end
-if lost > 0 then
-restAll(lost)
-end
-local plan = cjson.decode(redis.call('HGET', META, 'plan'))
-local sessionsById = {}
-for _, text in ipairs(sessions) do
-local device, record = string.match(text, '^(%S+) (.*)$')
-local session = decodeSession(device, record)
-session.leases = {}
-sessionsById[session.id] = session
-end
-for _, lease in ipairs(held) do
+local function restoreLease(plan, lease)
 local stored = leaseOf(lease.id)
 local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
-local session = sessionsById[lease.session]
+local session = reportedSession(lease)
 local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
 local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
 if slot and session and isNews and lease.remainingMs > 0 then
@@ -3189,51 +2959,45 @@ redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
 redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
 end
 end
+local function restoreHeld(cursor, limit)
+local of = redis.call('HMGET', META, 'plan', 'reportAtMs')
+local plan = cjson.decode(of[1])
+local page = redis.call('HSCAN', REPORT, cursor, 'COUNT', limit)
+for at = 1, #page[2], 2 do
+if not string.find(page[2][at], '/', 1, true) then
+restoreLease(plan, heldFrom(page[2][at + 1], tonumber(of[2])))
 end
-local function heldIn(json)
-local held = {}
-for at, text in ipairs(cjson.decode(json)) do
-held[at] = heldFrom(text)
 end
-return held
+return page[1]
 end
-local relay, boot = ARGV[1], ARGV[2]
-if not quarantined() then
-local current = owner()
-return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
+local STEPS = { ended = restoreEnded, rest = restAll, held = restoreHeld }
+local AFTER = { ended = 'rest', rest = 'held' }
+local function restoreSome(limit)
+local how, step, cursor = string.match(redis.call('HGET', META, 'restoring'), '^(%S+) (%S+) (%S+)$')
+cursor = STEPS[step](cursor, limit)
+if cursor == '0' then
+step = AFTER[step]
 end
-local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
-if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
-if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
-redis.call(
-'HSET', META, 'reportLeases', ARGV[7], 'reportSessions', ARGV[8], 'reportPlan', ARGV[9] or '',
-'reportAtMs', whole(now)
-)
+if step then
+redis.call('HSET', META, 'restoring', how .. ' ' .. step .. ' ' .. cursor)
+return true
 end
-redis.call(
-'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
-'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])
-)
+if how == 'report' then
+endQuarantine()
+else
+forgetReport()
+redis.call('HSET', META, 'isRestored', '1')
 end
-local current = owner()
-local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
-if not alone and not quarantineIsOver() then
-return QUARANTINED
+return false
 end
-local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
-if highest[1] ~= relay or highest[2] ~= boot then
-return STALE_EPOCH
+if not quarantined() or redis.call('HEXISTS', META, 'restoring') == 0 then
+return 0
 end
-followPlan(ARGV[9])
-local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
-settle()
-publish(takeFence(), 'owned ' .. relay)
-restore(heldIn(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
-return redis.call('HGET', META, 'epoch')`,
+return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_b6433848b8cb',
-    keys: 12,
+    name: 'mooring_revoke_123cb31f6451',
+    keys: 13,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3243,7 +3007,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3364,12 +3128,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -3452,8 +3218,8 @@ remember(request, ended)
 return { now, ended }`,
   },
   set_aside: {
-    name: 'mooring_set_aside_2974d004ac63',
-    keys: 12,
+    name: 'mooring_set_aside_2340d9322b88',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -3461,7 +3227,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3561,12 +3327,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -3616,8 +3384,8 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_3577f77954cc',
-    keys: 12,
+    name: 'mooring_snapshot_8957815068f4',
+    keys: 13,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -3625,7 +3393,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3636,12 +3404,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -3661,6 +3431,19 @@ local meta = redis.call(
 if not meta[5] then
 return UNDECLARED
 end
+local page = redis.call('HSCAN', LEASES, ARGV[1], 'COUNT', ARGV[2])
+local leases = page[2]
+local sessions, seen = {}, {}
+for at = 2, #leases, 2 do
+local device = string.match(leases[at], '^%S+')
+if not seen[device] then
+seen[device] = true
+local session = redis.call('HGET', SESSIONS, device)
+sessions[#sessions + 1] = device
+sessions[#sessions + 1] = session
+sessions[#sessions + 1] = redis.call('HGET', HINTS, string.match(session, '^%S+ (%S+)')) or ''
+end
+end
 local last = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)
 return {
 now,
@@ -3673,14 +3456,14 @@ meta[6],
 meta[7] or '',
 meta[8] or '',
 last[1] and last[1][1] or '0-0',
-redis.call('HGETALL', LEASES),
-redis.call('HGETALL', SESSIONS),
-redis.call('HGETALL', HINTS),
+page[1],
+leases,
+sessions,
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_367bdbe1ee6e',
-    keys: 12,
+    name: 'mooring_sweep_9a53147716b5',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3690,7 +3473,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3810,12 +3593,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -3930,9 +3715,64 @@ redis.call('HSET', ANCHORS, anchor, ARGV[2])
 end
 return ''`,
   },
+  tell: {
+    name: 'mooring_tell_8f91364e9259',
+    keys: 13,
+    lua: `local QUARANTINED = -16
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+)
+redis.call('UNLINK', REPORT)
+end
+local function beginQuarantine(ms)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+if not quarantined() or redis.call('HEXISTS', META, 'restoring') == 1 then
+return 'OK'
+end
+local of = redis.call('HMGET', META, 'reportRelay', 'reportBoot', 'reportEpoch', 'reportCounter')
+for at = 1, 4 do
+if of[at] ~= ARGV[at] then
+return QUARANTINED
+end
+end
+if #ARGV > 5 then
+redis.call('HSET', REPORT, unpack(ARGV, 6))
+end
+if ARGV[5] == '1' then
+redis.call('HSET', META, 'reportIsTold', '1')
+end
+return 'OK'`,
+  },
   transfer: {
-    name: 'mooring_transfer_ce06c5106d49',
-    keys: 12,
+    name: 'mooring_transfer_a00b7ec2c05a',
+    keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -3940,7 +3780,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -3963,12 +3803,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -4018,8 +3860,8 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_eed683c2a76a',
-    keys: 12,
+    name: 'mooring_withdraw_29dce8cae5b8',
+    keys: 13,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
 local REQUEST_ENDED = -11
@@ -4029,7 +3871,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
 unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
@@ -4144,12 +3986,14 @@ end
 local server = readServer()
 local function forgetReport()
 redis.call(
-'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
 )
+redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
 forgetReport()
 end
 local function quarantined()
@@ -4241,6 +4085,8 @@ export const REFUSALS = {
   QUARANTINED: -16,
   REMOTE_FAMILY: -15,
   PLAN_MOVED: -17,
+  UNTOLD: -20,
+  RESTORING: -21,
   ADDRESS_INUSE: -30,
   ADDRESS_UNALLOWED: -31,
   PORTS_INUSE: -32,

@@ -17,6 +17,7 @@ const ANCHOR_PARTS = [
   'answered',
   'events',
   'hints',
+  'report',
   'wake',
 ] as const;
 

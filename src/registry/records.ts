@@ -34,25 +34,17 @@ export function leaseText(lease: Lease): string {
   ].join(' ');
 }
 
-/** The leases and sessions of an anchor from what its hashes hold: name and record, device and record. */
-export function heldFrom(
-  leases: readonly string[],
-  sessions: readonly string[],
+/** A lease as a hash holds it: its name and its record; `sessions` by device. */
+export function leaseRecordFrom(
+  name: string,
+  record: string,
+  sessions: ReadonlyMap<string, Session>,
   place: Place,
-): { readonly leases: Lease[]; readonly sessions: Session[] } {
-  const carried = new Map<string, Session>();
-  for (let at = 0; at < sessions.length; at += 2) {
-    const device = sessions[at]!;
-    carried.set(device, sessionFrom(`${device} ${sessions[at + 1]}`));
-  }
-  const held: Lease[] = [];
-  for (let at = 0; at < leases.length; at += 2) {
-    const words = leases[at + 1]!.split(' ');
-    const session = carried.get(words[0]!);
-    if (session === undefined) throw damaged(leases[at + 1]!);
-    held.push(leaseOf(leases[at]!, packed(session.id), words, place));
-  }
-  return { leases: held, sessions: [...carried.values()] };
+): Lease {
+  const words = record.split(' ');
+  const session = sessions.get(words[0] ?? '');
+  if (session === undefined) throw damaged(record);
+  return leaseOf(name, packed(session.id), words, place);
 }
 
 function leaseOf(name: string, session: string, words: readonly string[], place: Place): Lease {
@@ -97,13 +89,13 @@ export function sessionText({ id, index, device, thumbprint, salt }: Session): s
   return [deviceText(device), index, packed(id), thumbprint, packed(salt), '-', '-'].join(' ');
 }
 
-/** The last proven path of a session: `<epoch> <device boot> <generation> <address> <port>`. */
+/** The last proven path of `session` (its id): `<epoch> <device boot> <generation> <address> <port>`. */
 export function hintFrom(session: string, text: string): PathHint {
   const words = text.split(' ');
   if (words.length !== 5) throw damaged(text);
   const [, deviceBoot, generation, address, port] = words;
   return {
-    session: unpacked(session),
+    session,
     address: address!,
     port: numberFrom(port!),
     generation: numberFrom(generation!),

@@ -88,6 +88,16 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
       `${subject}: the registry has failed over or restarted and may have lost something; its relay is being asked, try again`,
     detail: { temporary: true, retryAfterMs: 1000 },
   },
+  UNTOLD: {
+    code: 'ERR_MOORING_QUARANTINED',
+    text: (subject) => `${subject}: the registry has yet to hear what its relay holds; try again`,
+    detail: { temporary: true, retryAfterMs: 1000 },
+  },
+  RESTORING: {
+    code: 'ERR_MOORING_QUARANTINED',
+    text: (subject) => `${subject}: what its relay holds is being brought back; try again`,
+    detail: { temporary: true, retryAfterMs: 1000 },
+  },
   ADDRESS_INUSE: {
     code: 'ERR_MOORING_ADDRESS_INUSE',
     text: (subject) =>

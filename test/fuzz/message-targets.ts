@@ -18,9 +18,9 @@ import { canonicalAddress, parsePrefix, socketAddress } from '../../src/protocol
 import type { Lease } from '../../src/protocol/lease.ts';
 import {
   eventFrom,
-  heldFrom,
   hintFrom,
   leaseFrom,
+  leaseRecordFrom,
   leaseText,
   sessionFrom,
   sessionText,
@@ -195,7 +195,7 @@ const registry = texts(
       () => leaseFrom(text, 1_000),
       () => sessionFrom(text),
       () => hintFrom('x', text),
-      () => heldFrom(['x', text], ['t/d', text], PLACE),
+      () => leaseRecordFrom('x', text, new Map([['t/d', SESSION]]), PLACE),
     ];
     for (const read of readers) {
       try {

@@ -56,7 +56,7 @@ describe('the check finds', () => {
     'resources that do not rest again': ['if lost > 0 then', 'if false then'],
     'resources that go to who had them before the last': ['forgetSlot(resting[at])', ''],
     'a lease that is not put back': ['if slot and session and isNews', 'if false and isNews'],
-    'a lease that comes back from its end': ['if not known[name] and', 'if false and'],
+    'a lease that comes back from its end': ['if not isKnown and', 'if false and'],
   };
   test.each(Object.entries(faults))('%s', async (_, [from, to]) => {
     let planted = 0;

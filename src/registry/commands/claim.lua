@@ -4,7 +4,8 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 boot  3 ttlMs  4 '1' when an operator says so  5 the highest epoch that the relay had it under
   Events  owned, when the epoch rises
-  Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME, QUARANTINED
+  Returns epoch, or UNDECLARED, OWNED_BY_ANOTHER, NOT_HOME, QUARANTINED, RESTORING: bring back what was held (restore) and
+          claim again
 ]]
 --- @include "ownership"
 --- @include "restoring"
@@ -14,6 +15,9 @@ if not quarantined() and isBehind(ARGV[5]) then
   return QUARANTINED
 end
 local endsQuarantine = quarantined()
+if redis.call('HEXISTS', META, 'restoring') == 1 then
+  return RESTORING
+end
 if endsQuarantine and (not quarantineIsOver() or awaitsReportOf(ARGV[1])) then
   return QUARANTINED
 end
@@ -43,6 +47,10 @@ end
 -- 3. Change.  spin: ownership.claim  A quarantine ends with nothing less: the fences jump, and whoever follows must
 --    hear of one beyond.
 if endsQuarantine then
-  settleByReport()
+  if redis.call('HEXISTS', META, 'isRestored') == 0 then
+    beginRestoring('claim')
+    return RESTORING
+  end
+  endQuarantine()
 end
 return own(ARGV[1], ARGV[2], ARGV[3])

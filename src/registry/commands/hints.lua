@@ -1,10 +1,10 @@
 --[[
-  Where the sessions of an anchor were last proven. No truth, so it is told in quarantine too.
+  Where sessions of an anchor were last proven, some at a time. No truth, so it is told in quarantine too.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  none
+  ARGV  1 cursor, 0 to begin with  2 how many, about
   Events  none
-  Returns {now, {session, hint ...}}
+  Returns {cursor to go on with, {session, hint ...}}
 ]]
 --- @include "anchor"
-return { now, redis.call('HGETALL', HINTS) }
+return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])

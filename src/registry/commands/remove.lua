@@ -23,7 +23,7 @@ end
 -- 3. Change.
 local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
-  'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS
+  'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT
 )
 redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
 return 'OK'

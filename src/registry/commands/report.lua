@@ -5,10 +5,10 @@
 
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 boot  3 epoch  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
-        under this epoch, a standby  7 leases  8 sessions: JSON of all that it holds, as it crosses  9 the plan that its leases
-        follow, as it was stored, or ''
-  Events  owned, ended, activated: once it is settled
-  Returns epoch, or QUARANTINED: report again, or STALE_EPOCH
+        under this epoch, a standby  7 the plan that its leases follow, as it was stored, or ''
+  Events  owned: once it counts
+  Returns epoch, or UNTOLD: say what is held (tell) and report again, RESTORING: bring that back (restore) and report
+          again, QUARANTINED: report again, STALE_EPOCH
 ]]
 --- @include "ownership"
 --- @include "restoring"
@@ -18,20 +18,24 @@ if not quarantined() then
   local current = owner()
   return current.relay == relay and current.boot == boot and current.epoch or STALE_EPOCH
 end
+if redis.call('HEXISTS', META, 'restoring') == 1 then
+  return RESTORING
+end
 -- 2. The highest report counts.  spin: ownership.report
 local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
 if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
   -- What it holds changes with its counter only.
   if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
-    redis.call(
-      'HSET', META, 'reportLeases', ARGV[7], 'reportSessions', ARGV[8], 'reportPlan', ARGV[9] or '',
-      'reportAtMs', whole(now)
-    )
+    forgetReport()
+    redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now))
   end
   redis.call(
     'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
-    'reportHoldMs', ARGV[5], 'reportUntilMs', whole(now + ARGV[5])
+    'reportUntilMs', whole(now + ARGV[5])
   )
+  if redis.call('HEXISTS', META, 'reportIsTold') == 0 then
+    return UNTOLD
+  end
 end
 -- 3. Not while somebody may rely on what is lost.
 local current = owner()
@@ -45,9 +49,9 @@ local highest = redis.call('HMGET', META, 'reportRelay', 'reportBoot')
 if highest[1] ~= relay or highest[2] ~= boot then
   return STALE_EPOCH
 end
-followPlan(ARGV[9])
-local lost = math.max(0, tonumber(ARGV[4]) - tonumber(redis.call('HGET', META, 'counter')))
-settle()
+beginRestoring('report')
+redis.call('HSET', META, 'owner', relay, 'boot', boot)
+redis.call('HDEL', META, 'standby', 'standbyBoot')
+holdUntil(now + ARGV[5])
 publish(takeFence(), 'owned ' .. relay)
-restore(heldIn(ARGV[7]), cjson.decode(ARGV[8]), tonumber(ARGV[4]), lost)
-return redis.call('HGET', META, 'epoch')
+return RESTORING

@@ -40,11 +40,11 @@ describe('a fault in a script is found:', () => {
       /* the whole raise */ 'tonumber(of[3] or 0), now) + EPOCHS_LOST',
       'tonumber(of[3] or 0)) + 1',
     ],
-    'a lease that is not put back': ['report', 'if slot and session and isNews', 'if false and isNews'],
+    'a lease that is not put back': ['restore', 'if slot and session and isNews', 'if false and isNews'],
     'a refused claim that ends a quarantine': [
       'claim',
       'local current = owner()',
-      'if endsQuarantine then settle() end local current = owner()',
+      'if endsQuarantine then endQuarantine() end local current = owner()',
     ],
     'cooling that is skipped': [null, 'now + coolingMs', 'now'],
     'a repeated request that is granted again': [

@@ -125,7 +125,7 @@ export class Ledger {
     this.expiries.set(lease.id, Math.max(expiresAtMs, this.expiries.get(lease.id) ?? 0));
     const known = page.leases.get(lease.id);
     if (event.type === 'extended') this.counts.extended += 1;
-    if (command === 'report' && known === undefined) this.counts.restored += 1;
+    if (command === 'restore' && known === undefined) this.counts.restored += 1;
     if (event.type === 'granted') {
       this.counts.grants += 1;
       this.granted(anchor, page, lease, resource, request);
@@ -150,7 +150,8 @@ export class Ledger {
     if (command === 'transfer') this.counts.handOvers += 1;
     if (command === 'claim' && former !== undefined && former !== relay) this.counts.takeovers += 1;
     if (!jumped) return;
-    if (command === 'report') this.counts.settledByReport += 1;
+    // Bringing back ends what a report began.
+    if (command === 'restore') this.counts.settledByReport += 1;
     else {
       this.counts.settledByClaim += 1;
       const all = this.forgottenAtMs.get(anchor) ?? [];

@@ -12,8 +12,9 @@
 --   ANSWERED  zset   request by the instant when its answer may be forgotten
 --   STREAM    stream of lease events, entry id = fence
 --   HINTS     hash   session -> its last proven path
+--   REPORT    hash   what an owner has, during a quarantine: lease -> as it crosses, device -> its session's record
 --   CHANNEL   sharded channel: "something happened", nothing more
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
   unpack(KEYS)
 
 local function whole(number)

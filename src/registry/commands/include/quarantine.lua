@@ -8,13 +8,15 @@ local FENCES_LOST = 1000
 
 local function forgetReport()
   redis.call(
-    'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs', 'reportUntilMs',
-    'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs'
+    'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+    'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
   )
+  redis.call('UNLINK', REPORT)
 end
 
 local function beginQuarantine(ms)
   redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+  redis.call('HDEL', META, 'isRaised')
   forgetReport()
 end
 
@@ -50,20 +52,19 @@ local function awaitsReportOf(other)
   return of[1] and of[1] ~= other and tonumber(of[2]) > now
 end
 
--- Ends a quarantine. The highest report says who owns the anchor; without one that stays as it was stored. The new
--- epoch and counter are above all that can have been given away and lost.  spin: ownership.settle
-local function settle()
-  local of = redis.call(
-    'HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportHoldMs'
-  )
+-- Epoch and counter above all that can have been given away and lost: once in a quarantine.  spin: ownership.settle
+local function raise()
+  local of = redis.call('HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportCounter', 'isRaised')
+  if of[5] and tonumber(of[3] or 0) < tonumber(of[1]) and tonumber(of[4] or 0) < tonumber(of[2]) then
+    return
+  end
   -- The instant too: two fail-overs may both go on from data of before the first.
   local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
-  local counter = math.max(tonumber(of[2]), tonumber(of[6] or 0)) + FENCES_LOST
-  redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter))
-  if of[3] then
-    redis.call('HSET', META, 'owner', of[4], 'boot', of[5], 'untilMs', whole(now + tonumber(of[7])))
-    redis.call('HDEL', META, 'standby', 'standbyBoot')
-  end
-  redis.call('HDEL', META, 'quarantineUntilMs')
+  local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
+  redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
+end
+
+local function endQuarantine()
+  redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised')
   forgetReport()
 end

@@ -1,7 +1,11 @@
 --- @include "sessions"
 --- @include "wishes"
--- Makes the data of an anchor agree with what its owner has, after a quarantine. Slots that were handed out and
--- lost are found again by their resources.
+-- Makes the data of an anchor agree with what its owner has, after a quarantine, some of it at a time: until all is done
+-- the quarantine lasts. META says how far it is: restoring, '<report or claim> <step> <cursor>', one step after the other:
+--   ended   what the owner saw end
+--   rest    what may have been handed out or given back, and is not known, rests again
+--   held    what it has and this data has not, or has not as late
+-- Slots that were handed out and lost are found again by their resources.
 local RESTORED_PENDING_MS = 10000
 -- What two servers' clocks may differ by.
 local SKEW_MS = 2000
@@ -18,24 +22,59 @@ local function followPlan(plan)
   end
 end
 
--- What was handed out or given back in the `lost` last events is not known: everything that is not leased rests
--- again, and so do as many fresh slots as may have been used. What still cools can have gone to its last device only; what
--- was cool, to anybody: it is nobody's any more.  spin: leases.rest
-local function restAll(lost)
-  local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-  local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. coolMs, 'WITHSCORES')
+-- `how`: by a report, or by a claim whose reporter, if there was one, is gone.
+local function beginRestoring(how)
+  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'counter', 'coolingMs')
+  if of[1] then
+    followPlan(of[2])
+  end
+  local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_LOST
+  raise()
+  if lost > 0 then
+    local at = redis.call('HMGET', META, 'frontier', 'slots')
+    local to = math.max(tonumber(at[1]), math.min(tonumber(at[1]) + lost, tonumber(at[2])))
+    redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole(to))
+  end
+  redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
+end
+
+-- Each step does some and returns where it goes on, '0' when it is through.
+
+local function restoreEnded(cursor, limit)
+  local counter = tonumber(redis.call('HGET', META, 'reportCounter'))
+  local page = redis.call('HSCAN', LEASES, cursor, 'COUNT', limit)
+  for at = 1, #page[2], 2 do
+    local name = page[2][at]
+    local lease = decodeLease(name, page[2][at + 1])
+    local isKnown = redis.call('HEXISTS', REPORT, name) == 1
+    if not isKnown and counterIn(lease.fence) <= counter then
+      endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
+    end
+  end
+  return page[1]
+end
+
+-- Everything that is not leased, and as many fresh slots as may have been used. What still cools can have gone to its last
+-- device only; what was cool, to anybody: it is nobody's any more.  spin: leases.rest
+local function restAll(_, limit)
+  local restMs, restTo = unpack(redis.call('HMGET', META, 'restMs', 'restTo'))
+  if not restMs then
+    return '0'
+  end
+  local resting = redis.call('ZRANGEBYSCORE', COOLING, '-inf', '(' .. restMs, 'WITHSCORES', 'LIMIT', 0, limit)
   for at = 1, #resting, 2 do
     if tonumber(resting[at + 1]) <= now + SKEW_MS then
       forgetSlot(resting[at])
     end
-    redis.call('ZADD', COOLING, coolMs, resting[at])
+    redis.call('ZADD', COOLING, restMs, resting[at])
   end
-  local of = redis.call('HMGET', META, 'frontier', 'slots')
-  local frontier = math.max(tonumber(of[1]), math.min(tonumber(of[1]) + lost, tonumber(of[2])))
-  for slot = tonumber(of[1]), frontier - 1 do
-    redis.call('ZADD', COOLING, coolMs, whole(slot))
+  local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+  local to = math.min(math.max(tonumber(restTo), frontier), frontier + limit)
+  for slot = frontier, to - 1 do
+    redis.call('ZADD', COOLING, restMs, whole(slot))
   end
-  redis.call('HSET', META, 'frontier', whole(frontier))
+  redis.call('HSET', META, 'frontier', whole(to))
+  return #resting < 2 * limit and to >= tonumber(restTo) and '0' or '1'
 end
 
 -- The slot of a lease's resources, where nobody has it: it rests, or was never handed out as far as this data knows.
@@ -45,16 +84,26 @@ local function unleasedSlotOf(plan, lease)
   return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
 end
 
--- What an owner has, as it crosses; a lease's end is what is left of its life.
-local function heldFrom(text)
+-- A lease that an owner has, as it crosses: its end is what was left of its life when it was said.
+local function heldFrom(text, saidMs)
   local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
   local lease = decodeLease(nameOf(id), record)
   lease.session = session
-  lease.remainingMs = lease.expiresAtMs
+  lease.remainingMs = lease.expiresAtMs - (now - saidMs)
   return lease
 end
 
--- The session that carries a device's leases at its owner. One that is stored instead of it was replaced.
+-- The session that carries a device's leases at its owner, or nil. One that is stored instead of it was replaced.
+local function reportedSession(lease)
+  local record = redis.call('HGET', REPORT, lease.device)
+  local session = record and decodeSession(lease.device, record)
+  if not session or session.id ~= lease.session then
+    return nil
+  end
+  session.leases = {}
+  return session
+end
+
 local function restoreSession(session)
   local other = sessionOf(session.device)
   if other and other.id == session.id then
@@ -80,83 +129,65 @@ local function joinSession(session, lease)
   session.leases[#session.leases + 1] = name
 end
 
--- `held` and `sessions` are the owner's, as of fence counter `counter`, of which the last `lost` are not in the data.
 -- spin: leases.report
-local function restore(held, sessions, counter, lost)
-  local known = {}
-  for _, lease in ipairs(held) do
-    known[nameOf(lease.id)] = lease
-  end
-  -- 1. What the owner saw end.
-  for _, name in ipairs(redis.call('HKEYS', LEASES)) do
-    local lease = decodeLease(name, redis.call('HGET', LEASES, name))
-    if not known[name] and counterIn(lease.fence) <= counter then
-      endLease(lease, lease.state == 'pending' and 'withdrawn' or 'freed')
+local function restoreLease(plan, lease)
+  local stored = leaseOf(lease.id)
+  local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
+  local session = reportedSession(lease)
+  -- Also what was acknowledged before its event was heard of.
+  local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
+  local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
+  if slot and session and isNews and lease.remainingMs > 0 then
+    if not stored then
+      takeSlot(slot)
     end
-  end
-  if lost > 0 then
-    restAll(lost)
-  end
-  -- 2. What it has and this data has not, or has not as late.
-  local plan = cjson.decode(redis.call('HGET', META, 'plan'))
-  local sessionsById = {}
-  for _, text in ipairs(sessions) do
-    local device, record = string.match(text, '^(%S+) (.*)$')
-    local session = decodeSession(device, record)
-    session.leases = {}
-    sessionsById[session.id] = session
-  end
-  for _, lease in ipairs(held) do
-    local stored = leaseOf(lease.id)
-    local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
-    local session = sessionsById[lease.session]
-    -- Also what was acknowledged before its event was heard of.
-    local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
-    local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
-    if slot and session and isNews and lease.remainingMs > 0 then
-      if not stored then
-        takeSlot(slot)
-      end
-      session = restoreSession(session)
-      lease.expiresAtMs = now + lease.remainingMs
-      lease.slot = slot
-      lease.request = stored and stored.request or 'restored:' .. lease.id
-      lease.pendingUntilMs = now + RESTORED_PENDING_MS
-      joinSession(session, lease)
-      announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
-      save(lease)
-      saveSession(session)
-      local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
-      redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
-      redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
-    end
+    session = restoreSession(session)
+    lease.expiresAtMs = now + lease.remainingMs
+    lease.slot = slot
+    lease.request = stored and stored.request or 'restored:' .. lease.id
+    lease.pendingUntilMs = now + RESTORED_PENDING_MS
+    joinSession(session, lease)
+    announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
+    save(lease)
+    saveSession(session)
+    local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
+    redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
+    redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
   end
 end
 
-local function heldIn(json)
-  local held = {}
-  for at, text in ipairs(cjson.decode(json)) do
-    held[at] = heldFrom(text)
+local function restoreHeld(cursor, limit)
+  local of = redis.call('HMGET', META, 'plan', 'reportAtMs')
+  local plan = cjson.decode(of[1])
+  local page = redis.call('HSCAN', REPORT, cursor, 'COUNT', limit)
+  for at = 1, #page[2], 2 do
+    -- Names of leases have no slash, devices have one.
+    if not string.find(page[2][at], '/', 1, true) then
+      restoreLease(plan, heldFrom(page[2][at + 1], tonumber(of[2])))
+    end
   end
-  return held
+  return page[1]
 end
 
--- Ends a quarantine without its reporter, which is gone: with what it said last, so that its leases are not lost with it.
-local function settleByReport()
-  local of = redis.call(
-    'HMGET', META, 'reportLeases', 'reportSessions', 'reportPlan', 'reportAtMs', 'reportCounter', 'counter'
-  )
-  if not of[1] then
-    settle()
-    restAll(FENCES_LOST)
-    return
+local STEPS = { ended = restoreEnded, rest = restAll, held = restoreHeld }
+local AFTER = { ended = 'rest', rest = 'held' }
+
+-- Does some of it. False when that was all.
+local function restoreSome(limit)
+  local how, step, cursor = string.match(redis.call('HGET', META, 'restoring'), '^(%S+) (%S+) (%S+)$')
+  cursor = STEPS[step](cursor, limit)
+  if cursor == '0' then
+    step = AFTER[step]
   end
-  followPlan(of[3])
-  settle()
-  local held = heldIn(of[1])
-  for _, lease in ipairs(held) do
-    lease.remainingMs = lease.remainingMs - (now - tonumber(of[4]))
+  if step then
+    redis.call('HSET', META, 'restoring', how .. ' ' .. step .. ' ' .. cursor)
+    return true
   end
-  local counter = tonumber(of[5])
-  restore(held, cjson.decode(of[2]), counter, math.max(0, counter - tonumber(of[6])))
+  if how == 'report' then
+    endQuarantine()
+  else
+    forgetReport()
+    redis.call('HSET', META, 'isRestored', '1')
+  end
+  return false
 end
