@@ -182,6 +182,7 @@ function build() {
   if (existsSync(stamp) && statSync(stamp).mtimeMs >= sources) return;
   say('build (TypeScript → dist)');
   run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json']);
+  run(process.execPath, ['--import', 'tsx', join(top, 'infra/build/programs.ts')]);
   mkdirSync(join(top, 'dist'), { recursive: true });
   say(
     present('clang')
