@@ -1,7 +1,10 @@
 import fc from 'fast-check';
+import { everythingComesBack } from './comeback.ts';
 import { Broken } from './ledger.ts';
 import { linkOf } from './network.ts';
-import { type Ground, MOST_DECEIVED_MS, type Shape, World } from './world.ts';
+import { unsettled } from './settled.ts';
+import { MOST_DECEIVED_MS, type Shape } from './shape.ts';
+import { type Ground, World } from './world.ts';
 
 export type Act =
   | { readonly act: 'lease'; readonly device: number; readonly leaseMs: number; readonly both: boolean }
@@ -150,17 +153,17 @@ export async function play(ground: Ground, { shape: of, steps }: Schedule): Prom
       await perform(world, what, at);
     }
     await until(150);
-    world.tell(() => '── everything works again');
+    world.judge.tell(() => '── everything works again');
     world.heal();
     const endMs = scheduler.nowMs + SETTLE_MS;
     let missing: string | undefined = 'nothing looked at';
     while (missing !== undefined) {
       await until(LOOK_EVERY_MS);
-      missing = world.unsettled();
+      missing = unsettled(world);
       if (missing !== undefined && scheduler.nowMs > endMs) throw new Broken(missing);
     }
     world.stop();
-    await world.everythingComesBack();
+    await everythingComesBack(world);
     return { ...acts, ...covered(world) };
   } finally {
     world.stop();
@@ -168,7 +171,7 @@ export async function play(ground: Ground, { shape: of, steps }: Schedule): Prom
 }
 
 async function perform(world: World, what: Act, at: number): Promise<void> {
-  world.tell(() => `── ${JSON.stringify(what)}`);
+  world.judge.tell(() => `── ${JSON.stringify(what)}`);
   const { network, servers, relayIds } = world;
   switch (what.act) {
     case 'lease':

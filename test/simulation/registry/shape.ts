@@ -1,0 +1,41 @@
+import type { AnchorDeclaration } from '../../../src/registry/registry.ts';
+import type { Weather } from './network.ts';
+
+/** Longer than any claim with a standby and than a deposed primary may go on answering. */
+export const QUARANTINE_MS = 1_700;
+/** The longest that somebody may still hear a deposed primary. */
+export const MOST_DECEIVED_MS = 900;
+export const COOLING_MS = 2_000;
+/** Addresses of an anchor: few, so that they are used again. */
+export const CAPACITY = 3;
+
+/** What a world is made of. */
+export interface Shape {
+  /** Decides everything that is not in the schedule. */
+  readonly seed: number;
+  readonly relays: number;
+  readonly anchors: number;
+  readonly devices: number;
+  readonly sharing: 'whole' | 'shared';
+  /** Anchors and devices on servers of their own; otherwise one server holds all. */
+  readonly cluster: boolean;
+  readonly weather: Weather;
+  /** Milliseconds of each relay's clock in a millisecond of true time. */
+  readonly rates: readonly number[];
+}
+
+export function declarationOf(shape: Shape, id: string, at: number): AnchorDeclaration {
+  const shared = shape.sharing === 'shared';
+  return {
+    id,
+    pool: 'p',
+    sharing: shape.sharing,
+    prefixes: shared
+      ? [`192.0.2.${16 * at + 9}/32`]
+      : [`192.0.2.${16 * at + 9}/32`, `192.0.2.${16 * at + 10}/31`],
+    ...(shared ? { portBlock: 16_384 } : {}),
+    endpoints: [`198.51.100.${at + 1}`],
+    coolingMs: COOLING_MS,
+    home: `r${at % shape.relays}`,
+  };
+}
