@@ -20,7 +20,7 @@ export interface FollowedAnchors {
   begin(anchor: string, why: FollowReason): Promise<void>;
   /** Ends it when there is no other reason. */
   end(anchor: string, why: FollowReason): void;
-  /** Takes an anchor that is followed, once it is ready; null when it is not followed or could not be read. */
+  /** Takes an anchor that is followed, once it is ready; null when it is not followed, could not be read, or `options` are overtaken. */
   take(
     anchor: string,
     options: ServedAnchorOptions,
@@ -92,6 +92,8 @@ export function createFollowedAnchors(
       const one = following.get(anchor);
       if (one === undefined) return null;
       await one.begun;
+      // Under another epoch by now: whoever serves that takes it.
+      if (!options.isCurrent()) return null;
       if (following.get(anchor) === one) following.delete(anchor);
       one.cancel();
       return one.ready === null ? null : one.ready.take(options, resumed);

@@ -1,0 +1,61 @@
+import { expect, test } from 'vitest';
+import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
+import type { Anchor, Registry, Snapshot } from '../../../src/registry/registry.ts';
+import { createFollowedAnchors } from '../../../src/relay/followed-anchors.ts';
+import type { ServedAnchorOptions } from '../../../src/relay/served-anchor.ts';
+import { silent } from '../../integration/registry/real-redis.ts';
+
+const timers = { nowMs: () => 0, after: () => () => undefined };
+const anchor = {
+  ...{ id: 'a1', endpoints: ['198.51.100.1'], prefixes: ['192.0.2.8/31'] },
+  ...{ draining: [], retiring: false },
+} as unknown as Anchor;
+
+/** A registry whose first answer about the anchor comes when `answer` is called. */
+function slowRegistry() {
+  let answer = (): void => undefined;
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const snapshot: Snapshot = {
+    ...{ anchor, epoch: 1n, lastId: '1-1', leases: [], sessions: [], hints: [], owner: null },
+  };
+  const registry = {
+    watch: async () => async () => undefined,
+    snapshot: () => answered.then(() => snapshot),
+    plan: async () => '',
+    events: async (_: string, lastId: string) => ({ reload: false, events: [], lastId }),
+  } as unknown as Registry;
+  return { registry, answer: () => answer() };
+}
+
+test('an anchor that is claimed again while it is still being read is served with what was read', async () => {
+  const told: EngineCommand['op'][] = [];
+  const engine = {
+    async command(command: EngineCommand) {
+      told.push(command.op);
+      return null as never;
+    },
+  };
+  const { registry, answer } = slowRegistry();
+  const parts = { anchor: 'a1', siteKey: new Uint8Array(32), registry, engine, log: silent, timers };
+  const followed = createFollowedAnchors(() => parts);
+  let current = 2n;
+  const take = (epoch: bigint) =>
+    followed.take(
+      'a1',
+      {
+        ...{ ...parts, epoch, untilMs: 1_000, relay: 'r1', isCurrent: () => current === epoch },
+        ...{ onEnded: () => undefined, onResized: () => undefined, onInstalled: () => undefined },
+      } satisfies ServedAnchorOptions,
+      [],
+    );
+  void followed.begin('a1', 'standby');
+  const overtaken = take(2n);
+  current = 3n;
+  const taken = take(3n);
+  answer();
+  expect(await overtaken).toBeNull();
+  expect(await taken).toMatchObject({ id: 'a1', epoch: 3n });
+  expect(told).toEqual(['follow', 'installed', 'anchor']);
+});
