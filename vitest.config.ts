@@ -42,7 +42,7 @@ export default defineConfig({
       suite('property', 120_000),
       { ...suite('sameness', 120_000), resolve: { alias: NATIVE_CRYPTOGRAPHY } },
       suite('spin', 180_000, false),
-      suite('simulation', 400_000),
+      { ...suite('simulation', 400_000), resolve: { alias: NATIVE_CRYPTOGRAPHY } },
       suite('integration', 60_000),
       { test: { ...alone, exclude: TOGETHER, sequence: { groupOrder: 1 } } },
       { test: { ...alone, name: 'e2e-together', include: TOGETHER, fileParallelism: true } },

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { COMMANDS } from './commands.gen.ts';
 import type { RedisClient } from './reaching.ts';
@@ -23,11 +24,15 @@ export interface Connection {
   readonly redis: RedisClient;
   /** How long nothing is changed after another server has taken over, unless the owner can be certain; milliseconds. */
   readonly quarantineMs: number;
+  /** Random octets: what ids and attempts are made of. */
+  readonly random: Random;
   /** Runs a command; sends it again when no answer came. Refusals are returned, see `Refused`. */
   run(command: CommandName, keys: readonly string[], args: readonly Argument[]): Promise<Answer | Refused>;
   /** A plain Redis command that may be sent again, on one key. */
   plain<T>(send: (redis: Redis) => Promise<T>): Promise<T>;
 }
+
+export type Random = (octets: number) => Buffer;
 
 export type Argument = string | number | bigint;
 
@@ -46,6 +51,7 @@ export function commandConnection(
   commands: Commands = COMMANDS,
   quarantineMs = QUARANTINE_MS,
   pace?: Pace,
+  random: Random = randomBytes,
 ): Connection {
   for (const { name, keys, lua } of Object.values(commands)) {
     redis.defineCommand(name, { numberOfKeys: keys, lua });
@@ -55,6 +61,7 @@ export function commandConnection(
   return {
     redis,
     quarantineMs,
+    random,
     async run(command, keys, args) {
       const { name } = commands[command];
       const text = args.map(String);

@@ -1,7 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { contains, parseAddress } from '../protocol/address.ts';
 import { askAnchor } from './asking.ts';
-import { type Connection, isRefused } from './connection.ts';
+import { type Connection, isRefused, type Random } from './connection.ts';
 import { anchorKeys, poolKey } from './keys.ts';
 import { type CheckedDeclaration, checkDeclaration, type Plan } from './plan.ts';
 import { refusalError } from './refusals.ts';
@@ -74,7 +73,9 @@ export function declaring(connection: Connection, { snapshot }: Pick<Registry, '
   return {
     declareAnchor: (wanted) => {
       const declaration = checkDeclaration(wanted);
-      return declare(declaration, (former, nowMs) => resize(former, declaration, nowMs, newKey));
+      return declare(declaration, (former, nowMs) =>
+        resize(former, declaration, nowMs, () => newKey(connection.random)),
+      );
     },
 
     async finishDraining(anchor) {
@@ -97,6 +98,6 @@ export function declaring(connection: Connection, { snapshot }: Pick<Registry, '
 }
 
 /** Of the permutations that spread an anchor's resources. */
-function newKey(): number[] {
-  return Array.from({ length: 8 }, () => randomBytes(4).readUInt32BE());
+function newKey(random: Random): number[] {
+  return Array.from({ length: 8 }, () => random(4).readUInt32BE());
 }

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { parseAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { Device, Lease } from '../protocol/lease.ts';
@@ -63,7 +62,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     failedAttempt = '',
   ): Promise<Intent | undefined> {
     const { device, requestId, pool, quota } = request;
-    const attempt = randomBytes(8).toString('hex');
+    const attempt = connection.random(8).toString('hex');
     const answer = await connection.run('intend', deviceKeys(device), [
       requestId,
       pool,
@@ -89,7 +88,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
 
   async function ask(request: GrantRequest, intent: Intent): Promise<Granted | Refusal> {
     const { device, pool, requestId } = request;
-    const leaseId = `${intent.anchor}.${randomBytes(16).toString('base64url')}`;
+    const leaseId = `${intent.anchor}.${connection.random(16).toString('base64url')}`;
     const answer = await connection.run('grant', anchorKeys(intent.anchor), [
       `${requestId}:${intent.attempt}`,
       leaseId,
@@ -99,8 +98,8 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       request.kind,
       request.leaseMs,
       intent.bindId,
-      packed(hex128()),
-      packed(hex128()),
+      packed(hex128(connection.random)),
+      packed(hex128(connection.random)),
       intent.anchor,
       pool,
       remoteText(request.remote),

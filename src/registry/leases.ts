@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Lease } from '../protocol/lease.ts';
 import { askAnchor } from './asking.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, Random } from './connection.ts';
 import { deviceKeys, poolKey } from './keys.ts';
 import { leaseFrom, packed, sessionFrom, unpacked } from './records.ts';
 import { anchorOf, type EndedEvent, type Registry } from './registry.ts';
@@ -57,7 +57,8 @@ export function leaseCommands(connection: Connection): Leases {
     },
 
     async attach({ leaseId, device, thumbprint }) {
-      const args = [leaseId, device.tenant, device.id, thumbprint, packed(hex128()), packed(hex128())];
+      const random = () => packed(hex128(connection.random));
+      const args = [leaseId, device.tenant, device.id, thumbprint, random(), random()];
       const answer = await askAnchor(connection, 'attach', anchorOf(leaseId), args, `lease ${leaseId}`);
       const [nowMs, lease, session, replaced] = answer as [number, string, string, string];
       return {
@@ -80,8 +81,8 @@ export function leaseCommands(connection: Connection): Leases {
 }
 
 /** 128 random bits in hexadecimal. */
-export function hex128(): string {
-  return randomBytes(16).toString('hex');
+export function hex128(random: Random = randomBytes): string {
+  return random(16).toString('hex');
 }
 
 function ended(text: string, reason: EndedEvent['reason'], nowMs: number): EndedEvent {

@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis';
-import type { LeaseEvent } from '../../../src/protocol/lease.ts';
 import type { Commands, Connection } from '../../../src/registry/connection.ts';
 import { refusalIn } from '../../../src/registry/refusals.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
 import { silent } from '../../integration/registry/real-redis.ts';
+import type { Chance } from './chance.ts';
 import type { Product } from './product.ts';
 import type { Servers } from './servers.ts';
 import { QUARANTINE_MS } from './shape.ts';
@@ -13,20 +13,20 @@ export interface Audit {
   readonly store: Registry;
   /** Where the store looks, for anchors: a database, and how far ahead of now. */
   look(database: number, aheadMs?: number): void;
-  /** What a database says of an anchor after `lastId`. */
-  eventsAfter(anchor: string, database: number, lastId: string): Promise<readonly LeaseEvent[]>;
 }
 
-export function createAudit(servers: Servers, product: Product, commands: Commands): Audit {
+export function createAudit(servers: Servers, chance: Chance, product: Product, commands: Commands): Audit {
   let at = { database: -1, aheadMs: 0 };
   const connection: Connection = {
     redis: undefined as unknown as Redis,
     quarantineMs: QUARANTINE_MS,
+    random: (octets) => chance.octets(octets),
     run: async (command, keys, args) => {
       const { name } = commands[command];
       const isAnchor = keys[0]!.includes('{a:');
       const database = isAnchor ? at.database : servers.of(keys[0]!).current;
-      const answer = await servers.execute(name, keys, args.map(String), database, at.aheadMs);
+      const text = args.map(String);
+      const { answer } = await servers.execute('audit', name, keys, text, database, at.aheadMs);
       const refused = refusalIn(answer);
       return refused === undefined ? (answer as never) : { refused };
     },
@@ -45,20 +45,6 @@ export function createAudit(servers: Servers, product: Product, commands: Comman
     store,
     look(database, aheadMs = 0) {
       at = { database, aheadMs };
-    },
-    async eventsAfter(anchor, database, lastId) {
-      at = { database, aheadMs: 0 };
-      const page = await store.events(anchor, lastId, 1_000).catch(() => undefined);
-      if (page === undefined) return [];
-      if (!page.reload) return page.events;
-      // The counter has jumped with the epoch: go back from its end to where it landed.
-      const [epoch, last] = (await store.snapshot(anchor)).lastId.split('-').map(Number) as [number, number];
-      let found: readonly LeaseEvent[] = [];
-      for (let counter = last - 1; ; counter -= 1) {
-        const after = await store.events(anchor, `${epoch}-${counter}`, 1_000);
-        if (after.reload) return found;
-        found = after.events;
-      }
     },
   };
 }

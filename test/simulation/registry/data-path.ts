@@ -109,7 +109,8 @@ export class DataPath {
     }
   }
 
-  private leasesOf(anchor: string): Leases | undefined {
+  /** What is told of an anchor goes there: to what is followed, if it is. */
+  leasesOf(anchor: string): Leases | undefined {
     return this.followed.get(anchor) ?? this.anchors.get(anchor)?.leases;
   }
 }

@@ -1,25 +1,29 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, realRedis } from '../../integration/registry/real-redis.ts';
 import { importMutant, type Mutation } from '../mutants.ts';
-import { DATABASES_IN_ALL, playAll } from './playing.ts';
 import { MODULES, type Product, productOf, realProduct } from './product.ts';
-import { simulatedCommands } from './servers.ts';
+import { simulatedCommands } from './scripts.ts';
+import { playAll, REDIS_SETTINGS, stage } from './series.ts';
+import { Wire } from './wire.ts';
 
 /** Each must be found within so many schedules. */
 const BOUND = 300;
 const SEED = 5;
 
 let server: RealRedis;
+let wire: Wire;
 let real: Product;
 beforeAll(async () => {
   Error.stackTraceLimit = 0;
-  server = await realRedis('--databases', String(DATABASES_IN_ALL));
+  server = await realRedis(...REDIS_SETTINGS);
+  wire = new Wire(server.socket);
   real = await realProduct();
 });
 afterAll(() => server.stop());
 
 async function findsIn(product: Product, commands = simulatedCommands()): Promise<void> {
-  const { broken } = await playAll(server.client(), product, commands, { seed: SEED, numRuns: BOUND });
+  const on = await stage(wire, product, commands);
+  const { broken } = await playAll(on, { seed: SEED, numRuns: BOUND });
   expect(broken, `not found in ${BOUND} schedules`).toBeDefined();
   console.log(
     `${expect.getState().currentTestName}: found by schedule ${broken!.at + 1} of seed ${SEED}: ${broken!.why.message}`,
@@ -108,7 +112,7 @@ describe('a fault in an actor is found:', () => {
       'an attempt that is drawn anew at each retry',
       'src/registry/granting.ts',
       'intent.attempt}`',
-      'hex128()}`',
+      "connection.random(8).toString('hex')}`",
     ),
     one(
       'an acknowledgement before the lease is active',

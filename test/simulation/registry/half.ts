@@ -1,54 +1,61 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RealRedis, realRedis } from '../../integration/registry/real-redis.ts';
-import { DATABASES_IN_ALL, drawn, playAll, shrink } from './playing.ts';
 import { realProduct } from './product.ts';
-import { simulatedCommands } from './servers.ts';
+import { simulatedCommands } from './scripts.ts';
+import { drawn, playAll, REDIS_SETTINGS, shorten, stage, told } from './series.ts';
+import { Wire } from './wire.ts';
 
 /** In how many of a thousand schedules each of these is to happen at least: where nothing happens, nothing is shown. */
 const AT_LEAST: Readonly<Record<string, number>> = {
   grants: 950,
-  acknowledged: 800,
-  failOvers: 300,
-  lostFailOvers: 50,
-  settledByReport: 20,
-  settledByClaim: 50,
-  restored: 3,
-  takeovers: 50,
-  handOvers: 100,
-  restarts: 300,
-  hostLosses: 100,
-  retries: 200,
-  freed: 80,
-  extended: 80,
-  withdrawn: 10,
-  expired: 2,
+  acknowledged: 750,
+  failOvers: 600,
+  lostFailOvers: 180,
+  quarantined: 400,
+  settledByReport: 200,
+  settledByClaim: 150,
+  restored: 60,
+  takeovers: 150,
+  handOvers: 50,
+  restarts: 450,
+  hostLosses: 180,
+  retries: 400,
+  freed: 90,
+  extended: 100,
+  withdrawn: 40,
+  expired: 1,
+  comebacks: 200,
 };
 
 /** The half of the schedules that one process plays. */
-export function testHalf(firstSeed: number, runs = 500): void {
+export function testHalf(firstSeed: number, runs = 1_500): void {
   let server: RealRedis;
   beforeAll(async () => {
     // What is thrown is for the actors; nobody reads where it came from.
     Error.stackTraceLimit = 0;
-    server = await realRedis('--databases', String(DATABASES_IN_ALL));
+    server = await realRedis(...REDIS_SETTINGS);
   });
   afterAll(() => server.stop());
 
   test(`in ${runs} schedules of relays, doors and devices no rule of leases or ownership is broken`, async () => {
     const { seed, numRuns, path } = drawn(firstSeed, runs);
-    const product = await realProduct();
-    const commands = simulatedCommands();
-    const redis = server.client();
+    const on = await stage(new Wire(server.socket), await realProduct(), simulatedCommands());
     if (path !== undefined) {
-      await shrink(redis, product, commands, { seed, path });
+      const shortened = await shorten(on, { seed, path });
+      if (shortened !== undefined) throw new Error(told(shortened, seed));
       return;
     }
     const began = performance.now();
-    const { schedules, coverage, broken } = await playAll(redis, product, commands, { seed, numRuns });
-    console.log(`seed ${seed}: ${schedules} schedules, ${Math.round(performance.now() - began)} ms`);
+
+    const { schedules, coverage, broken } = await playAll(on, { seed, numRuns });
+    const tookMs = performance.now() - began;
+    console.log(
+      `seed ${seed}: ${schedules} schedules, ${Math.round(tookMs)} ms, ${(tookMs / schedules).toFixed(1)} ms each`,
+    );
     if (broken !== undefined) {
-      await shrink(redis, product, commands, { seed, path: String(broken.at) });
-      throw new Error(`schedule ${broken.at} of seed ${seed}: ${broken.why.message}`);
+      const shortened = await shorten(on, { seed, path: String(broken.at) });
+      const more = shortened === undefined ? 'not when it is played alone' : told(shortened, seed);
+      throw new Error(`schedule ${broken.at} of seed ${seed}: ${broken.why.message}\n${more}`);
     }
     console.log(said(coverage));
     expect(schedules).toBe(numRuns);

@@ -1,48 +1,35 @@
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
-import type { Audit } from './audit.ts';
+import { REFUSALS } from '../../../src/registry/commands.gen.ts';
+import { eventFrom } from '../../../src/registry/records.ts';
 import type { DataPath } from './data-path.ts';
 import type { DeviceActor } from './device-actor.ts';
 import type { Ledger } from './ledger.ts';
 import type { Scheduler } from './scheduler.ts';
-import type { Execution, Servers } from './servers.ts';
+import { DATABASES, type Execution, type Servers } from './servers.ts';
 
-/** Commands after which an anchor has said nothing new. */
-const QUIET: ReadonlySet<string> = new Set([
-  'renew',
-  'describe',
-  'snapshot',
-  'read_events',
-  'held_on',
-  'held_by',
-  'intend',
-  'confirm',
-  'forget',
-  'abandon',
-  'put_hint',
-  'appoint',
-  'declare',
-]);
+/** Is told all that happens, to be read when a rule broke. */
+export type Trace = (line: string) => void;
 
 /** Puts before the ledger what scripts, data paths, relays and devices do. The first broken rule is kept. */
 export class Judge {
   failure: unknown;
+  /** Scripts that were refused because something may be lost. */
+  quarantined = 0;
   private readonly scheduler: Scheduler;
   private readonly servers: Servers;
   private readonly ledger: Ledger;
-  private readonly audit: Audit;
-  /** With `MOORING_TRACE`: what happened, to be read when a rule broke. */
-  private readonly tells = process.env.MOORING_TRACE !== undefined;
+  private readonly trace: Trace | undefined;
 
-  constructor(scheduler: Scheduler, servers: Servers, ledger: Ledger, audit: Audit) {
+  constructor(scheduler: Scheduler, servers: Servers, ledger: Ledger, trace?: Trace) {
     this.scheduler = scheduler;
     this.servers = servers;
     this.ledger = ledger;
-    this.audit = audit;
+    this.trace = trace;
   }
 
   tell(line: () => string): void {
-    if (this.tells) console.log(`${this.scheduler.nowMs.toFixed(1).padStart(8)}  ${line()}`);
+    this.trace?.(`${this.scheduler.nowMs.toFixed(1).padStart(8)}  ${line()}`);
   }
 
   /** A data path was given a command. */
@@ -65,25 +52,24 @@ export class Judge {
     });
   }
 
-  /** A server has run a script: what has it said? Resolves with the anchor that may have said something. */
-  async executed({ host, command, keys, args, answer, database }: Execution): Promise<string | undefined> {
+  /** A server has run a script: true when it has said something. */
+  executed({ host, command, keys, args, answer, database, nowMs, entries }: Execution): boolean {
     this.tell(
       () =>
-        `${host} → ${database} ${command} ${/\{.:[^}]*\}/.exec(keys[0]!)?.[0]} ${args.join(' ').slice(0, 90)}: ${JSON.stringify(answer).slice(0, 90)}`,
+        `${host} → ${database % DATABASES} ${command} ${/\{.:[^}]*\}/.exec(keys[0]!)?.[0]} ${args.join(' ').slice(0, 90)}: ${JSON.stringify(answer).slice(0, 90)}${entries.map(({ fence, text }) => `\n${' '.repeat(12)}${fence} ${text.slice(0, 160)}`).join('')}`,
     );
-    const anchor = /\{a:([^}]*)\}/.exec(keys[0]!)?.[1];
-    if (anchor === undefined || QUIET.has(command)) return undefined;
-    if (typeof answer === 'number' && answer < 0) return undefined;
+    if (answer === REFUSALS.QUARANTINED) this.quarantined += 1;
+    if (command === 'report') this.ledger.reported(anchorIn(keys[0]!), database);
+    if (entries.length === 0) return false;
     const request = command === 'grant' ? args[0]!.split(':')[0] : undefined;
-    const { lastId } = this.ledger.page(anchor, database);
-    const entries = await this.audit.eventsAfter(anchor, database, lastId);
-    this.tell(
-      () => `   audit ${database} after ${lastId}: ${entries.map(({ fence, type }) => `${fence} ${type}`)}`,
-    );
+    const anchor = anchorIn(keys[0]!);
     this.attempt(() => {
-      for (const event of entries) this.ledger.heard(anchor, database, event, command, request);
+      for (const { fence, text } of entries) {
+        const event = eventFrom(fence, text, { anchor, pool: 'p', nowMs });
+        this.ledger.heard(anchor, database, event, command, request);
+      }
     });
-    return anchor;
+    return true;
   }
 
   /** The owner says that it has installed a lease. */
@@ -112,7 +98,7 @@ export class Judge {
     return (this.ledger.expiryOf(lease) ?? 0) <= this.scheduler.nowMs + 1_000;
   }
 
-  private fail(what: string): void {
+  fail(what: string): void {
     this.attempt(() => this.ledger.broken(what));
   }
 
@@ -123,6 +109,11 @@ export class Judge {
       this.failure ??= error;
     }
   }
+}
+
+/** The anchor of a key, or of its tag. */
+export function anchorIn(key: string): string {
+  return /\{a:([^}]*)\}/.exec(key)![1]!;
 }
 
 function decimal(_: string, value: unknown): unknown {

@@ -48,6 +48,8 @@ export class Ledger {
   };
   /** The server of the devices' index has failed over. */
   indexForgot = false;
+  /** Anchors and incarnations that somebody has reported to. */
+  private readonly reports = new Set<string>();
   /** Anchor → when a quarantine ended without anybody's report. */
   readonly forgottenAtMs = new Map<string, number[]>();
   private readonly pages = new Map<string, Page>();
@@ -57,6 +59,8 @@ export class Ledger {
   /** Resource → device → when its last lease of it ended, true time. */
   private readonly ends = new Map<string, Map<string, number>>();
   private readonly expiries = new Map<string, number>();
+  /** Leases that some incarnation has said to be over. A fail-over that lost that word brings them back, and no device's index knows. */
+  private readonly ended = new Set<string>();
   private readonly owners = new Map<string, string>();
   private readonly paths: readonly DataPath[];
   private readonly nowMs: () => number;
@@ -107,9 +111,12 @@ export class Ledger {
     if (!jumped && counter !== lastCounter + 1n) {
       this.broken(`fence ${event.fence} of ${anchor} leaves a gap after ${page.lastId}`);
     }
+    if (jumped && command !== 'claim' && command !== 'report') {
+      this.broken(`nobody has said that the quarantine of ${anchor} is over before fence ${event.fence}`);
+    }
     page.lastId = event.fence;
     if (jumped) page.settled = true;
-    if (event.type === 'owned') this.owned(anchor, epoch, event.relay, command, jumped);
+    if (event.type === 'owned') this.owned(anchor, database, epoch, event.relay, command, jumped);
     if (!('lease' in event)) return;
     const { lease } = event;
     const device = lease.device.id;
@@ -117,6 +124,7 @@ export class Ledger {
     const expiresAtMs = this.nowMs() + lease.remainingMs;
     if (event.type === 'ended') {
       page.leases.delete(lease.id);
+      this.ended.add(lease.id);
       const ended = this.ends.get(resource) ?? new Map<string, number>();
       this.ends.set(resource, ended.set(device, this.nowMs()));
       if (event.reason in this.counts) this.counts[event.reason as 'expired'] += 1;
@@ -142,7 +150,19 @@ export class Ledger {
     });
   }
 
-  private owned(anchor: string, epoch: bigint, relay: string, command: string, jumped: boolean): void {
+  /** Somebody has said what he holds. */
+  reported(anchor: string, database: number): void {
+    this.reports.add(`${anchor} ${database}`);
+  }
+
+  private owned(
+    anchor: string,
+    database: number,
+    epoch: bigint,
+    relay: string,
+    command: string,
+    jumped: boolean,
+  ): void {
     if (this.epochs.has(`${anchor} ${epoch}`)) this.broken(`epoch ${epoch} of ${anchor} begins twice`);
     this.epochs.add(`${anchor} ${epoch}`);
     const former = this.owners.get(anchor);
@@ -154,6 +174,7 @@ export class Ledger {
     if (command === 'restore') this.counts.settledByReport += 1;
     else {
       this.counts.settledByClaim += 1;
+      if (this.reports.has(`${anchor} ${database}`)) return;
       const all = this.forgottenAtMs.get(anchor) ?? [];
       this.forgottenAtMs.set(anchor, [...all, this.nowMs()]);
     }
@@ -182,7 +203,7 @@ export class Ledger {
     for (const other of this.currentLeases()) {
       if (other.lease === lease.id || this.isOver(other)) continue;
       if (other.request === request) this.broken(`request ${request} has ${lease.id} and ${other.lease}`);
-      if (other.device === device) sameDevice += 1;
+      if (other.device === device && !this.ended.has(other.lease)) sameDevice += 1;
     }
     if (sameDevice > this.quota)
       this.broken(`${device} has ${sameDevice} leases, its quota is ${this.quota}`);
@@ -225,7 +246,7 @@ export class Ledger {
         `${path.host.id} forwards ${lease.id} for ${Math.round(endsMs - expiresAtMs!)} ms after it is over`,
       );
     }
-    for (const { lease: other, untilMs: otherMs } of path.anchors.get(lease.anchor)?.leases.values() ?? []) {
+    for (const { lease: other, untilMs: otherMs } of path.leasesOf(lease.anchor)?.values() ?? []) {
       if (other.id === lease.id || otherMs <= path.host.clockMs()) continue;
       if (resourceOf(other) === resourceOf(lease)) {
         this.broken(`${path.host.id} forwards ${resourceOf(lease)} to ${other.id} and ${lease.id}`);

@@ -15,7 +15,7 @@ export function simulatedClient(
   process: Process,
   network: Network,
   servers: Servers,
-  onExecuted: (execution: Execution) => Promise<void>,
+  onExecuted: (execution: Execution) => void,
 ): Redis {
   const events = new EventEmitter();
   const keyCounts = new Map<string, number>();
@@ -53,19 +53,13 @@ export function simulatedClient(
           // A primary that was voted out and that nobody is deceived about any more answers no more.
           if (database !== server.current && database !== servers.databaseFor(server, from)) return;
           try {
-            const isScript = servers.isScript(name);
-            const result = isScript
-              ? await servers.execute(name, keys, args, database)
-              : await servers.plain(name, all, database);
-            if (isScript) {
-              await onExecuted({
-                host: from,
-                command: servers.commandOf(name),
-                keys,
-                args,
-                answer: result,
-                database,
-              });
+            let result: unknown;
+            if (servers.isScript(name)) {
+              const execution = await servers.execute(from, name, keys, args, database);
+              onExecuted(execution);
+              result = execution.answer;
+            } else {
+              result = await servers.plain(name, all, database);
             }
             answer(() => resolve(result));
           } catch (error) {

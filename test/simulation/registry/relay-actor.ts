@@ -13,7 +13,7 @@ import type { Process } from './scheduler.ts';
 
 /** What relays run with here: the proportions are those of the product, the schedule is shorter. */
 export const PAIRED_MS = 600;
-export const ALONE_MS = 1_400;
+export const ALONE_MS = 1_000;
 const ASK_EVERY_MS = 200;
 const REMIND_EVERY_MS = 1_000;
 const SITE_KEY = new Uint8Array(32).fill(7);
@@ -42,6 +42,8 @@ export interface RelayActorOptions {
   readonly first: boolean;
   planeFor(relay: string): Promise<RelayPlane>;
   candidates(): Promise<readonly Incarnation[]>;
+  /** The program would end. */
+  onGivenUp(error: Error): void;
 }
 
 /** A relay as the program starts it, on simulated time, network and data path. */
@@ -133,11 +135,11 @@ export function startRelay(options: RelayActorOptions): RelayActor {
   announce();
   ownership
     .start(anchors)
-    .catch(() => undefined)
-    .finally(() => {
+    .then(() => {
       remind();
       pairing.start();
-    });
+    })
+    .catch(options.onGivenUp);
 
   return {
     ...{ id, boot, process, node, ownership, pairing, standby },

@@ -1,21 +1,19 @@
 import fc from 'fast-check';
-import { everythingComesBack } from './comeback.ts';
-import { Broken } from './ledger.ts';
-import { linkOf } from './network.ts';
-import { unsettled } from './settled.ts';
 import { MOST_DECEIVED_MS, type Shape } from './shape.ts';
-import { type Ground, World } from './world.ts';
+
+/** An even number: whoever owns an anchor then; an odd one: a relay by its place. */
+export type Which = number;
 
 export type Act =
   | { readonly act: 'lease'; readonly device: number; readonly leaseMs: number; readonly both: boolean }
   | { readonly act: 'extend' | 'free'; readonly device: number; readonly which: number }
   | { readonly act: 'cut'; readonly link: number; readonly silent: boolean }
-  | { readonly act: 'isolate'; readonly relay: number }
+  | { readonly act: 'isolate'; readonly relay: Which }
   | { readonly act: 'mend' }
   | { readonly act: 'pause'; readonly host: number; readonly forMs: number }
   | { readonly act: 'stall'; readonly server: number; readonly forMs: number }
-  | { readonly act: 'restart'; readonly relay: number; readonly pinned: boolean }
-  | { readonly act: 'lose'; readonly relay: number }
+  | { readonly act: 'restart'; readonly relay: Which; readonly pinned: boolean }
+  | { readonly act: 'lose'; readonly relay: Which }
   | { readonly act: 'hand-over'; readonly anchor: number; readonly to: number }
   | {
       readonly act: 'fail-over';
@@ -65,7 +63,7 @@ const anyAct: fc.Arbitrary<Act> = fc.oneof(
   },
   { weight: 2, arbitrary: act({ act: is('restart'), relay: small, pinned: fc.boolean() }) },
   { weight: 1, arbitrary: act({ act: is('lose'), relay: small }) },
-  { weight: 2, arbitrary: act({ act: is('hand-over'), anchor: small, to: small }) },
+  { weight: 4, arbitrary: act({ act: is('hand-over'), anchor: small, to: small }) },
   {
     weight: 4,
     arbitrary: act({
@@ -96,162 +94,59 @@ const shape: fc.Arbitrary<Shape> = fc.record({
   rates: fc.tuple(rate, rate, rate),
 });
 
-const steps = (minLength: number, maxLength: number): fc.Arbitrary<Step[]> =>
-  fc.array(fc.record({ afterMs: fc.integer({ min: 0, max: 350 }), what: anyAct }), {
-    ...{ minLength, maxLength },
-    size: 'max',
-  });
+/** Most things happen while something else has not ended. */
+const gap: fc.Arbitrary<number> = fc.oneof(
+  { weight: 3, arbitrary: fc.nat(40) },
+  { weight: 2, arbitrary: fc.nat(350) },
+);
+const step: fc.Arbitrary<Step> = fc.record({ afterMs: gap, what: anyAct });
 
-/** A lease that was acknowledged while no replica heard of it, and then the fail-over. */
-const lossy: fc.Arbitrary<Step[]> = fc
+/** What was acknowledged while no replica heard of it, and then the fail-over. */
+const unheard: fc.Arbitrary<Step[]> = fc
   .record({
-    lagMs: fc.integer({ min: 250, max: 500 }),
-    device: small,
-    end: fc.boolean(),
-    server: fc.constant(1),
+    ...{ lagMs: fc.integer({ min: 120, max: 500 }), device: small, end: fc.boolean(), server: small },
+    ...{ deceived: fc.oneof(fc.constant(0), fc.nat(63)), forMs: fc.nat(MOST_DECEIVED_MS) },
   })
-  .map(({ lagMs, device, end, server }) => [
-    {
-      afterMs: 0,
-      what: { ...{ act: 'fail-over', server, lagMs }, ...{ deceived: 0, forMs: 0, skewMs: 0 } },
-    },
-    { afterMs: 10, what: { act: 'lease', device, leaseMs: 60_000, both: false } },
-    { afterMs: 200, what: { act: end ? 'free' : 'extend', device: device + 1, which: 0 } },
+  .map(({ lagMs, device, end, server, deceived, forMs }) => [
+    { afterMs: 0, what: { act: 'fail-over', server, lagMs, deceived, forMs, skewMs: 0 } },
+    { afterMs: 5, what: { act: 'lease', device, leaseMs: 60_000, both: false } },
+    { afterMs: lagMs / 2, what: { act: end ? 'free' : 'extend', device: device + 1, which: 0 } },
+  ]);
+
+/** Somebody begins anew while a quarantine lasts. */
+const begunAnew: fc.Arbitrary<Step[]> = fc
+  .record({
+    ...{ server: small, lagMs: fc.nat(60), deceived: fc.nat(63), forMs: fc.nat(MOST_DECEIVED_MS) },
+    ...{ relay: small, pinned: fc.boolean(), afterMs: fc.nat(600), next: step },
+  })
+  .map(({ server, lagMs, deceived, forMs, relay, pinned, afterMs, next }) => [
+    { afterMs: 0, what: { act: 'fail-over', server, lagMs, deceived, forMs, skewMs: 0 } },
+    { afterMs: lagMs + afterMs, what: { act: 'restart', relay, pinned } },
+    next,
+  ]);
+
+/** An owner that is away for longer than its claim lasts. */
+const outlasted: fc.Arbitrary<Step[]> = fc
+  .record({
+    ...{ how: fc.constantFrom('lose', 'isolate'), relay: fc.constantFrom(0, 2) },
+    ...{ forMs: fc.integer({ min: 600, max: 1_000 }), what: anyAct },
+  })
+  .map(({ how, relay, forMs, what }) => [
+    { afterMs: 0, what: { act: how, relay } as Act },
+    { afterMs: forMs, what },
   ]);
 
 export const schedules: fc.Arbitrary<Schedule> = fc.record({
   shape,
-  steps: fc.oneof(
-    { weight: 2, arbitrary: steps(3, 9) },
-    { weight: 1, arbitrary: fc.tuple(lossy, steps(0, 5)).map(([first, then]) => [...first, ...then]) },
-  ),
+  steps: fc
+    .array(
+      fc.oneof(
+        { weight: 8, arbitrary: step.map((one) => [one]) },
+        { weight: 2, arbitrary: unheard },
+        { weight: 1, arbitrary: begunAnew },
+        { weight: 1, arbitrary: outlasted },
+      ),
+      { minLength: 2, maxLength: 6, size: 'max' },
+    )
+    .map((scenes) => scenes.flat()),
 });
-
-/** What happened, added up over schedules. */
-export type Coverage = Record<string, number>;
-
-const BEGIN_MS = 120;
-/** How long after the last fault everything must work again. */
-const SETTLE_MS = 9_000;
-const LOOK_EVERY_MS = 100;
-
-/** Plays a schedule; throws where a rule breaks. */
-export async function play(ground: Ground, { shape: of, steps }: Schedule): Promise<Coverage> {
-  const world = new World(ground, of);
-  const { scheduler } = world;
-  const until = (ms: number) => scheduler.runUntil(scheduler.nowMs + ms);
-  try {
-    await world.begin();
-    await until(BEGIN_MS);
-    world.devices[0]!.lease('a'.repeat(32), 60_000, false);
-    world.devices[1]!.lease('b'.repeat(32), 60_000, false);
-    await until(60);
-    const acts: Coverage = {};
-    for (const [at, { afterMs, what }] of steps.entries()) {
-      await until(afterMs);
-      acts[`act ${what.act}`] = (acts[`act ${what.act}`] ?? 0) + 1;
-      await perform(world, what, at);
-    }
-    await until(150);
-    world.judge.tell(() => '── everything works again');
-    world.heal();
-    const endMs = scheduler.nowMs + SETTLE_MS;
-    let missing: string | undefined = 'nothing looked at';
-    while (missing !== undefined) {
-      await until(LOOK_EVERY_MS);
-      missing = unsettled(world);
-      if (missing !== undefined && scheduler.nowMs > endMs) throw new Broken(missing);
-    }
-    world.stop();
-    await everythingComesBack(world);
-    return { ...acts, ...covered(world) };
-  } finally {
-    world.stop();
-  }
-}
-
-async function perform(world: World, what: Act, at: number): Promise<void> {
-  world.judge.tell(() => `── ${JSON.stringify(what)}`);
-  const { network, servers, relayIds } = world;
-  switch (what.act) {
-    case 'lease':
-      world.devices[what.device % world.devices.length]!.lease(
-        `${at.toString(16).padStart(32, '0')}`,
-        what.leaseMs,
-        what.both,
-      );
-      return;
-    case 'extend':
-      world.devices[what.device % world.devices.length]!.extend(what.which, 60_000);
-      return;
-    case 'free':
-      world.devices[what.device % world.devices.length]!.free(what.which);
-      return;
-    case 'cut': {
-      const links = linksOf(world);
-      network.cut(links[what.link % links.length]!, what.silent ? 'silent' : 'refused');
-      return;
-    }
-    case 'isolate': {
-      const relay = relayIds[what.relay % relayIds.length]!;
-      const links = linksOf(world).filter((link) => link.split(' ').includes(relay));
-      for (const link of links) network.cut(link, 'silent');
-      return;
-    }
-    case 'mend':
-      for (const link of [...network.cuts.keys()]) network.mend(link);
-      return;
-    case 'pause': {
-      const hosts = [...world.hosts.values()];
-      hosts[what.host % hosts.length]!.pause(what.forMs);
-      return;
-    }
-    case 'stall':
-      servers.stall(servers.list[what.server % servers.list.length]!, what.forMs);
-      return;
-    case 'restart':
-      world.start(relayIds[what.relay % relayIds.length]!, { pinned: what.pinned });
-      return;
-    case 'lose':
-      world.lose(relayIds[what.relay % relayIds.length]!);
-      return;
-    case 'hand-over': {
-      const anchor = world.anchors[what.anchor % world.anchors.length]!;
-      const owner = [...world.relays.values()].find(({ ownership }) => ownership.owned().has(anchor));
-      const others = relayIds.filter((id) => id !== owner?.id);
-      owner?.node.handOver(anchor, others[what.to % others.length]!).catch(() => undefined);
-      return;
-    }
-    case 'fail-over': {
-      const hosts = [...world.hosts.keys()].filter((_, bit) => (what.deceived >> bit) & 1);
-      await world.cutReplica(what.server);
-      world.scheduler.after(what.lagMs, () => world.failOver(what.server, hosts, what.forMs, what.skewMs));
-      return;
-    }
-    default:
-      what satisfies never;
-  }
-}
-
-/** Relays with each server and with each other, doors with each server. */
-function linksOf({ relayIds, servers }: World): string[] {
-  const ids = servers.list.map(({ id }) => id);
-  return [
-    ...relayIds.flatMap((relay) => ids.map((id) => linkOf(relay, id))),
-    ...relayIds.flatMap((one, at) => relayIds.slice(at + 1).map((other) => linkOf(one, other))),
-    ...relayIds.map((relay) => linkOf(relay, 's0')),
-    ...ids.map((id) => linkOf('s0', id)),
-  ];
-}
-
-function covered(world: World): Coverage {
-  const { ledger, counts, devices } = world;
-  return {
-    ...ledger.counts,
-    ...counts,
-    acknowledged: devices.reduce((sum, { answers }) => sum + answers.size, 0),
-    retries: devices.reduce((sum, { retries }) => sum + retries, 0),
-    steps: world.scheduler.steps,
-    simulatedMs: Math.round(world.scheduler.nowMs),
-  };
-}

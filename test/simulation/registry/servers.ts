@@ -1,78 +1,34 @@
-import type { Writable } from 'node:stream';
-import type { Redis } from 'ioredis';
-import { assembleCommands } from '../../../infra/build/lua.ts';
 import type { Commands } from '../../../src/registry/connection.ts';
 import type { Chance } from './chance.ts';
 import type { Scheduler } from './scheduler.ts';
+import { CLEAR, COPY, canPublish, type Said } from './scripts.ts';
+import type { Wire } from './wire.ts';
 
 /** Databases that one server may go through by failing over, the first included. */
 const INCARNATIONS = 4;
-export const MOST_FAIL_OVERS = INCARNATIONS - 1;
+const MOST_FAIL_OVERS = INCARNATIONS - 1;
 const MOST_SERVERS = 4;
 /** As many as a world may use. */
 export const DATABASES = MOST_SERVERS * INCARNATIONS;
 /** The registry's clock at the beginning of a schedule. */
 const EPOCH_MS = 1_700_000_000_000;
-/** Pending grants are taken back after so long here; the scripts say 10 s. */
-export const PENDING_MS = 1_500;
 
-const PRELUDE = `if not ARGV.nowMs then
-ARGV.server = table.remove(ARGV)
-ARGV.nowMs = tonumber(table.remove(ARGV))
-redis.call('SELECT', table.remove(ARGV))
-end`;
+interface Script {
+  readonly command: string;
+  readonly sha: string;
+  readonly canPublish: boolean;
+}
 
-/** The scripts on a database, clock and server that each call names behind its arguments; perhaps with a fault. */
-export function simulatedCommands(mutate?: (command: string, lua: string) => string): Commands {
-  let pendings = 0;
-  const { commands } = assembleCommands({
-    replace: { now: `${PRELUDE}\nlocal now = ARGV.nowMs`, server: `${PRELUDE}\nlocal server = ARGV.server` },
-    mutate(command, lua) {
-      const shorter = lua.replace(/(PENDING_MS = )10000\b/g, (_, name) => {
-        pendings += 1;
-        return `${name}${PENDING_MS}`;
-      });
-      return mutate?.(command, shorter) ?? shorter;
-    },
+/** The scripts as one Redis knows them, by the names that the product calls them. */
+export type Scripts = ReadonlyMap<string, Script>;
+
+export async function loadScripts(wire: Wire, commands: Commands): Promise<Scripts> {
+  const all = Object.entries(commands).map(async ([command, { name, lua }]) => {
+    const sha = await wire.load(lua);
+    return [name, { command, sha, canPublish: canPublish(lua) }] as const;
   });
-  if (pendings === 0) throw new Error('no script says how long a grant may stay pending');
-  return commands as unknown as Commands;
+  return new Map(await Promise.all(all));
 }
-
-/** A connection to the real Redis that sends what comes together in one go: several worlds share it. */
-export class Wire {
-  readonly redis: Redis;
-  private gathering = false;
-
-  constructor(redis: Redis) {
-    this.redis = redis;
-  }
-
-  /** What is sent from here on leaves when everybody has had a turn. */
-  gather(): void {
-    if (this.gathering) return;
-    const { stream } = this.redis as unknown as { stream: Writable | undefined };
-    if (stream === undefined) return;
-    this.gathering = true;
-    stream.cork();
-    setImmediate(() => {
-      this.gathering = false;
-      stream.uncork();
-    });
-  }
-}
-
-const CLEAR = `for database = ARGV[1], ARGV[2] do
-redis.call('SELECT', database)
-redis.call('FLUSHDB')
-end`;
-
-const COPY = `redis.call('SELECT', ARGV[2])
-redis.call('FLUSHDB')
-redis.call('SELECT', ARGV[1])
-for _, key in ipairs(redis.call('KEYS', '*')) do
-redis.call('COPY', key, key, 'DB', ARGV[2], 'REPLACE')
-end`;
 
 interface Server {
   readonly id: string;
@@ -86,6 +42,12 @@ interface Server {
   readonly deceived: Map<string, number>;
 }
 
+/** A stream entry that has been heard for the first time. */
+export interface Entry {
+  readonly fence: string;
+  readonly text: string;
+}
+
 export interface Execution {
   readonly host: string;
   readonly command: string;
@@ -93,6 +55,9 @@ export interface Execution {
   readonly args: readonly string[];
   readonly answer: unknown;
   readonly database: number;
+  /** By the clock of the server. */
+  readonly nowMs: number;
+  readonly entries: readonly Entry[];
 }
 
 /**
@@ -103,33 +68,27 @@ export class Servers {
   readonly list: readonly Server[];
   private readonly wire: Wire;
   private readonly first: number;
-  private readonly redis: Redis;
+  private readonly scripts: Scripts;
   private readonly scheduler: Scheduler;
   private readonly chance: Chance;
   /** Anchor → free slots, as last heard of. */
   private readonly room = new Map<string, number>();
   private readonly byKey = new Map<string, Server>();
-  private readonly names = new Map<string, string>();
+  /** Database, anchor → the last fence that was heard there. */
+  private readonly heard = new Map<number, Map<string, string>>();
 
   /** @param first the first of the databases that are this world's, as many as DATABASES */
   constructor(
-    wire: Wire,
-    first: number,
-    commands: Commands,
+    { wire, first, scripts }: { readonly wire: Wire; readonly first: number; readonly scripts: Scripts },
     scheduler: Scheduler,
     chance: Chance,
     count: number,
   ) {
-    const { redis } = wire;
     this.wire = wire;
     this.first = first;
-    this.redis = redis;
+    this.scripts = scripts;
     this.scheduler = scheduler;
     this.chance = chance;
-    for (const [command, { name, keys, lua }] of Object.entries(commands)) {
-      this.names.set(name, command);
-      if (!(name in redis)) redis.defineCommand(name, { numberOfKeys: keys, lua });
-    }
     this.list = Array.from({ length: count }, (_, at) => ({
       id: `redis${at}`,
       current: first + at * INCARNATIONS,
@@ -138,15 +97,17 @@ export class Servers {
       waiting: [],
       deceived: new Map(),
     }));
+    for (const { current } of this.list) this.heard.set(current, new Map());
   }
 
+  /** Leaves nothing behind. */
   async clear(): Promise<void> {
-    this.wire.gather();
-    await this.redis.eval(CLEAR, 0, this.first, this.first + DATABASES - 1);
+    const used = [...this.heard.keys()].map(String);
+    await this.wire.run(await this.wire.load(CLEAR), [], used);
   }
 
   isScript(name: string): boolean {
-    return this.names.has(name);
+    return this.scripts.has(name);
   }
 
   /** The server of a key: anchors are dealt out, devices and hints are each at one place. */
@@ -164,10 +125,6 @@ export class Servers {
     const number =
       tag?.[1] === 'a' ? 1 + (tag[2]!.charCodeAt(tag[2]!.length - 1) % 2) : tag?.[1] === 'd' ? 3 : 0;
     return this.list[number % this.list.length]!;
-  }
-
-  timeMs(server: Server, database: number): number {
-    return EPOCH_MS + Math.floor(this.scheduler.nowMs + server.skewMs[database % INCARNATIONS]!);
   }
 
   databaseFor(server: Server, host: string): number {
@@ -194,27 +151,29 @@ export class Servers {
     }
   }
 
+  /** Runs the script of that name for `host`. */
   async execute(
+    host: string,
     name: string,
     keys: readonly string[],
     args: readonly string[],
     database: number,
     aheadMs = 0,
-  ): Promise<unknown> {
+  ): Promise<Execution> {
     const server = this.of(keys[0]!);
-    this.wire.gather();
-    const scripts = this.redis as unknown as Record<string, (...all: unknown[]) => Promise<unknown>>;
-    return scripts[name]!(
-      ...keys,
-      ...args,
-      database,
-      this.timeMs(server, database) + aheadMs,
-      `${server.id}/${database}`,
-    );
-  }
-
-  commandOf(name: string): string {
-    return this.names.get(name)!;
+    const { command, sha, canPublish: publishes } = this.scripts.get(name)!;
+    const incarnation = database - this.first;
+    const skewMs = server.skewMs[incarnation % INCARNATIONS]!;
+    const nowMs = EPOCH_MS + Math.floor(this.scheduler.nowMs + skewMs) + aheadMs;
+    const heard = this.heard.get(database)!;
+    const behind = [`${database}`, `${nowMs}`, `${incarnation}`, heard.get(keys[0]!) ?? '0-0'];
+    const reply = await this.wire.run(sha, keys, [...args, ...behind]);
+    const execution = { host, command, keys, args, database, nowMs };
+    if (!publishes) return { ...execution, answer: reply, entries: [] };
+    const [answer, all] = reply as Said;
+    const entries = all.map(([fence, fields]) => ({ fence, text: fields[1]! }));
+    if (entries.length > 0) heard.set(keys[0]!, entries.at(-1)!.fence);
+    return { ...execution, answer, entries };
   }
 
   /** A command that is not one of the scripts. Which anchor of a pool has most room is kept here: only a hint. */
@@ -224,10 +183,9 @@ export class Servers {
       if (name === 'zrevrange')
         return [...this.room].sort((one, other) => other[1] - one[1]).map(([id]) => id);
     }
-    const commands = this.redis as unknown as Record<string, (...all: unknown[]) => Promise<unknown>>;
-    this.wire.gather();
-    this.redis.select(database).catch(() => undefined);
-    return commands[name]!(...args);
+    const selected = this.wire.send('SELECT', String(database));
+    const [, reply] = await Promise.all([selected, this.wire.send(name, ...args.map(String))]);
+    return reply;
   }
 
   private noteRoom([condition, free, anchor]: readonly string[]): number {
@@ -236,9 +194,9 @@ export class Servers {
   }
 
   /** What the server is told from here on does not reach its replica. */
-  async cutReplica(server: Server): Promise<void> {
-    this.wire.gather();
-    await this.redis.eval(COPY, 0, server.current, server.current + 1);
+  async cutReplica({ current }: Server): Promise<void> {
+    this.heard.set(current + 1, new Map(this.heard.get(current)));
+    await this.wire.run(await this.wire.load(COPY), [], [`${current}`, `${current + 1}`]);
   }
 
   mayFailOver(server: Server): boolean {

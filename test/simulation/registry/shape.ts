@@ -1,8 +1,8 @@
 import type { AnchorDeclaration } from '../../../src/registry/registry.ts';
 import type { Weather } from './network.ts';
 
-/** Longer than any claim with a standby and than a deposed primary may go on answering. */
-export const QUARANTINE_MS = 1_700;
+/** Longer than any claim, and than a deposed primary may go on answering. */
+export const QUARANTINE_MS = 1_300;
 /** The longest that somebody may still hear a deposed primary. */
 export const MOST_DECEIVED_MS = 900;
 export const COOLING_MS = 2_000;

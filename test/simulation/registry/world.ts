@@ -7,16 +7,17 @@ import { type Audit, createAudit } from './audit.ts';
 import { Chance } from './chance.ts';
 import { DataPath } from './data-path.ts';
 import { type DeviceActor, startDevice } from './device-actor.ts';
-import { Judge } from './judge.ts';
+import { anchorIn, Judge, type Trace } from './judge.ts';
 import { Ledger } from './ledger.ts';
 import { CALM, Network } from './network.ts';
 import type { Product } from './product.ts';
 import { simulatedClient } from './redis-client.ts';
 import { type RelayActor, startRelay } from './relay-actor.ts';
 import { Host, Process, Scheduler } from './scheduler.ts';
-import { type Execution, Servers, type Wire } from './servers.ts';
+import { type Execution, type Scripts, Servers } from './servers.ts';
 import { COOLING_MS, declarationOf, QUARANTINE_MS, type Shape } from './shape.ts';
 import { QUOTA, type SignallingActor, startSignalling } from './signalling-actor.ts';
+import type { Wire } from './wire.ts';
 
 const PLANE_TIMEOUT_MS = 600;
 const DOOR_TIMEOUT_MS = 2_500;
@@ -29,6 +30,8 @@ export interface Ground {
   readonly first: number;
   readonly product: Product;
   readonly commands: Commands;
+  readonly scripts: Scripts;
+  readonly trace?: Trace | undefined;
 }
 
 export interface Loss {
@@ -53,7 +56,7 @@ export class World {
   readonly anchors: readonly string[];
   readonly hosts = new Map<string, Host>();
   readonly paths = new Map<string, DataPath>();
-  readonly counts = { restarts: 0, hostLosses: 0, failOvers: 0, lostFailOvers: 0, refusedInQuarantine: 0 };
+  readonly counts = { restarts: 0, hostLosses: 0, failOvers: 0, lostFailOvers: 0 };
   readonly losses: Loss[] = [];
   /** When a relay lost what it had in memory. */
   readonly forgot: { readonly relay: string; readonly atMs: number }[] = [];
@@ -66,13 +69,14 @@ export class World {
   private readonly watchers = new Map<string, Set<() => void>>();
   private boots = 0;
 
-  constructor({ wire, first, product, commands }: Ground, shape: Shape) {
+  constructor(ground: Ground, shape: Shape) {
+    const { product, commands } = ground;
     this.shape = shape;
     this.product = product;
     this.commands = commands;
     this.chance = new Chance(shape.seed);
     this.network = new Network(this.scheduler, this.chance, shape.weather);
-    this.servers = new Servers(wire, first, commands, this.scheduler, this.chance, shape.cluster ? 4 : 1);
+    this.servers = new Servers(ground, this.scheduler, this.chance, shape.cluster ? 4 : 1);
     this.anchors = Array.from({ length: shape.anchors }, (_, at) => `a${at}`);
     const ids = Array.from({ length: shape.relays }, (_, at) => `r${at}`);
     ids.forEach((id, at) => {
@@ -85,8 +89,8 @@ export class World {
       ...([this.scheduler, this.network, product, this.servers.list[0]!.id] as const),
     );
     this.ledger = new Ledger([...this.paths.values()], () => this.scheduler.nowMs, COOLING_MS, QUOTA);
-    this.audit = createAudit(this.servers, product, commands);
-    this.judge = new Judge(this.scheduler, this.servers, this.ledger, this.audit);
+    this.audit = createAudit(this.servers, this.chance, product, commands);
+    this.judge = new Judge(this.scheduler, this.servers, this.ledger, ground.trace);
     this.scheduler.check = () => {
       if (this.judge.failure !== undefined) throw this.judge.failure;
     };
@@ -98,7 +102,6 @@ export class World {
 
   /** Declares the anchors and starts everybody. */
   async begin(): Promise<void> {
-    await this.servers.clear();
     this.seeCurrent();
     for (const [at, id] of this.anchors.entries()) {
       this.audit.look(this.serverOf(id).current);
@@ -139,6 +142,7 @@ export class World {
         anchors: this.anchors,
         planeFor: async (other) => this.planeOf(other, process),
         candidates: async () => (await registry.relays()).filter((one) => one.id !== id),
+        onGivenUp: (error) => this.judge.fail(`${id} gives up its start: ${error.message}`),
       }),
     );
   }
@@ -235,7 +239,15 @@ export class World {
       nowMs: process.nowMs,
       wait: (ms: number) => new Promise<void>((resolve) => process.after(ms, resolve)),
     };
-    const connection = this.product.commandConnection(client, this.commands, QUARANTINE_MS, pace);
+    const connection = this.product.commandConnection(
+      ...([
+        client,
+        this.commands,
+        QUARANTINE_MS,
+        pace,
+        (octets: number) => this.chance.octets(octets),
+      ] as const),
+    );
     const store = this.product.createStore(connection, silent, async () => undefined);
     return {
       ...store,
@@ -250,9 +262,9 @@ export class World {
     };
   }
 
-  private async executed(execution: Execution): Promise<void> {
-    const anchor = await this.judge.executed(execution);
-    if (anchor === undefined) return;
+  private executed(execution: Execution): void {
+    if (!this.judge.executed(execution)) return;
+    const anchor = anchorIn(execution.keys[0]!);
     for (const wake of this.watchers.get(anchor) ?? []) if (!this.chance.permille(WAKES_LOST)) wake();
   }
 
