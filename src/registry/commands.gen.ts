@@ -1182,7 +1182,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_1d9ca886dffc',
+    name: 'mooring_grant_63bb983a90f2',
     keys: 13,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1760,6 +1760,9 @@ if quarantined() then
 return QUARANTINED
 end
 local answered = recall(request)
+if not answered and (ARGV[17] or '') ~= '' and leaseOf(ARGV[17]) then
+answered = 'L' .. ARGV[17]
+end
 if answered then
 if string.sub(answered, 1, 1) == 'C' then
 return tonumber(string.sub(answered, 2))

@@ -104,6 +104,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       pool,
       remoteText(request.remote),
       ...wishArguments(request.local),
+      intent.lease,
     ]);
     if (isRefused(answer)) return answer.refused;
     const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];

@@ -5,6 +5,7 @@
   ARGV  1 request  2 lease id  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
         9 session id and 10 salt, for the case that the device needs a new session  11 anchor  12 pool
         13 the one remote (records.lua), or '-'  14, 15 and 16 address (hexadecimal), port and SPI that it is to have, or '' each
+        17 the lease that the intent names as its answer, or ''
   Events  session (the device came with another key), granted
   Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
           EXHAUSTED, ADDRESS_INUSE, ADDRESS_UNALLOWED, PORTS_INUSE, PORTS_UNALLOWED, SPIS_INUSE, SPIS_UNAVAILABLE, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, REQUEST_MISUSED, QUARANTINED. Any
@@ -23,6 +24,10 @@ if quarantined() then
 end
 -- 1. Idempotency.
 local answered = recall(request)
+-- A fail-over lost the answer, and the owner has reported the lease.
+if not answered and (ARGV[17] or '') ~= '' and leaseOf(ARGV[17]) then
+  answered = 'L' .. ARGV[17]
+end
 if answered then
   if string.sub(answered, 1, 1) == 'C' then
     return tonumber(string.sub(answered, 2))

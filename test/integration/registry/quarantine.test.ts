@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Lease, Session } from '../../../src/protocol/lease.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
 import { deviceKeys } from '../../../src/registry/keys.ts';
-import type { OwnersReport, Registry } from '../../../src/registry/registry.ts';
+import type { GrantRequest, OwnersReport, Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
 import { type RealRedis, realRedis, silent } from './real-redis.ts';
@@ -43,6 +43,7 @@ async function cutOff(id: string): Promise<() => Promise<void>> {
 
 /** An anchor with owner, standby and one acknowledged lease, which the registry has forgotten by a fail-over. */
 let report: OwnersReport;
+let request: GrantRequest;
 let lease: Lease;
 beforeEach(async () => {
   anchors += 1;
@@ -60,10 +61,11 @@ beforeEach(async () => {
   await store.appoint(anchor, OWNER.id, epoch, STANDBY, TTL_MS);
   const failOver = await cutOff(anchor);
 
-  const granted = await store.grant({
+  request = {
     ...{ pool: anchor, device: { tenant: 't', id: 'd1' }, thumbprint: '0'.repeat(43), kind: 'rsa-ip' },
     ...{ leaseMs: 600_000, requestId: randomBytes(16).toString('hex'), quota: 4 },
-  });
+  };
+  const granted = await store.grant(request);
   lease = await store.activate(anchor, granted.lease.id, epoch);
   const sessions: Session[] = [granted.session];
   report = {
@@ -118,6 +120,15 @@ describe('at the end of a quarantine', () => {
     const found = await store.deviceLeases(device, anchor);
     expect(found.map(({ id }) => id)).toEqual([lease.id]);
     expect((await store.deviceLeases(device)).map(({ id }) => id)).toEqual([lease.id]);
+  });
+
+  test('a request that was answered before is answered with the lease that came back', async () => {
+    await expect(store.report(anchor, report, TTL_MS)).rejects.toMatchObject(quarantined);
+    await passes(QUARANTINE_MS);
+    await store.report(anchor, report, TTL_MS);
+    const again = await store.grant(request);
+    expect(again.lease).toMatchObject({ id: lease.id, state: 'active' });
+    expect(await leaseIds()).toEqual([lease.id]);
   });
 
   test('nobody is waited for when nobody has reported', async () => {
