@@ -59,7 +59,9 @@ export class Judge {
         `${host} → ${database % DATABASES} ${command} ${/\{.:[^}]*\}/.exec(keys[0]!)?.[0]} ${args.join(' ').slice(0, 90)}: ${JSON.stringify(answer).slice(0, 90)}${entries.map(({ fence, text }) => `\n${' '.repeat(12)}${fence} ${text.slice(0, 160)}`).join('')}`,
     );
     if (answer === REFUSALS.QUARANTINED) this.quarantined += 1;
-    if (command === 'report') this.ledger.reported(anchorIn(keys[0]!), database);
+    if (answer === REFUSALS.UNTOLD) this.ledger.reported(anchorIn(keys[0]!), database, false);
+    if (command === 'tell' && args[4] === '1' && answer === 'OK')
+      this.ledger.reported(anchorIn(keys[0]!), database, true);
     if (entries.length === 0) return false;
     const request = command === 'grant' ? args[0]!.split(':')[0] : undefined;
     const anchor = anchorIn(keys[0]!);

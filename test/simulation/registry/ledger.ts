@@ -22,8 +22,13 @@ interface Page {
   lastId: string;
   /** Somebody owns the anchor by the word of this incarnation, not only by what it took over. */
   settled: boolean;
+  /** A quarantine is being ended. */
+  isRestoring: boolean;
   readonly leases: Map<string, Known>;
 }
+
+/** Only by these a quarantine comes to its end. */
+const ENDING: ReadonlySet<string> = new Set(['claim', 'report', 'restore']);
 
 /** A rule was broken. */
 export class Broken extends Error {}
@@ -78,7 +83,7 @@ export class Ledger {
     const key = `${anchor} ${database}`;
     let page = this.pages.get(key);
     if (page === undefined) {
-      page = { lastId: '0-0', settled: true, leases: new Map() };
+      page = { lastId: '0-0', settled: true, isRestoring: false, leases: new Map() };
       this.pages.set(key, page);
     }
     return page;
@@ -88,7 +93,7 @@ export class Ledger {
   copy(anchor: string, from: number, to: number): void {
     const { lastId, leases } = this.page(anchor, from);
     const copied = new Map([...leases].map(([id, known]) => [id, { ...known }]));
-    this.pages.set(`${anchor} ${to}`, { lastId, settled: false, leases: copied });
+    this.pages.set(`${anchor} ${to}`, { lastId, settled: false, isRestoring: false, leases: copied });
   }
 
   /** True time at which the lease ends by the latest word that anybody was given. */
@@ -111,12 +116,12 @@ export class Ledger {
     if (!jumped && counter !== lastCounter + 1n) {
       this.broken(`fence ${event.fence} of ${anchor} leaves a gap after ${page.lastId}`);
     }
-    if (jumped && command !== 'claim' && command !== 'report') {
+    if (jumped && !ENDING.has(command)) {
       this.broken(`nobody has said that the quarantine of ${anchor} is over before fence ${event.fence}`);
     }
     page.lastId = event.fence;
-    if (jumped) page.settled = true;
-    if (event.type === 'owned') this.owned(anchor, database, epoch, event.relay, command, jumped);
+    if (jumped) page.isRestoring = true;
+    if (event.type === 'owned') this.owned(anchor, database, epoch, event.relay, command);
     if (!('lease' in event)) return;
     const { lease } = event;
     const device = lease.device.id;
@@ -150,28 +155,24 @@ export class Ledger {
     });
   }
 
-  /** Somebody has said what he holds. */
-  reported(anchor: string, database: number): void {
-    this.reports.add(`${anchor} ${database}`);
+  /** Somebody has said all that he holds, or is to. */
+  reported(anchor: string, database: number, all: boolean): void {
+    if (all) this.reports.add(`${anchor} ${database}`);
+    else this.reports.delete(`${anchor} ${database}`);
   }
 
-  private owned(
-    anchor: string,
-    database: number,
-    epoch: bigint,
-    relay: string,
-    command: string,
-    jumped: boolean,
-  ): void {
+  private owned(anchor: string, database: number, epoch: bigint, relay: string, command: string): void {
     if (this.epochs.has(`${anchor} ${epoch}`)) this.broken(`epoch ${epoch} of ${anchor} begins twice`);
     this.epochs.add(`${anchor} ${epoch}`);
     const former = this.owners.get(anchor);
     this.owners.set(anchor, relay);
     if (command === 'transfer') this.counts.handOvers += 1;
     if (command === 'claim' && former !== undefined && former !== relay) this.counts.takeovers += 1;
-    if (!jumped) return;
-    // Bringing back ends what a report began.
-    if (command === 'restore') this.counts.settledByReport += 1;
+    const page = this.page(anchor, database);
+    if (!page.isRestoring) return;
+    page.isRestoring = false;
+    page.settled = true;
+    if (command === 'report') this.counts.settledByReport += 1;
     else {
       this.counts.settledByClaim += 1;
       if (this.reports.has(`${anchor} ${database}`)) return;

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Timers } from '../../../src/ownership/timers.ts';
+import { Broken } from './ledger.ts';
 
 /** A schedule takes some hundreds. */
 const MOST_STEPS = 20_000;
@@ -44,7 +45,7 @@ export class Scheduler {
       // Actors wait for nothing but what is scheduled here: by the next turn each of them does.
       await nextTurn();
       this.steps += 1;
-      if (this.steps > MOST_STEPS) throw new Error(`not at rest after ${MOST_STEPS} steps`);
+      if (this.steps > MOST_STEPS) throw new Broken(`not at rest after ${MOST_STEPS} steps`);
       this.check();
     }
     this.nowMs = endMs;
