@@ -29,6 +29,7 @@ export function createControl({
             ? null
             : { id: settings.relay.id, ...relay.engine.status },
         anchors: relay?.node.anchors() ?? [],
+        standsByFor: relay?.node.standsByFor() ?? [],
         signalling:
           settings.signalling === undefined
             ? null

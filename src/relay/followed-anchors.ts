@@ -26,6 +26,8 @@ export interface FollowedAnchors {
     options: ServedAnchorOptions,
     resumed: readonly SessionState[],
   ): Promise<ServedAnchor | null>;
+  /** Those that are ready. */
+  ready(): readonly string[];
   close(): void;
 }
 
@@ -98,6 +100,7 @@ export function createFollowedAnchors(
       one.cancel();
       return one.ready === null ? null : one.ready.take(options, resumed);
     },
+    ready: () => [...following].filter(([, one]) => one.ready !== null).map(([anchor]) => anchor),
     close() {
       for (const anchor of [...following.keys()]) drop(anchor);
     },

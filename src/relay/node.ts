@@ -72,6 +72,8 @@ export interface RelayNode {
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
   /** What this relay serves now. */
   anchors(): readonly { readonly id: string; readonly epoch: string; readonly prefixes: readonly string[] }[];
+  /** What this relay could take over at any moment. */
+  standsByFor(): readonly string[];
   useOwnership(ownership: Ownership, standby?: Pick<Standby, 'promise' | 'released'>): void;
   close(): Promise<void>;
 }
@@ -339,6 +341,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
 
     anchors: () =>
       [...served.values()].map(({ id, epoch, prefixes }) => ({ id, epoch: String(epoch), prefixes })),
+
+    standsByFor: followed.ready,
 
     useOwnership(created, asStandby) {
       ownership = created;
