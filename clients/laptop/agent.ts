@@ -335,7 +335,7 @@ class RunningAgent implements Agent {
       epoch: session === null ? null : String(session.epoch),
       keyNumber: session?.keyNumber ?? null,
       killSwitch: this.#changes.isShut,
-      links: mover?.links ?? this.#links,
+      links: mover?.links ?? this.#links.map((link) => ({ ...link, measured: null, passedOver: false })),
       wanted: mover?.wanted ?? null,
       signalling: { connected: this.#device?.connected ?? false, lastError: this.#lastError },
       counters: session?.counters ?? {},

@@ -16,11 +16,16 @@ export interface Choosing {
   readonly wanted: string | null;
   /** Links that did not answer lately: taken only when there is nothing else. */
   readonly avoided: ReadonlySet<string>;
+  /** Links that are measured to be so much worse than another one that they are passed over, unless wanted. */
+  readonly poor: ReadonlySet<string>;
   /** The link in use: wins a tie. */
   readonly current: string | null;
 }
 
-/** The link to use: wanted, then by order of the globs, then by the routes' metric. Null when none matches. */
+/**
+ * The link to use: wanted, then none that is poor, then by order of the globs, then by the routes' metric. Null when none
+ * matches.
+ */
 export function chooseLink(links: readonly AccessLink[], choosing: Choosing): AccessLink | null {
   const ranked = links
     .map((link) => ({ link, rank: rankOf(link, choosing) }))
@@ -36,6 +41,7 @@ function rankOf(link: AccessLink, choosing: Choosing): readonly number[] | null 
   return [
     choosing.avoided.has(link.id) ? 1 : 0,
     wanted ? 0 : 1,
+    choosing.poor.has(link.id) ? 1 : 0,
     glob,
     link.metric,
     link.id === choosing.current ? 0 : 1,

@@ -4,9 +4,10 @@ import type { Log } from '../../src/telemetry/log.ts';
 import type { OldPath } from '../../src/tunnel/wire.ts';
 import type { DeviceSessionEvent } from '../sdk/session.ts';
 import type { Timers } from '../sdk/timers.ts';
-import { type AccessLink, chooseLink } from './link-choice.ts';
+import { type AccessLink, chooseLink, matchesGlob } from './link-choice.ts';
+import { LinkProber } from './link-prober.ts';
 import type { ToPacketWorker, TunnelLink } from './packet-messages.ts';
-import type { Move } from './status.ts';
+import type { LinkStatus, Move } from './status.ts';
 
 /** A link that stays unanswered this long is left for another one. */
 const UNANSWERED_MS = 3_000;
@@ -37,6 +38,8 @@ export class Mover {
   /** Links that the packet worker has a socket on, with their interface index. */
   readonly #used = new Map<string, number>();
   readonly #avoided = new Set<string>();
+  #poor: ReadonlySet<string> = new Set();
+  readonly #prober: LinkProber;
   readonly #cancels = new Set<() => void>();
   #cancelUnanswered: () => void = () => {};
   #moves: Move[] = [];
@@ -44,10 +47,22 @@ export class Mover {
 
   constructor(options: MoverOptions) {
     this.#options = options;
+    this.#prober = new LinkProber({
+      timers: options.timers,
+      ask: (id, probe) => this.#probe(id, probe),
+      onVerdict: (poor) => {
+        this.#poor = poor;
+        this.#decide();
+      },
+    });
   }
 
-  get links(): readonly AccessLink[] {
-    return this.#links;
+  get links(): readonly LinkStatus[] {
+    return this.#links.map((link) => ({
+      ...link,
+      measured: this.#prober.measured(link.id),
+      passedOver: this.#poor.has(link.id),
+    }));
   }
 
   get wanted(): string | null {
@@ -65,7 +80,12 @@ export class Mover {
 
   /** The access links as they are now. */
   update(links: readonly AccessLink[]): void {
+    const former = this.#links;
     this.#links = links.filter((link) => this.#endpointFor(link) !== null);
+    for (const link of this.#links) {
+      const before = former.find(({ id }) => id === link.id);
+      if (before !== undefined && !sameNetwork(link, before)) this.#prober.forget(link.id);
+    }
     for (const id of this.#avoided) {
       if (!this.#links.some((link) => link.id === id)) this.#avoided.delete(id);
     }
@@ -121,13 +141,19 @@ export class Mover {
         if (link === this.#current?.id) this.#cancelUnanswered();
         this.#confirm({ generation, tookMs, rttMs, observed: observed?.key ?? null }, link);
         log.info({ link, generation, tookMs, rttMs, observed: observed?.key }, 'bound');
+        this.#watchLinks();
         break;
       }
       case 'lost':
         this.#bound = null;
         log.warn({ link: this.#current?.id, reason: event.reason }, 'the relay does not reach us: rebinding');
+        if (event.reason === 'unanswered') this.#leaveForAnAnsweringLink();
         this.#watchForAnswer();
         break;
+      case 'answered':
+        this.#prober.answered(event.link, event.id, event.rttMs, event.packets);
+        // Of interest when someone asks: not each time.
+        return;
       case 'notice':
         log.warn({ rsip: event.code }, 'the relay refuses something');
         break;
@@ -142,8 +168,12 @@ export class Mover {
 
   /** The packet worker could not open a socket on it. */
   linkFailed(link: string, message: string): void {
+    if (this.#current?.id !== link) {
+      this.#options.log.debug({ link, error: message }, 'cannot measure this link');
+      return;
+    }
     this.#options.log.warn({ link, error: message }, 'cannot use this link');
-    if (this.#current?.id === link) this.#current = null;
+    this.#current = null;
     this.#avoid(link);
     this.#decide();
   }
@@ -157,6 +187,7 @@ export class Mover {
   }
 
   close(): void {
+    this.#prober.close();
     this.#cancelUnanswered();
     for (const cancel of [...this.#cancels]) cancel();
     this.#cancels.clear();
@@ -171,11 +202,16 @@ export class Mover {
       order,
       wanted: this.#wanted,
       avoided: this.#avoided,
+      poor: this.#poor,
       current: former?.id ?? null,
     });
-    if (alive && choice?.id === former?.id) return;
+    if (alive && choice?.id === former?.id) {
+      this.#watchLinks();
+      return;
+    }
     if (choice === null) {
       this.#current = null;
+      this.#watchLinks();
       this.#cancelUnanswered();
       if (former !== null) log.warn({ link: former.id }, 'no access network left');
       onChange();
@@ -193,6 +229,32 @@ export class Mover {
     post({ op: 'use', link: this.#tunnelLink(choice), oldPath });
     this.#watchForAnswer();
     onChange();
+  }
+
+  /** Measured is what could be chosen, and not while a move is under way. */
+  #watchLinks(): void {
+    const isBound = this.state === 'bound';
+    const candidates = this.#links.filter(({ id }) =>
+      this.#options.order.some((glob) => matchesGlob(glob, id)),
+    );
+    if (isBound || candidates.length < 2) this.#prober.watch(candidates.map(({ id }) => id));
+  }
+
+  #probe(id: string, probe: number): boolean {
+    const link = this.#links.find((other) => other.id === id);
+    if (link === undefined || this.state !== 'bound') return false;
+    this.#used.set(link.id, link.ifindex);
+    this.#options.post({ op: 'probe', link: this.#tunnelLink(link), id: probe });
+    return true;
+  }
+
+  /** The path in use is silent: with one that answers just now it is not waited for. */
+  #leaveForAnAnsweringLink(): void {
+    const current = this.#current?.id;
+    if (current === undefined || current === this.#wanted) return;
+    if (!this.#links.some(({ id }) => id !== current && this.#prober.isAnswering(id))) return;
+    this.#avoid(current);
+    this.#decide();
   }
 
   #oldPath(hasFormer: boolean, alive: boolean): OldPath {

@@ -25,6 +25,8 @@ export interface TunnelLink {
 
 export type ToPacketWorker =
   | { readonly op: 'use'; readonly link: TunnelLink; readonly oldPath: OldPath }
+  /** Ask over this link how well it works; opens a socket on it if there is none. */
+  | { readonly op: 'probe'; readonly link: TunnelLink; readonly id: number }
   | { readonly op: 'link-gone'; readonly id: string }
   | { readonly op: 'leaving' }
   | { readonly op: 'status'; readonly request: number };

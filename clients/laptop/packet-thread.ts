@@ -64,6 +64,18 @@ function drainSocket(link: string, udp: UdpSocket): void {
   }
 }
 
+/** False, and told, when there can be no socket on this link. */
+function tryLink(link: TunnelLink, loop: PacketLoop): boolean {
+  try {
+    openLink(link, loop);
+    return true;
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    tell({ type: 'link-failed', link: link.id, message: text });
+    return false;
+  }
+}
+
 function openLink(link: TunnelLink, loop: PacketLoop): void {
   const open = sockets.get(link.id);
   if (open?.ifindex === link.ifindex && open.endpoint.key === link.endpoint.key) return;
@@ -93,17 +105,12 @@ function obey(message: ToPacketWorker, loop: PacketLoop): void {
   const nowMs = monotonicMs();
   switch (message.op) {
     case 'use':
-      try {
-        openLink(message.link, loop);
-      } catch (error) {
-        tell({
-          type: 'link-failed',
-          link: message.link.id,
-          message: error instanceof Error ? error.message : String(error),
-        });
-        return;
-      }
+      if (!tryLink(message.link, loop)) return;
       session.link({ type: 'use', link: message.link.id, oldPath: message.oldPath }, nowMs);
+      return;
+    case 'probe':
+      if (!tryLink(message.link, loop)) return;
+      session.link({ type: 'probe', link: message.link.id, id: message.id }, nowMs);
       return;
     case 'link-gone':
       session.link({ type: 'link-gone', link: message.id }, nowMs);

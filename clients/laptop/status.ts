@@ -1,5 +1,6 @@
 import type { Lease } from '../../src/protocol/lease.ts';
 import type { AccessLink } from './link-choice.ts';
+import type { Measured } from './link-quality.ts';
 
 /** One rebind, complete when the relay sends to the new link. */
 export interface Move {
@@ -15,6 +16,14 @@ export interface Move {
     readonly rttMs: number;
     readonly observed: string | null;
   } | null;
+}
+
+/** A link, and what was measured of it. */
+export interface LinkStatus extends AccessLink {
+  /** Null: not measured, as with a single link there is nothing to choose. */
+  readonly measured: Measured | null;
+  /** So much worse than another one that it is not used although it would be preferred. */
+  readonly passedOver: boolean;
 }
 
 /** What `status --json` prints. Holds no secret. */
@@ -43,7 +52,7 @@ export interface AgentStatus {
   readonly keyNumber: number | null;
   /** Nothing leaves the machine but through the tunnel. */
   readonly killSwitch: boolean;
-  readonly links: readonly AccessLink[];
+  readonly links: readonly LinkStatus[];
   /** What `use` asked for. */
   readonly wanted: string | null;
   readonly signalling: { readonly connected: boolean; readonly lastError: string | null };

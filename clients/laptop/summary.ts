@@ -1,4 +1,4 @@
-import type { AgentStatus } from './status.ts';
+import type { AgentStatus, LinkStatus } from './status.ts';
 
 /** The agent's state for a person, a line for each thing. */
 export function summary(status: AgentStatus): string {
@@ -11,7 +11,7 @@ export function summary(status: AgentStatus): string {
       ? 'path        none'
       : `path        ${path.link}, seen as ${path.observed ?? 'unknown'}, round trip ${path.rttMs.toFixed(1)} ms, generation ${path.generation}`,
     ...(status.killSwitch ? ['kill switch on'] : []),
-    `links       ${links.map(({ id }) => id).join(', ') || 'none'}`,
+    `links       ${links.map(linkText).join('; ') || 'none'}`,
     `signalling  ${signalling.connected ? 'connected' : `not connected${signalling.lastError === null ? '' : `: ${signalling.lastError}`}`}`,
   ];
   const counted = Object.entries(counters).filter(([, count]) => count > 0);
@@ -22,6 +22,17 @@ export function summary(status: AgentStatus): string {
     lines.push(`last move   ${last.from ?? '(start)'} → ${last.to}, ${took}`);
   }
   return lines.join('\n');
+}
+
+function linkText({ id, measured, passedOver }: LinkStatus): string {
+  if (measured === null) return id;
+  const { rttMs, lossPercent } = measured;
+  const figures = [
+    ...(rttMs === null ? [] : [`${rttMs.toFixed(1)} ms`]),
+    ...(lossPercent === 0 ? [] : [`${lossPercent.toFixed(0)} % lost`]),
+    ...(passedOver ? ['passed over'] : []),
+  ];
+  return `${id} ${figures.join(', ')}`;
 }
 
 function leaseText(lease: NonNullable<AgentStatus['lease']>): string {

@@ -48,10 +48,12 @@ export interface DeviceSessionSink {
 
 export type DeviceSessionEvent =
   | Extract<DeviceOutput, { type: 'bound' | 'lost' | 'notice' }>
+  /** `packets`: DATA of the session so far, both ways. */
+  | (Extract<DeviceOutput, { type: 'answered' }> & { readonly packets: number })
   | { readonly type: 'keys'; readonly epoch: bigint; readonly relayBoot: bigint; readonly keyNumber: number };
 
 /** Links as the device's machine knows them; `control` and `tick` are the session's own business. */
-export type LinkInput = Extract<DeviceInput, { type: 'use' | 'link-gone' | 'leaving' }>;
+export type LinkInput = Extract<DeviceInput, { type: 'use' | 'link-gone' | 'leaving' | 'probe' }>;
 
 export interface DeviceSessionStatus {
   /** Link that DATA leaves on. */
@@ -241,6 +243,9 @@ class Session implements DeviceSession {
       case 'lost':
         this.#count(`lost-${output.reason}`);
         this.#sink.event(output);
+        return;
+      case 'answered':
+        this.#sink.event({ ...output, packets: this.#counters.sent! + this.#counters.received! });
         return;
       case 'notice':
         this.#count(`notice-${output.code}`);

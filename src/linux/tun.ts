@@ -4,6 +4,8 @@ import { configureInterface, interfaceRequest } from './interface-request.ts';
 import { check, closeFd, interfaceIndex, libc, memoryAddress } from './libc.ts';
 import { writeSysctl } from './sysctl.ts';
 
+const CLONE_DEVICE = '/dev/net/tun';
+
 const O_RDWR = 2;
 const O_NONBLOCK = 0x800;
 const O_CLOEXEC = 0x80000;
@@ -87,12 +89,12 @@ function attach(
   const request = interfaceRequest(wanted.replace('%d', '0'), kind | IFF_NO_PI);
   request.fill(0, 0, 16);
   request.set(Buffer.from(wanted, 'utf8').subarray(0, 15));
-  const fd = check(
-    'open /dev/net/tun',
-    object,
-    libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC, 0),
-    existsSync('/dev/net/tun') ? undefined : 'load the tun module (modprobe tun)',
-  );
+  // Asked for beforehand: what looks into it behind a call that failed finds another errno.
+  const permit = existsSync(CLONE_DEVICE)
+    ? 'let this user open it (udev makes it mode 0666), and grant CAP_NET_ADMIN'
+    : 'load the tun module (modprobe tun)';
+  const opened = libc.open(CLONE_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+  const fd = check(`open ${CLONE_DEVICE}`, object, opened, permit);
   if (libc.ioctl(fd, TUNSETIFF, request) < 0) {
     const errno = lastErrno();
     closeFd(fd);

@@ -20,6 +20,8 @@ export type DeviceInput =
   | { readonly type: 'link-gone'; readonly link: LinkId }
   /** The link in use is about to go and no other is up yet: ask the relay to hold downlink. */
   | { readonly type: 'leaving' }
+  /** Ask over `link`, in use or not, for an answer that measures it and changes nothing. `id` comes back with it. */
+  | { readonly type: 'probe'; readonly link: LinkId; readonly id: number }
   /** A CONTROL message that the session's AEAD authenticated, and the link it came in on. */
   | { readonly type: 'control'; readonly link: LinkId; readonly message: ControlMessage }
   /** Time has passed. To be called at `nextDueMs`. */
@@ -62,6 +64,8 @@ export type DeviceOutput =
     }
   /** The relay does not answer, or has no path to us: rebinding has begun on the same link, unasked. */
   | { readonly type: 'lost'; readonly reason: 'unanswered' | 'forgotten' }
+  /** The answer to a probe, after `rttMs`. */
+  | { readonly type: 'answered'; readonly link: LinkId; readonly id: number; readonly rttMs: number }
   /** The relay refused something: RSIP error number. */
   | { readonly type: 'notice'; readonly code: number }
   | { readonly type: 'count'; readonly reason: DeviceCount };

@@ -2,6 +2,7 @@ import type { SocketAddress } from '../protocol/address.ts';
 import type { ControlDraft, ControlMessage } from '../tunnel/message.ts';
 import type { OldPath } from '../tunnel/wire.ts';
 import { Liveness } from './device/liveness.ts';
+import { Probes } from './device/probes.ts';
 import { RelayIncarnation } from './device/relay-incarnation.ts';
 import { RoundTrips, smoothed } from './device/round-trips.ts';
 import type {
@@ -51,6 +52,7 @@ class DeviceSession implements DeviceRebinding {
   readonly #liveness = new Liveness();
   readonly #relay = new RelayIncarnation();
   readonly #roundTrips = new RoundTrips();
+  readonly #probes = new Probes();
   #generation = 0;
   #boundGeneration = 0;
   /**
@@ -122,6 +124,9 @@ class DeviceSession implements DeviceRebinding {
         break;
       case 'leaving':
         if (this.#uplink !== null) this.#send(this.#uplink, { kind: 'hold' });
+        break;
+      case 'probe':
+        this.#probe(input.link, input.id, nowMs);
         break;
       case 'control':
         this.#control(input.link, input.message, nowMs);
@@ -204,6 +209,12 @@ class DeviceSession implements DeviceRebinding {
     }
   }
 
+  /** Generation 0: the relay answers to wherever it came from, and takes it for no move. */
+  #probe(link: LinkId, id: number, nowMs: number): void {
+    this.#send(link, { kind: 'keepalive', generation: 0 });
+    this.#probes.noteSent(this.#counter, link, id, nowMs);
+  }
+
   #rebind(reason: 'unanswered' | 'forgotten', nowMs: number): void {
     if (this.#uplink === null) return;
     this.#out.push({ type: 'lost', reason });
@@ -229,14 +240,18 @@ class DeviceSession implements DeviceRebinding {
       return;
     }
     const { isNew, isNewest } = admission;
-    this.#liveness.noteHeard(nowMs);
+    const probe = this.#probes.answered(message.echoCounter, link, nowMs);
+    if (probe !== null) this.#out.push({ type: 'answered', link, ...probe });
+    // Such an answer says nothing of the path in use, nor of where the relay sends.
+    const isAside = probe !== null && link !== this.#bound;
+    if (!isAside) this.#liveness.noteHeard(nowMs);
     this.#measure(link, message.echoCounter, nowMs);
     const hasNewKey = isNewest && this.#adoptKey(message.keyNumber);
     if (isNew && this.#binding) this.#bindAgain(this.#binding, nowMs);
     if (message.kind === 'challenge') this.#challenge(link, message);
-    else if (message.kind === 'sync') this.#sync(link, message, isNewest, hasNewKey, nowMs);
+    else if (message.kind === 'sync') this.#sync(link, message, { isNewest, hasNewKey, isAside }, nowMs);
     else this.#out.push({ type: 'notice', code: message.code });
-    if (isNewest && message.kind !== 'notice') this.#checkWhere(link, message, nowMs);
+    if (isNewest && !isAside && message.kind !== 'notice') this.#checkWhere(link, message, nowMs);
   }
 
   #adoptKey(keyNumber: number): boolean {
@@ -258,7 +273,16 @@ class DeviceSession implements DeviceRebinding {
     this.#send(link, { kind: 'proof', cookie: message.cookie, echoCounter: message.counter, generation });
   }
 
-  #sync(link: LinkId, message: ControlMessage, isNewest: boolean, hasNewKey: boolean, nowMs: number): void {
+  #sync(
+    link: LinkId,
+    message: ControlMessage,
+    {
+      isNewest,
+      hasNewKey,
+      isAside,
+    }: { readonly isNewest: boolean; readonly hasNewKey: boolean; readonly isAside: boolean },
+    nowMs: number,
+  ): void {
     const binding = this.#binding;
     if (binding && message.generation === binding.generation) {
       // Only a rebind that left the choice to the relay may be accepted on another link than asked for.
@@ -276,7 +300,7 @@ class DeviceSession implements DeviceRebinding {
       this.#rebind('forgotten', nowMs);
       return;
     }
-    this.#noteObserved(message);
+    if (!isAside) this.#noteObserved(message);
     // A challenge confirms itself by its proof; a sync that brought a key does not.
     if (hasNewKey && this.#uplink !== null) this.#send(this.#uplink, { kind: 'keepalive' });
   }

@@ -2,6 +2,7 @@ import { copyFileSync, cpSync, readdirSync, readFileSync, statSync, writeFileSyn
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CONTROL_SOCKET } from '../../clients/laptop/agent.ts';
+import type { AgentStatus } from '../../clients/laptop/status.ts';
 import { MOORING } from '../../infra/lab/fleet.ts';
 import { nodeCommand } from '../../infra/lab/node-command.ts';
 import { eventually } from './fixture/eventually.ts';
@@ -55,6 +56,9 @@ describe.skipIf(missing('the agent'))('the agent on a machine', () => {
   it('after kill -9 sends nothing of the lease around the tunnel, and goes on with it at the next start', async () => {
     await up();
     const during = await machine();
+    // In the middle of a move.
+    void alice.agent.use('cell0').catch(() => {});
+    await eventually('moving', alice.agent.process.output, (text) => text.includes('"to":"cell0"'), 5_000);
     await alice.agent.crash();
     // The way into the tunnel still stands, with nobody behind it: packets from the leased address go nowhere else.
     const left = await machine();
@@ -82,6 +86,39 @@ describe.skipIf(missing('the agent'))('the agent on a machine', () => {
     );
     expect(await machine()).toEqual(before);
     expect(await mooring('restore', '--config', alice.agent.configFile)).toContain('taken back: 0 changes');
+  });
+
+  it('leaves a network that got slow for the other one without losing a packet, and does not come back at once', async () => {
+    await up();
+    talks += 1;
+    const [here, there] = await Promise.all([alice.udp(talks), harbour.peer.udp(7_000 + talks)]);
+    let sent = 0;
+    const talk = setInterval(() => {
+      sent += 1;
+      void here.send(there, `${sent}`);
+    }, 50);
+    const wifi0 = alice.links.wifi0!;
+    try {
+      const bothMeasured = ({ links }: AgentStatus) => links.every(({ measured }) => measured?.rttMs != null);
+      await alice.agent.until(bothMeasured, 'both measured', 10_000);
+      await wifi0.shape({ delayMs: 200 });
+      const left = await alice.agent.until(({ path }) => path?.link === 'cell0', 'left', 20_000);
+      expect(left.moves.at(-1)).toMatchObject({ from: 'wifi0', to: 'cell0', oldPath: 'alive' });
+      await wifi0.shape({ delayMs: 0 });
+      const mended = await alice.agent.until(
+        ({ links }) => links.some(({ id, measured }) => id === 'wifi0' && measured!.rttMs! < 100),
+        'mended',
+        20_000,
+      );
+      expect(mended.path!.link).toBe('cell0');
+      expect(mended.links[0]).toMatchObject({ id: 'wifi0', passedOver: true });
+    } finally {
+      clearInterval(talk);
+      await wifi0.shape({ delayMs: 0 });
+    }
+    const arrived = await there.until((all) => all.length >= sent, 'all of them', 5_000);
+    expect(new Set(arrived.map(({ payload }) => `${payload}`)).size).toBe(sent);
+    await alice.agent.process.stop();
   });
 
   it('touches nothing that is not its own', async () => {

@@ -114,9 +114,11 @@ describe.skipIf(missing('unauthenticated floods', 'scapy'))('an unauthenticated 
     await traffic.stop();
     const { dropped } = await arrivals.stop();
     await answers.stop();
+    // The device is answered on each of its networks.
+    const friends = Object.values(harbour.networks).map(({ publicAddress }) => publicAddress);
     const strangers = answers.frames().filter((frame) => {
       const to = ipPacketOf(frame)?.destination;
-      return to !== harbour.networks.home!.publicAddress && to !== PEER_ADDRESS;
+      return to === undefined || (to !== PEER_ADDRESS && !friends.includes(to));
     });
     const arrived = arrivals.frames().length;
     console.log(

@@ -10,7 +10,7 @@ type Link = (typeof LINKS)[number];
 /** What happens to device, relay and network, or what the attacker does. */
 export type Happening =
   | { readonly do: 'move'; readonly to: Link; readonly oldPath: 'alive' | 'unknown' }
-  | { readonly do: 'cut' | 'restore' | 'remap'; readonly link: Link }
+  | { readonly do: 'cut' | 'restore' | 'remap' | 'probe'; readonly link: Link }
   | { readonly do: 'leaving' | 'restart-device' | 'hand-over' | 'rekey' }
   | { readonly do: 'restart-relay'; readonly hinted: boolean; readonly gapMs: number }
   | { readonly do: 'network'; readonly loss: number; readonly duplication: number; readonly jitterMs: number }
@@ -39,6 +39,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
     }),
   },
   { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('cut', 'restore', 'remap'), link }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('probe' as const), link }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('leaving', 'hand-over', 'rekey') }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('restart-device' as const) }) },
   {
@@ -141,6 +142,9 @@ function happen(world: RebindingWorld, what: Happening): void {
       break;
     case 'remap':
       world.remap(what.link);
+      break;
+    case 'probe':
+      world.probe(what.link);
       break;
     case 'leaving':
       world.leaving();

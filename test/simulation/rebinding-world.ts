@@ -137,6 +137,10 @@ export class RebindingWorld {
     this.#device({ type: 'use', link, oldPath });
   }
 
+  probe(link: LinkId): void {
+    this.#device({ type: 'probe', link, id: 1 });
+  }
+
   leaving(): void {
     this.#device({ type: 'leaving' });
   }

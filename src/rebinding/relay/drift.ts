@@ -12,7 +12,10 @@ import { count, type Session } from './session.ts';
 const BACKOFF_MS = 500;
 const BACKOFF_ADDRESSES = 8;
 
-/** The device asks whether its path still works. */
+/** Generation of a keepalive that only asks for an answer, from whatever link: the device is where it was. */
+const PROBE = 0;
+
+/** The device asks whether its path still works, or how well another one would. */
 export function takeKeepalive(
   session: Session,
   from: SocketAddress,
@@ -21,7 +24,8 @@ export function takeKeepalive(
 ): void {
   const { answers, boots, keys, path } = session;
   const isCurrent = message.boot === boots.current;
-  if (isCurrent && isElsewhere(session, from, nowMs)) {
+  const isProbe = message.generation === PROBE;
+  if (isCurrent && !isProbe && isElsewhere(session, from, nowMs)) {
     drift(session, from, CONTROL.length, message.counter, nowMs);
     return;
   }

@@ -12,6 +12,7 @@ const cell: AccessLink = { id: 'wwan0', ifindex: 4, addresses: ['10.4.4.4'], met
 function setUp(order: readonly string[] = ['*']) {
   const posted: ToPacketWorker[] = [];
   const timers = new ManualTimers();
+  let packets = 0;
   const mover = new Mover({
     order,
     endpoints: [socketAddress('198.51.100.1', 4556)],
@@ -24,6 +25,7 @@ function setUp(order: readonly string[] = ['*']) {
   const said = () =>
     posted
       .splice(0)
+      .filter((message) => message.op !== 'probe')
       .map((message) =>
         message.op === 'use'
           ? `use ${message.link.id} ${message.oldPath}`
@@ -33,11 +35,28 @@ function setUp(order: readonly string[] = ['*']) {
       );
   const bound = (link: string, generation = 1) =>
     mover.sessionEvent({ type: 'bound', link, generation, observed: null, rttMs: 20, tookMs: 41 });
-  return { mover, timers, said, bound };
+  /** Time passes, with packets on their way; the relay answers probes over these links after so long, and moves at once. */
+  const live = (ms: number, answering: Readonly<Record<string, number>>): void => {
+    for (let passed = 0; passed < ms; passed += 100) {
+      const before = posted.length;
+      timers.advance(100);
+      for (const message of posted.slice(before)) {
+        if (message.op === 'use') bound(message.link.id, 2);
+        const rttMs = message.op === 'probe' ? answering[message.link.id] : undefined;
+        if (message.op !== 'probe' || rttMs === undefined) continue;
+        packets += 1;
+        mover.sessionEvent({ type: 'answered', link: message.link.id, id: message.id, rttMs, packets });
+      }
+    }
+  };
+  return { mover, timers, said, bound, live };
 }
 
 describe('which link is used', () => {
-  const choosing = { order: ['*'], wanted: null, avoided: new Set<string>(), current: null };
+  const choosing = {
+    ...{ order: ['*'], wanted: null, current: null },
+    ...{ avoided: new Set<string>(), poor: new Set<string>() },
+  };
 
   test('the lower metric wins, the order of the globs goes before it, a wish before both', () => {
     expect(chooseLink([cell, wifi], choosing)?.id).toBe('wlan0');
@@ -136,7 +155,8 @@ describe('moving', () => {
     said();
     mover.update([wifi, cell]);
     mover.update([wifi]);
-    expect(said()).toEqual([]);
+    // The socket to measure it by.
+    expect(said()).toEqual(['gone wwan0']);
   });
 
   test('a wish moves by make-before-break, is answered when the relay sends there, and ends with null', async () => {
@@ -191,5 +211,73 @@ describe('moving', () => {
     said();
     mover.restarted();
     expect(said()).toEqual(['use wlan0 dead']);
+  });
+});
+
+describe('two networks at once', () => {
+  function onWifi() {
+    const agent = setUp();
+    agent.mover.update([wifi, cell]);
+    agent.bound('wlan0');
+    agent.said();
+    return agent;
+  }
+
+  test('both are measured, and the preferred one is kept though the other is somewhat better', () => {
+    const { mover, said, live } = onWifi();
+    live(20_000, { wlan0: 60, wwan0: 40 });
+    expect(said()).toEqual([]);
+    expect(mover.links.map(({ measured }) => measured)).toEqual([
+      { rttMs: 60, lossPercent: 0 },
+      { rttMs: 40, lossPercent: 0 },
+    ]);
+  });
+
+  test('one that gets much worse is left by make-before-break, and not gone back to until it has been good for long', () => {
+    const { mover, said, live } = onWifi();
+    live(10_000, { wlan0: 20, wwan0: 40 });
+    live(10_000, { wlan0: 600, wwan0: 40 });
+    expect(said()).toEqual(['use wwan0 alive']);
+    live(60_000, { wlan0: 150, wwan0: 40 });
+    expect(said()).toEqual([]);
+    expect(mover.links.map(({ passedOver }) => passedOver)).toEqual([true, false]);
+    live(8_000, { wlan0: 20, wwan0: 40 });
+    expect(said()).toEqual([]);
+    live(8_000, { wlan0: 20, wwan0: 40 });
+    expect(said()).toEqual(['use wlan0 alive']);
+  });
+
+  test('one that is wanted is kept, however bad', () => {
+    const { mover, said, live } = onWifi();
+    void mover.use('wlan0');
+    live(20_000, { wlan0: 900, wwan0: 10 });
+    expect(said()).toEqual([]);
+  });
+
+  test('a silent path is left at once for one that answers, and waited for without one', () => {
+    const answering = onWifi();
+    answering.live(5_000, { wlan0: 20, wwan0: 40 });
+    answering.mover.sessionEvent({ type: 'lost', reason: 'unanswered' });
+    expect(answering.said()).toEqual(['use wwan0 unknown']);
+
+    const both = onWifi();
+    both.live(5_000, { wlan0: 20, wwan0: 40 });
+    both.live(2_000, {});
+    both.mover.sessionEvent({ type: 'lost', reason: 'unanswered' });
+    expect(both.said()).toEqual([]);
+  });
+
+  test('what was measured of a network says nothing of the next one on the same interface', () => {
+    const { mover, live } = onWifi();
+    live(5_000, { wlan0: 20, wwan0: 40 });
+    mover.update([wifi, { ...cell, addresses: ['10.9.9.9'] }]);
+    expect(mover.links.map(({ measured }) => measured?.rttMs)).toEqual([20, undefined]);
+  });
+
+  test('with one network there is nothing to choose, and nothing is sent for it', () => {
+    const { mover, timers, bound } = setUp();
+    mover.update([wifi]);
+    bound('wlan0');
+    expect(timers.waits).toEqual([]);
   });
 });

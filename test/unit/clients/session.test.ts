@@ -54,6 +54,23 @@ describe("a device's session against the relay's engine", () => {
     expect(world.disorder('up') + world.disorder('down')).toBe(0);
   });
 
+  test('a link that is not in use is measured while packets flow on the other, which loses nothing by it', () => {
+    const world = flowing();
+    for (let id = 1; id <= 5; id += 1) {
+      world.session.link({ type: 'probe', link: 'cell', id }, world.nowMs);
+      world.run(100);
+    }
+    const answers = world.events.filter((event) => event.type === 'answered');
+    expect(answers).toMatchObject(
+      [1, 2, 3, 4, 5].map((id) => ({ link: 'cell', id, rttMs: expect.any(Number) })),
+    );
+    expect(answers[0]!.rttMs).toBeLessThan(25);
+    expect(world.session.status()).toMatchObject({ uplink: 'wifi', bound: 'wifi', generation: 1 });
+    settle(world);
+    expect(world.missing('up')).toEqual([]);
+    expect(world.missing('down')).toEqual([]);
+  });
+
   test('when the old link is cut first, only what was on it is lost', () => {
     const world = flowing();
     world.cut('wifi');

@@ -43,7 +43,10 @@ describe('what a person is told of the agent', () => {
         remote: { address: '203.0.113.77', port: 53 },
       } as AgentStatus['lease'],
       path: { link: 'wlan0', observed: '203.0.113.9|40000', generation: 3, rttMs: 21.04 },
-      links: [{ id: 'wlan0' }, { id: 'wwan0' }] as unknown as AgentStatus['links'],
+      links: [
+        { id: 'wlan0', measured: { rttMs: 21.04, lossPercent: 0 }, passedOver: false },
+        { id: 'wwan0', measured: { rttMs: 80, lossPercent: 12.5 }, passedOver: true },
+      ] as unknown as AgentStatus['links'],
       signalling: { connected: true, lastError: null },
       counters: { sent: 12, received: 9, 'bad-tag': 0 },
       moves: [
@@ -60,7 +63,7 @@ describe('what a person is told of the agent', () => {
       "state       bound
       lease       198.51.100.21, ports 1024–2047, SPIs 256–511, IKE SPIs a1a10000…–a1a1ffff…, to 203.0.113.77 port 53 (rsipsec, a.1)
       path        wlan0, seen as 203.0.113.9|40000, round trip 21.0 ms, generation 3
-      links       wlan0, wwan0
+      links       wlan0 21.0 ms; wwan0 80.0 ms, 13 % lost, passed over
       signalling  connected
       packets     sent 12, received 9
       last move   wwan0 → wlan0, took 42 ms"

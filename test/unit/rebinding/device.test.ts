@@ -154,6 +154,50 @@ describe('a device believes', () => {
   });
 });
 
+describe('a probe', () => {
+  test('measures a link that is not in use, and nothing follows from it', () => {
+    const { device, say } = boundDevice();
+    const [asked] = device.step({ type: 'probe', link: 'cell', id: 7 }, 1_000);
+    expect(asked).toMatchObject({ type: 'send', link: 'cell', draft: { kind: 'keepalive', generation: 0 } });
+    const dueMs = device.nextDueMs;
+    const elsewhere = socketAddress('198.51.100.2', 2000);
+    // Two BINDs and a proof came before.
+    const message = say('sync', { echoCounter: 4n, observed: elsewhere });
+    expect(device.step({ type: 'control', link: 'cell', message }, 1_060)).toEqual([
+      { type: 'answered', link: 'cell', id: 7, rttMs: 60 },
+    ]);
+    expect(device).toMatchObject({
+      bound: 'wifi',
+      uplink: 'wifi',
+      binding: false,
+      rttMs: 40,
+      nextDueMs: dueMs,
+    });
+  });
+
+  test('is answered once, and on the link that it was sent on', () => {
+    const { device, say } = boundDevice();
+    device.step({ type: 'probe', link: 'wifi', id: 1 }, 1_000);
+    const answers = (link: string) =>
+      device
+        .step({ type: 'control', link, message: say('sync', { echoCounter: 4n }) }, 1_010)
+        .filter(({ type }) => type === 'answered');
+    expect(answers('wifi')).toHaveLength(1);
+    expect(answers('wifi')).toHaveLength(0);
+    device.step({ type: 'probe', link: 'wifi', id: 2 }, 1_020);
+    expect(answers('cell')).toHaveLength(0);
+  });
+
+  test('finds out that the relay is another one, and has forgotten the device', () => {
+    const { device } = boundDevice();
+    device.step({ type: 'probe', link: 'cell', id: 1 }, 1_000);
+    const say = relaySpeaker(2n, 0xbbbbn);
+    const message = say('sync', { generation: 0, echoCounter: 4n });
+    const outputs = device.step({ type: 'control', link: 'cell', message }, 1_040);
+    expect(sent(outputs)).toMatchObject([{ link: 'wifi', kind: 'bind' }]);
+  });
+});
+
 describe('a silent path', () => {
   test('is kept open by a keepalive after 20 s, sooner when the NAT forgot it, later when it does not', () => {
     const { device, say } = boundDevice();

@@ -68,6 +68,24 @@ function move(
   return relay.step({ type: 'control', from, message: say('proof', { generation, cookie }) }, nowMs + rttMs);
 }
 
+describe('a probe from another link', () => {
+  test('is answered where it came from, no longer than itself, and changes nothing', () => {
+    const relay = relayRebinding();
+    const say = speaker();
+    move(relay, say, A, 1, 0);
+    const probe = say('keepalive', { generation: 0, oldPath: 'unknown' });
+    const outputs = relay.step({ type: 'control', from: B, message: probe }, 1_000);
+    expect(sends(outputs)).toMatchObject([
+      { to: B.key, kind: 'sync', generation: 1, echoCounter: probe.counter },
+    ]);
+    expect(outputs).toHaveLength(1);
+    expect(relay.active).toEqual(A);
+    expect(relay.nextDueMs).toBeGreaterThan(60_000);
+    // Someone else's copy of it gets nothing.
+    expect(kinds(relay.step({ type: 'control', from: X, message: probe }, 1_010))).toEqual(['count']);
+  });
+});
+
 describe('a BIND', () => {
   test('moves nothing before its proof, and the proof answers with the new path', () => {
     const relay = relayRebinding();
