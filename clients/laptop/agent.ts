@@ -1,23 +1,29 @@
 import WebSocket from 'ws';
 import { markingOf } from '../../src/config/marking.ts';
+import { bootTimeNs } from '../../src/linux/boot-time.ts';
 import { MooringError } from '../../src/protocol/errors.ts';
 import type { EndReason } from '../../src/protocol/lease.ts';
 import type { Log } from '../../src/telemetry/log.ts';
 import { createDevice, type Device, type DeviceEvent, type HeldLease } from '../sdk/device.ts';
+import { systemTimers } from '../sdk/timers.ts';
 import type { WebSocketLike } from '../sdk/web-socket.ts';
 import { reloadCharon } from './charon-settings.ts';
-import type { LaptopConfig } from './config.ts';
+import { controlUrls, type LaptopConfig } from './config.ts';
 import { ControlHosts } from './control-hosts.ts';
 import { type ControlRequest, serveControl } from './control-socket.ts';
 import { type AccessLink, matchesGlob } from './link-choice.ts';
 import { watchAccessLinks } from './link-watch.ts';
 import { MachineChanges } from './machine-changes.ts';
+import { prefixText, synthesised } from './nat64.ts';
 import { obtainLease } from './obtain-lease.ts';
+import { remarksOn, whyUnreached } from './remarks.ts';
 import { readWholeFile } from './replaced-file.ts';
+import { watchSleep } from './sleep-watch.ts';
 import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
 import type { AgentStatus, Move } from './status.ts';
 import { createTokenClient } from './token.ts';
 import { readAuthority } from './token-endpoint.ts';
+import { TranslatorWatch } from './translator-watch.ts';
 import { runTunnel, type TunnelRun } from './tunnel-run.ts';
 
 export const CONTROL_SOCKET = 'agent.sock';
@@ -67,12 +73,14 @@ class RunningAgent implements Agent {
   readonly #state: StateDir;
   readonly #changes: MachineChanges;
   readonly #hosts: ControlHosts;
+  readonly #translator: TranslatorWatch;
   #device: Device | null = null;
   #held: HeldLease | null = null;
   #mtu = 0;
   #run: TunnelRun | null = null;
   #links: readonly AccessLink[] = [];
   #stopWatching: () => void = () => {};
+  #stopSleepWatch: () => void = () => {};
   #control: { close(): Promise<void> } | null = null;
   #lastError: string | null = null;
   #stopping: Promise<void> | null = null;
@@ -90,7 +98,9 @@ class RunningAgent implements Agent {
       urls: controlUrls(config),
       state: this.#state,
       onChange: () => this.#changes.controlAt(this.#hosts),
+      elsewhere: (address) => this.#translated(address),
     });
+    this.#translator = new TranslatorWatch({ onChange: () => this.#translatorChanged() });
     this.done = new Promise((resolve, reject) => {
       this.#isDone = resolve;
       this.#hasFailed = reject;
@@ -142,6 +152,11 @@ class RunningAgent implements Agent {
         onChange: (links) => this.#linksChanged(links),
         log: this.#log,
       });
+      this.#stopSleepWatch = watchSleep({
+        timers: systemTimers,
+        bootTimeMs: () => Number(bootTimeNs() / 1_000_000n),
+        onWake: (sleptMs) => this.#woke(sleptMs),
+      });
     } catch (error) {
       this.#device?.close();
       await this.#control.close();
@@ -177,6 +192,7 @@ class RunningAgent implements Agent {
         mtu: this.#mtu,
         marking: markingOf(this.#config),
         interfaces: this.#config.interfaces,
+        translator: () => this.#translator.prefix,
         log: this.#log,
         onChange: () => this.#changed(),
       });
@@ -190,8 +206,7 @@ class RunningAgent implements Agent {
   async #settle(held: HeldLease): Promise<void> {
     const { charon } = this.#config;
     const before = charon === undefined ? null : readWholeFile(charon.file);
-    const { lease, tunnel } = held;
-    this.#changes.settle({ lease, mtu: this.#mtu, endpoints: tunnel.endpoints });
+    this.#settleMachine(held);
     if (charon === undefined || readWholeFile(charon.file) === before) return;
     const fault = await reloadCharon(charon.reload);
     if (fault !== null) {
@@ -200,6 +215,28 @@ class RunningAgent implements Agent {
         'the IKE daemon was not told of its SPIs',
       );
     }
+  }
+
+  #settleMachine({ lease, tunnel }: HeldLease): void {
+    const translated = tunnel.endpoints.flatMap(({ address, port }) =>
+      this.#translated(address).map((other) => ({ address: other, port })),
+    );
+    this.#changes.settle({ lease, mtu: this.#mtu, endpoints: [...tunnel.endpoints, ...translated] });
+  }
+
+  #translated(address: string): readonly string[] {
+    const { prefix } = this.#translator;
+    return prefix === null || address.includes(':') ? [] : [synthesised(prefix, address)];
+  }
+
+  /** What leads to IPv4 changed: the machine lets it pass, the tunnel goes that way, and signalling tries again. */
+  #translatorChanged(): void {
+    this.#log.info({ prefix: prefixText(this.#translator.prefix) || null }, 'translator to IPv4');
+    if (this.#stopping !== null) return;
+    if (this.#held === null) this.#changes.controlAt(this.#hosts);
+    else this.#settleMachine(this.#held);
+    this.#run?.mover.update(this.#links);
+    this.#device?.networkChanged();
   }
 
   /** The kill switch stands before anything is asked of a network; of the relay nothing is known yet, or still. */
@@ -218,8 +255,15 @@ class RunningAgent implements Agent {
   #linksChanged(links: readonly AccessLink[]): void {
     this.#links = links;
     this.#log.debug({ links: links.map(({ id }) => id) }, 'access links');
+    this.#translator.linksAre(links);
     this.#run?.mover.update(links);
     this.#device?.networkChanged();
+  }
+
+  #woke(sleptMs: number): void {
+    this.#log.info({ sleptMs: Math.round(sleptMs) }, 'awake again');
+    this.#run?.mover.woke();
+    this.#device?.woke(sleptMs);
   }
 
   #deviceEvent(event: DeviceEvent): void {
@@ -336,6 +380,11 @@ class RunningAgent implements Agent {
       keyNumber: session?.keyNumber ?? null,
       killSwitch: this.#changes.isShut,
       links: mover?.links ?? this.#links.map((link) => ({ ...link, measured: null, passedOver: false })),
+      remarks: remarksOn({
+        links: this.#links,
+        endpoints: this.#held?.tunnel.endpoints.map(({ address }) => address) ?? [],
+        translator: this.#translator,
+      }),
       wanted: mover?.wanted ?? null,
       signalling: { connected: this.#device?.connected ?? false, lastError: this.#lastError },
       counters: session?.counters ?? {},
@@ -365,6 +414,7 @@ class RunningAgent implements Agent {
 
   async #takeDown(free: boolean, opened: boolean): Promise<void> {
     this.#stopWatching();
+    this.#stopSleepWatch();
     if (free && this.#held !== null) {
       await this.#held.free().then(
         () => writeHeldLease(this.#state, null),
@@ -381,24 +431,6 @@ class RunningAgent implements Agent {
         : 'stopped; the kill switch stays: `mooring restore` takes it back',
     );
   }
-}
-
-function controlUrls({ signalling, issuer }: LaptopConfig): string[] {
-  const { tokenEndpoint, deviceAuthorizationEndpoint } = issuer;
-  return [
-    signalling.url,
-    tokenEndpoint,
-    ...(deviceAuthorizationEndpoint === undefined ? [] : [deviceAuthorizationEndpoint]),
-  ];
-}
-
-/** What a network that wants its user to sign in first makes of a connection (RFC 8952 section 1). */
-const PORTAL = /certificate|unable to verify|altnames|wrong version number|Unexpected server response: 30\d/i;
-
-function whyUnreached(message: string): string {
-  return PORTAL.test(message)
-    ? `${message}; another server answers in its place: does this access network want you to sign in first (captive portal)?`
-    : message;
 }
 
 /** What a log line or a terminal needs of an error; never a secret. */

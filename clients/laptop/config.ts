@@ -175,3 +175,13 @@ export function parseLaptopConfig(text: string, file = 'configuration'): LaptopC
   }
   return config;
 }
+
+/** What the agent reaches beside the tunnel. */
+export function controlUrls({ signalling, issuer }: LaptopConfig): string[] {
+  const { tokenEndpoint, deviceAuthorizationEndpoint } = issuer;
+  return [
+    signalling.url,
+    tokenEndpoint,
+    ...(deviceAuthorizationEndpoint === undefined ? [] : [deviceAuthorizationEndpoint]),
+  ];
+}

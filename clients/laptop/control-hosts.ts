@@ -22,6 +22,8 @@ export interface ControlHostsOptions {
   readonly onChange?: () => void;
   /** How long an answer of the resolver is waited for where an address is known, milliseconds. */
   readonly patienceMs?: number;
+  /** Where else an address is reached from here, as through a translator. */
+  readonly elsewhere?: (address: string) => readonly string[];
   readonly resolve?: (host: string) => Promise<readonly string[]>;
 }
 
@@ -50,7 +52,9 @@ export class ControlHosts {
   /** Every address that may be connected to, with its ports. */
   get destinations(): readonly Destination[] {
     return [...this.#known].flatMap(([host, known]) =>
-      addressesOf(known).flatMap((address) => [...this.#ports.get(host)!].map((port) => ({ address, port }))),
+      this.#reached(addressesOf(known)).flatMap((address) =>
+        [...this.#ports.get(host)!].map((port) => ({ address, port })),
+      ),
     );
   }
 
@@ -72,6 +76,9 @@ export class ControlHosts {
     const known = this.#known.get(host);
     if (known === undefined || address === undefined || isLiteral(host) || known.proven[0] === address)
       return;
+    // A translator's address means nothing in another network.
+    const own = addressesOf(known);
+    if (!own.includes(address) && this.#reached(own).includes(address)) return;
     known.proven = [address, ...known.proven.filter((other) => other !== address)].slice(0, KEPT);
     const all = [...this.#known].map(([name, { proven }]) => [name, proven] as const);
     this.#options.state.write(FILE, JSON.stringify(Object.fromEntries(all)));
@@ -92,8 +99,19 @@ export class ControlHosts {
       } else if (options.all) callback(null, all);
       else callback(null, first.address, first.family);
     };
-    this.#ask(host).then(answer, (error: NodeJS.ErrnoException) => callback(error, ''));
+    this.#ask(host).then(
+      (addresses) => answer(this.#reached(addresses)),
+      (error: NodeJS.ErrnoException) => callback(error, ''),
+    );
   };
+
+  /** Those first, then how else they are reached. */
+  #reached(addresses: readonly string[]): readonly string[] {
+    const { elsewhere } = this.#options;
+    return elsewhere === undefined
+      ? addresses
+      : [...new Set([...addresses, ...addresses.flatMap((address) => elsewhere(address))])];
+  }
 
   async #ask(host: string): Promise<readonly string[]> {
     const known = this.#known.get(host) ?? { proven: [], latest: [] };

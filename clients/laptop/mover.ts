@@ -6,6 +6,7 @@ import type { DeviceSessionEvent } from '../sdk/session.ts';
 import type { Timers } from '../sdk/timers.ts';
 import { type AccessLink, chooseLink, matchesGlob } from './link-choice.ts';
 import { LinkProber } from './link-prober.ts';
+import { type Nat64Prefix, synthesised } from './nat64.ts';
 import type { ToPacketWorker, TunnelLink } from './packet-messages.ts';
 import type { LinkStatus, Move } from './status.ts';
 
@@ -19,6 +20,8 @@ export interface MoverOptions {
   /** Globs in order of preference. */
   readonly order: readonly string[];
   readonly endpoints: readonly SocketAddress[];
+  /** What leads to IPv4 from a network without it; null: nothing. */
+  readonly translator: () => Nat64Prefix | null;
   readonly post: (message: ToPacketWorker) => void;
   readonly timers: Timers;
   readonly wallMs: () => number;
@@ -32,6 +35,8 @@ export class Mover {
   readonly #options: MoverOptions;
   #links: readonly AccessLink[] = [];
   #current: AccessLink | null = null;
+  /** Where the relay is as seen from there. */
+  #endpoint = '';
   /** What the relay last confirmed. */
   #bound: string | null = null;
   #wanted: string | null = null;
@@ -186,6 +191,15 @@ export class Mover {
     this.#decide();
   }
 
+  /** The machine was suspended: who knows what became of the path meanwhile. It is asked for anew, and measured anew. */
+  woke(): void {
+    for (const { id } of this.#links) this.#prober.forget(id);
+    const current = this.#current;
+    if (current === null || this.#links.every(({ id }) => id !== current.id)) return;
+    this.#bound = null;
+    this.#go(current, current.id, 'unknown');
+  }
+
   close(): void {
     this.#prober.close();
     this.#cancelUnanswered();
@@ -194,10 +208,14 @@ export class Mover {
   }
 
   #decide(): void {
-    const { post, order, log, onChange } = this.#options;
+    const { order, log, onChange } = this.#options;
     const former = this.#current;
     const now = former === null ? null : (this.#links.find(({ id }) => id === former.id) ?? null);
-    const alive = now !== null && former !== null && sameNetwork(now, former);
+    const alive =
+      now !== null &&
+      former !== null &&
+      sameNetwork(now, former) &&
+      this.#endpointFor(now)?.key === this.#endpoint;
     const choice = chooseLink(this.#links, {
       order,
       wanted: this.#wanted,
@@ -218,15 +236,22 @@ export class Mover {
       return;
     }
     const oldPath = this.#oldPath(former !== null, alive);
+    this.#go(choice, former?.id ?? null, oldPath);
+  }
+
+  #go(choice: AccessLink, from: string | null, oldPath: OldPath): void {
+    const { post, log, onChange } = this.#options;
     this.#current = choice;
-    if (choice.id === former?.id) this.#bound = null;
+    if (choice.id === from) this.#bound = null;
     this.#moves = [
       ...this.#moves.slice(1 - MOVES_KEPT),
-      { atMs: this.#options.wallMs(), from: former?.id ?? null, to: choice.id, oldPath, bound: null },
+      { atMs: this.#options.wallMs(), from, to: choice.id, oldPath, bound: null },
     ];
-    log.info({ from: former?.id ?? null, to: choice.id, oldPath }, 'moving');
+    log.info({ from, to: choice.id, oldPath }, 'moving');
     this.#used.set(choice.id, choice.ifindex);
-    post({ op: 'use', link: this.#tunnelLink(choice), oldPath });
+    const link = this.#tunnelLink(choice);
+    this.#endpoint = link.endpoint.key;
+    post({ op: 'use', link, oldPath });
     this.#watchForAnswer();
     onChange();
   }
@@ -318,8 +343,7 @@ export class Mover {
   }
 
   #endpointFor(link: AccessLink): SocketAddress | null {
-    const families = new Set(link.addresses.map((address) => (address.includes(':') ? 6 : 4)));
-    return this.#options.endpoints.find(({ address }) => families.has(address.includes(':') ? 6 : 4)) ?? null;
+    return endpointFor(link, this.#options.endpoints, this.#options.translator());
   }
 
   #tunnelLink(link: AccessLink): TunnelLink {
@@ -327,6 +351,21 @@ export class Mover {
     if (endpoint === null) throw new Error(`${link.id} has no address of the tunnel's family`);
     return { id: link.id, ifindex: link.ifindex, endpoint };
   }
+}
+
+/** Where the relay is as seen from this link; null: nowhere. */
+export function endpointFor(
+  { addresses }: Pick<AccessLink, 'addresses'>,
+  endpoints: readonly SocketAddress[],
+  translator: Nat64Prefix | null,
+): SocketAddress | null {
+  const isV6 = (address: string): boolean => address.includes(':');
+  const families = new Set(addresses.map(isV6));
+  const direct = endpoints.find(({ address }) => families.has(isV6(address)));
+  if (direct !== undefined) return direct;
+  const [first] = endpoints;
+  if (first === undefined || translator === null || !families.has(true)) return null;
+  return socketAddress(synthesised(translator, first.address), first.port);
 }
 
 /** The address that a link's tunnel socket sends from, as far as can be told from its addresses. */

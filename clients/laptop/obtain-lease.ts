@@ -35,7 +35,7 @@ export async function obtainLease(
     try {
       return held.lease === null
         ? await from.lease(wish(held.request, config))
-        : await from.attach(held.lease);
+        : await from.attach(held.lease, config.leaseMs);
     } catch (error) {
       if (!(error instanceof MooringError)) throw error;
       const over = error.rsip === BAD_BIND_ID || error.code.startsWith('ERR_MOORING_REQUEST_');

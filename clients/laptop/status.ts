@@ -53,6 +53,8 @@ export interface AgentStatus {
   /** Nothing leaves the machine but through the tunnel. */
   readonly killSwitch: boolean;
   readonly links: readonly LinkStatus[];
+  /** What a person should know of the networks that this machine is in. */
+  readonly remarks: readonly string[];
   /** What `use` asked for. */
   readonly wanted: string | null;
   readonly signalling: { readonly connected: boolean; readonly lastError: string | null };

@@ -12,6 +12,7 @@ export function summary(status: AgentStatus): string {
       : `path        ${path.link}, seen as ${path.observed ?? 'unknown'}, round trip ${path.rttMs.toFixed(1)} ms, generation ${path.generation}`,
     ...(status.killSwitch ? ['kill switch on'] : []),
     `links       ${links.map(linkText).join('; ') || 'none'}`,
+    ...status.remarks.map((remark) => `remark      ${remark}`),
     `signalling  ${signalling.connected ? 'connected' : `not connected${signalling.lastError === null ? '' : `: ${signalling.lastError}`}`}`,
   ];
   const counted = Object.entries(counters).filter(([, count]) => count > 0);

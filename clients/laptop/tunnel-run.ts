@@ -6,7 +6,8 @@ import type { TunnelMarking } from '../../src/tunnel/dscp-ecn.ts';
 import { newBoot } from '../../src/tunnel/keys.ts';
 import type { HeldLease } from '../sdk/device.ts';
 import { systemTimers } from '../sdk/timers.ts';
-import { believedAddress, Mover } from './mover.ts';
+import { believedAddress, endpointFor, Mover } from './mover.ts';
+import type { Nat64Prefix } from './nat64.ts';
 import type { FromPacketWorker, PacketSettings, ToPacketWorker } from './packet-messages.ts';
 
 type WorkerStatus = Extract<FromPacketWorker, { type: 'status' }>;
@@ -25,6 +26,8 @@ export interface TunnelRunOptions {
   readonly marking: TunnelMarking;
   /** Globs in order of preference. */
   readonly interfaces: readonly string[];
+  /** What leads to IPv4 from a network without it; null: nothing. */
+  readonly translator: () => Nat64Prefix | null;
   readonly log: Log;
   readonly onChange: () => void;
 }
@@ -48,6 +51,7 @@ export function runTunnel(options: TunnelRunOptions): TunnelRun {
   const mover = new Mover({
     order: options.interfaces,
     endpoints,
+    translator: options.translator,
     post: (message: ToPacketWorker) => worker?.post(message),
     timers: systemTimers,
     wallMs: Date.now,
@@ -106,8 +110,8 @@ export function runTunnel(options: TunnelRunOptions): TunnelRun {
   /** Beside the BIND in band: behind a NAT it says "hold, I am coming". */
   function offer(linkId: string, datagram: Uint8Array, localPort: number): void {
     const link = mover.links.find(({ id }) => id === linkId);
-    const endpoint = endpoints[0];
-    if (link === undefined || endpoint === undefined) return;
+    const endpoint = link === undefined ? null : endpointFor(link, endpoints, options.translator());
+    if (link === undefined || endpoint === null) return;
     const believed = believedAddress(link, endpoint, localPort);
     if (believed === null) return;
     held.rebind(datagram, believed).catch((error: unknown) => {

@@ -47,14 +47,24 @@ export interface HeldLease {
 export interface Device {
   /** Resolves when granted and installed; temporary refusals are retried with back-off. Throws permanent ones. */
   lease(wish: LeaseWish): Promise<HeldLease>;
-  /** The tunnel of a lease that this device holds already. Errors as `lease`. */
-  attach(lease: string): Promise<HeldLease>;
+  /**
+   * The tunnel of a lease that this device holds already, to be extended by `leaseMs` at a time (default: the pool's).
+   * Errors as `lease`.
+   */
+  attach(lease: string, leaseMs?: number): Promise<HeldLease>;
   networkChanged(): void;
+  /**
+   * The machine was suspended for `sleptMs` that its clock does not count: leases are that much nearer to their end, and
+   * are extended at once.
+   */
+  woke(sleptMs: number): void;
   readonly connected: boolean;
   /** Leaves leases as they are. */
   close(): void;
 }
 
+/** RSIP: the lease is not this device's (any more). */
+const BAD_BIND_ID = 306;
 const LEASE_BACK_OFF: BackOff = { firstMs: 500, longestMs: 15_000 };
 /** RFC 6887 §11.2.1: no closer together than this. */
 const LEAST_RENEWAL_MS = 4_000;
@@ -119,10 +129,10 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
     });
   }
 
-  async function hold({ lease, tunnel }: Grant): Promise<HeldLease> {
+  async function hold({ lease, tunnel }: Grant, leaseMs: number | undefined): Promise<HeldLease> {
     const root = await openRoot(tunnel.sealedRoot, sealing.privateKey, tunnel.sessionId);
     held.get(lease.id)?.stop();
-    const extension = new Extension(lease);
+    const extension = new Extension(lease, leaseMs);
     if (!closed) held.set(lease.id, extension);
     return {
       get lease() {
@@ -130,7 +140,7 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
       },
       tunnel,
       root,
-      extend: (leaseMs) => extension.now(leaseMs),
+      extend: (wishedMs) => extension.now(wishedMs),
       async rebind(datagram, believed) {
         await client.request(
           'rebind',
@@ -158,8 +168,12 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
     #cancel: () => void = () => {};
     #stopped = false;
 
-    constructor(lease: Lease) {
+    /** Asked for each time; undefined: the pool's own. */
+    readonly #leaseMs: number | undefined;
+
+    constructor(lease: Lease, leaseMs: number | undefined) {
       this.lease = lease;
+      this.#leaseMs = leaseMs;
       this.#renewed(lease);
     }
 
@@ -168,12 +182,18 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
       this.#cancel();
     }
 
-    async now(leaseMs?: number): Promise<Lease> {
+    async now(leaseMs = this.#leaseMs): Promise<Lease> {
       const params = { lease: this.lease.id, ...(leaseMs === undefined ? {} : { leaseMs }) };
       const { lease } = await client.request('extend', params);
       this.#renewed(lease);
       emit({ type: 'extended', lease });
       return lease;
+    }
+
+    woke(sleptMs: number): void {
+      this.#cancel();
+      this.#expiresAtMs -= sleptMs;
+      this.#ask();
     }
 
     #renewed(lease: Lease): void {
@@ -197,20 +217,30 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
           this.#schedule();
           return;
         }
-        this.now().catch((error: unknown) => {
-          if (this.#stopped) return;
-          const failure = error instanceof MooringError ? error : unexpected(error);
-          emit({ type: 'extension-failed', lease: this.lease, error: failure });
-          this.#schedule();
-        });
+        this.#ask();
+      });
+    }
+
+    #ask(): void {
+      this.now().catch((error: unknown) => {
+        if (this.#stopped) return;
+        const failure = error instanceof MooringError ? error : unexpected(error);
+        emit({ type: 'extension-failed', lease: this.lease, error: failure });
+        if (failure.rsip === BAD_BIND_ID) over(this.lease.id, 'expired');
+        else this.#schedule();
       });
     }
   }
 
   return {
-    lease: async (wish) => hold(await persevere(() => client.request('lease', { ...wish }))),
-    attach: async (lease) => hold(await persevere(() => client.request('attach', { lease }))),
+    lease: async (wish) => hold(await persevere(() => client.request('lease', { ...wish })), wish.leaseMs),
+    attach: async (lease, leaseMs) =>
+      hold(await persevere(() => client.request('attach', { lease })), leaseMs),
     networkChanged: () => client.networkChanged(),
+    woke(sleptMs) {
+      client.networkChanged();
+      for (const extension of held.values()) extension.woke(sleptMs);
+    },
     get connected() {
       return client.connected;
     },

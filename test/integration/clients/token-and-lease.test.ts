@@ -243,7 +243,22 @@ describe('a lease', () => {
     const held = await obtainLease(device, { ...POOL, leaseMs: 1_200 }, state, SILENT);
     await expect.poll(() => extended.length, { timeout: 10_000 }).toBeGreaterThanOrEqual(1);
     expect(new Set(extended)).toEqual(new Set([held.lease.id]));
+    expect(held.lease.remainingMs).toBeLessThanOrEqual(1_200);
     await held.free();
+  });
+
+  test('is extended as soon as the machine wakes, and asked for anew if it ended in its sleep', async () => {
+    const state = newState();
+    const events: DeviceEvent[] = [];
+    const device = await start(state, (event) => events.push(event));
+    const held = await obtainLease(device, POOL, state, SILENT);
+    device.woke(30_000);
+    await expect.poll(() => events.filter(({ type }) => type === 'extended')).toHaveLength(1);
+    await registry.revoke({ leaseId: held.lease.id });
+    device.woke(7_200_000);
+    await expect
+      .poll(() => events.filter(({ type }) => type === 'ended'))
+      .toEqual([{ type: 'ended', lease: held.lease.id, reason: 'expired' }]);
   });
 
   test('from a pool that does not exist is refused with the remedy, and not asked for again', async () => {

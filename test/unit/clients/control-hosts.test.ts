@@ -45,6 +45,17 @@ describe('where signalling and issuer are', () => {
       ),
     );
 
+  test('are also reached through a translator, which is not remembered', async () => {
+    const own = hosts({ elsewhere: (address) => (address.includes(':') ? [] : [`64:ff9b::${address}`]) });
+    expect(await looked(own, 'door.example')).toEqual([
+      { address: '192.0.2.1', family: 4 },
+      { address: '64:ff9b::192.0.2.1', family: 6 },
+    ]);
+    own.proven(DOOR, '64:ff9b::192.0.2.1');
+    says = {};
+    expect(await looked(hosts(), 'door.example')).toBe('ENOTFOUND');
+  });
+
   test('are told with their ports as soon as the resolver has been asked', async () => {
     const own = hosts();
     expect(own.complete).toBe(false);

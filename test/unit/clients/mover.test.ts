@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type AccessLink, chooseLink, matchesGlob } from '../../../clients/laptop/link-choice.ts';
 import { Mover } from '../../../clients/laptop/mover.ts';
+import { type Nat64Prefix, prefixesIn, WELL_KNOWN } from '../../../clients/laptop/nat64.ts';
 import type { ToPacketWorker } from '../../../clients/laptop/packet-messages.ts';
 import { socketAddress } from '../../../src/protocol/address.ts';
 import { ManualTimers } from './manual-timers.ts';
@@ -9,13 +10,14 @@ import { ManualTimers } from './manual-timers.ts';
 const wifi: AccessLink = { id: 'wlan0', ifindex: 3, addresses: ['192.168.1.7'], metric: 600 };
 const cell: AccessLink = { id: 'wwan0', ifindex: 4, addresses: ['10.4.4.4'], metric: 700 };
 
-function setUp(order: readonly string[] = ['*']) {
+function setUp(order: readonly string[] = ['*'], translator: () => Nat64Prefix | null = () => null) {
   const posted: ToPacketWorker[] = [];
   const timers = new ManualTimers();
   let packets = 0;
   const mover = new Mover({
     order,
     endpoints: [socketAddress('198.51.100.1', 4556)],
+    translator,
     post: (message) => posted.push(message),
     timers,
     wallMs: () => 0,
@@ -49,7 +51,7 @@ function setUp(order: readonly string[] = ['*']) {
       }
     }
   };
-  return { mover, timers, said, bound, live };
+  return { mover, timers, posted, said, bound, live };
 }
 
 describe('which link is used', () => {
@@ -189,6 +191,20 @@ describe('moving', () => {
     expect(said()).toEqual(['use wlan0 alive']);
   });
 
+  test('a machine that was suspended asks for its path anew at once, and does not know what became of it', () => {
+    const { mover, said, bound } = setUp();
+    mover.update([wifi]);
+    bound('wlan0');
+    said();
+    mover.woke();
+    expect(said()).toEqual(['use wlan0 unknown']);
+    expect(mover.state).toBe('binding');
+    mover.update([]);
+    said();
+    mover.woke();
+    expect(said()).toEqual([]);
+  });
+
   test('alone, an unanswered link stays in use', () => {
     const { mover, timers, said } = setUp();
     mover.update([wifi]);
@@ -202,6 +218,31 @@ describe('moving', () => {
     const { mover, said } = setUp();
     mover.update([{ ...wifi, addresses: ['2001:db8::7'] }]);
     expect(said()).toEqual([]);
+  });
+
+  test('from a network without IPv4 a relay with IPv4 only is reached through the translator', () => {
+    let translator: Nat64Prefix | null = null;
+    const { mover, posted, said } = setUp(['*'], () => translator);
+    const ipv6Only = { ...wifi, addresses: ['2001:db8::7'] };
+    const endpoint = () => posted.map((message) => message.op === 'use' && message.link.endpoint.key);
+    mover.update([ipv6Only]);
+    expect(said()).toEqual([]);
+    translator = WELL_KNOWN;
+    mover.update([ipv6Only]);
+    expect(endpoint()).toEqual(['64:ff9b::c633:6401|4556']);
+    mover.sessionEvent({
+      type: 'bound',
+      link: 'wlan0',
+      generation: 1,
+      observed: null,
+      rttMs: 20,
+      tookMs: 41,
+    });
+    said();
+    [translator] = prefixesIn(['2001:db8:122:344::c000:aa']) as [Nat64Prefix];
+    mover.update([ipv6Only]);
+    expect(endpoint()).toEqual(['2001:db8:122:344::c633:6401|4556']);
+    expect(said()).toEqual(['use wlan0 dead']);
   });
 
   test('a packet worker that began anew is told the link again', () => {

@@ -11,6 +11,7 @@ const nothing: AgentStatus = {
   keyNumber: null,
   killSwitch: false,
   links: [],
+  remarks: [],
   wanted: null,
   signalling: { connected: false, lastError: 'wss://door cannot be reached' },
   counters: {},
