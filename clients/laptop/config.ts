@@ -140,14 +140,17 @@ export const LaptopConfig = Type.Object(
 );
 export type LaptopConfig = Static<typeof LaptopConfig>;
 
+/** Settings that go before those of the file, in its shape. */
+type Settings = Readonly<Record<string, unknown>>;
+
 /** Reads and checks a configuration file (YAML or JSON). Throws ERR_MOORING_CONFIG naming field, value and remedy. */
-export function loadLaptopConfig(file: string): LaptopConfig {
-  return parseLaptopConfig(readSettingsFile(file), file);
+export function loadLaptopConfig(file: string, over: Settings = {}): LaptopConfig {
+  return parseLaptopConfig(readSettingsFile(file), file, over);
 }
 
 /** Checks configuration text; `file` names it in errors. Defaults are filled in. */
-export function parseLaptopConfig(text: string, file = 'configuration'): LaptopConfig {
-  const config = parseSettingsText(LaptopConfig, text, file);
+export function parseLaptopConfig(text: string, file = 'configuration', over: Settings = {}): LaptopConfig {
+  const config = parseSettingsText(LaptopConfig, text, file, over);
   config.routes.forEach((route, i) => {
     try {
       parsePrefix(route, `routes.${i}`);

@@ -10,6 +10,7 @@ import { CONTROL_SOCKET, restoreMachine, runAgent } from './agent.ts';
 import { loadLaptopConfig } from './config.ts';
 import { askAgent } from './control-socket.ts';
 import { logIn } from './login.ts';
+import { SETTING_FLAGS, settingsFrom } from './setting-flags.ts';
 import { deviceKey, StateDir } from './state-dir.ts';
 import type { AgentStatus } from './status.ts';
 import { summary } from './summary.ts';
@@ -23,6 +24,8 @@ const USAGE = `mooring: the device's agent
   mooring use LINK --config FILE       prefer this interface now, by make-before-break; "auto" ends that
   mooring down --config FILE [--free]  stop the running agent; --free gives the lease back
   mooring restore --config FILE        take back what an agent that crashed has changed on this machine
+
+Every setting of the file is a flag too, and goes before it: --behind br0, --killSwitch, --signalling.url wss://…
 `;
 
 const WATCH_EVERY_MS = 1_000;
@@ -31,23 +34,13 @@ const CLEAR_SCREEN = '\x1b[H\x1b[J';
 
 /** Runs one of the agent's commands with the arguments behind it. Throws what is to be shown to the user. */
 export async function runDeviceCommand(command: string, argv: readonly string[]): Promise<void> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      config: { type: 'string' },
-      json: { type: 'boolean', default: false },
-      watch: { type: 'boolean', default: false },
-      free: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
+  const { values, positionals } = parsed(argv);
   const print = (text: string): void => {
     process.stdout.write(`${text}\n`);
   };
   if (values.help) return print(USAGE);
   if (values.config === undefined) throw usage('--config is missing; name the configuration file');
-  const config = loadLaptopConfig(values.config);
+  const config = loadLaptopConfig(values.config, settingsFrom(values));
   const socket = join(config.stateDir, CONTROL_SOCKET);
   switch (command) {
     case 'up': {
@@ -99,6 +92,27 @@ export async function runDeviceCommand(command: string, argv: readonly string[])
     }
     default:
       throw usage(`there is no command ${JSON.stringify(command)}`);
+  }
+}
+
+function parsed(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        // Read by name below, so the type does not list them.
+        ...(SETTING_FLAGS as Record<never, { type: 'string' }>),
+        config: { type: 'string' },
+        json: { type: 'boolean', default: false },
+        watch: { type: 'boolean', default: false },
+        free: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+  } catch (error) {
+    // An option that does not exist, or has no value.
+    throw usage((error as Error).message);
   }
 }
 

@@ -40,11 +40,29 @@ export function topLevelNames(file: string): readonly string[] {
 
 /**
  * Settings from text in YAML (or JSON, which is YAML), checked against their schema and with its defaults filled
- * in. Throws ERR_MOORING_CONFIG.
+ * in. `over`: settings of the same shape that go before those of the text. Throws ERR_MOORING_CONFIG.
  */
-export function parseSettingsText<S extends TSchema>(schema: S, text: string, file: string): Static<S> {
+export function parseSettingsText<S extends TSchema>(
+  schema: S,
+  text: string,
+  file: string,
+  over: Readonly<Record<string, unknown>> = {},
+): Static<S> {
   const check = checked(schema, ({ field, value, remedy }) => refuseSetting(file, field, value, remedy));
-  return check(Value.Default(schema, parseText(text, file)));
+  return check(Value.Default(schema, overlaid(parseText(text, file), over)));
+}
+
+function overlaid(under: unknown, over: Readonly<Record<string, unknown>>): unknown {
+  if (!isMapping(under)) return under;
+  const together: Record<string, unknown> = { ...under };
+  for (const [name, value] of Object.entries(over)) {
+    together[name] = isMapping(value) && isMapping(under[name]) ? overlaid(under[name], value) : value;
+  }
+  return together;
+}
+
+function isMapping(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Aliases are refused: a few octets of them can stand for gigabytes. */
