@@ -7,17 +7,16 @@ import type { Log } from '../../src/telemetry/log.ts';
 import { createDevice, type Device, type DeviceEvent, type HeldLease } from '../sdk/device.ts';
 import { systemTimers } from '../sdk/timers.ts';
 import type { WebSocketLike } from '../sdk/web-socket.ts';
-import { reloadCharon } from './charon-settings.ts';
 import { controlUrls, type LaptopConfig } from './config.ts';
 import { ControlHosts } from './control-hosts.ts';
 import { type ControlRequest, serveControl } from './control-socket.ts';
+import { watchLeaseFiles } from './lease-files.ts';
 import { type AccessLink, matchesGlob } from './link-choice.ts';
 import { watchAccessLinks } from './link-watch.ts';
 import { MachineChanges } from './machine-changes.ts';
 import { prefixText, synthesised } from './nat64.ts';
 import { obtainLease } from './obtain-lease.ts';
 import { remarksOn, whyUnreached } from './remarks.ts';
-import { readWholeFile } from './replaced-file.ts';
 import { watchSleep } from './sleep-watch.ts';
 import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
 import type { AgentStatus, Move } from './status.ts';
@@ -97,7 +96,7 @@ class RunningAgent implements Agent {
     this.#hosts = new ControlHosts({
       urls: controlUrls(config),
       state: this.#state,
-      onChange: () => this.#changes.controlAt(this.#hosts),
+      onChange: () => this.#adapt(() => this.#changes.controlAt(this.#hosts)),
       elsewhere: (address) => this.#translated(address),
     });
     this.#translator = new TranslatorWatch({ onChange: () => this.#translatorChanged() });
@@ -202,19 +201,12 @@ class RunningAgent implements Agent {
     }
   }
 
-  /** Brings the machine to the lease, and tells the IKE daemon when its settings are others now. */
+  /** Brings the machine to the lease, and tells other programs when their settings are others now. */
   async #settle(held: HeldLease): Promise<void> {
-    const { charon } = this.#config;
-    const before = charon === undefined ? null : readWholeFile(charon.file);
+    const reload = watchLeaseFiles(this.#config);
     this.#settleMachine(held);
-    if (charon === undefined || readWholeFile(charon.file) === before) return;
-    const fault = await reloadCharon(charon.reload);
-    if (fault !== null) {
-      this.#log.warn(
-        { error: fault, command: charon.reload.join(' ') },
-        'the IKE daemon was not told of its SPIs',
-      );
-    }
+    for (const fault of await reload())
+      this.#log.warn({ error: fault }, 'a program was not told of the lease');
   }
 
   #settleMachine({ lease, tunnel }: HeldLease): void {
@@ -222,6 +214,15 @@ class RunningAgent implements Agent {
       this.#translated(address).map((other) => ({ address: other, port })),
     );
     this.#changes.settle({ lease, mtu: this.#mtu, endpoints: [...tunnel.endpoints, ...translated] });
+  }
+
+  /** Something around us changed; that the machine does not follow is no reason to give up what works. */
+  #adapt(change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      this.#log.error(describe(error), 'the machine was not adapted');
+    }
   }
 
   #translated(address: string): readonly string[] {
@@ -233,8 +234,10 @@ class RunningAgent implements Agent {
   #translatorChanged(): void {
     this.#log.info({ prefix: prefixText(this.#translator.prefix) || null }, 'translator to IPv4');
     if (this.#stopping !== null) return;
-    if (this.#held === null) this.#changes.controlAt(this.#hosts);
-    else this.#settleMachine(this.#held);
+    this.#adapt(() => {
+      if (this.#held === null) this.#changes.controlAt(this.#hosts);
+      else this.#settleMachine(this.#held);
+    });
     this.#run?.mover.update(this.#links);
     this.#device?.networkChanged();
   }

@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import type { Lease } from '../../src/protocol/lease.ts';
 
 /**
@@ -24,14 +23,4 @@ export function charonSettings({ id, address, spis, ikeSpis }: Lease): string {
   }
   const head = `# Lease ${id} of ${address}; written anew with every lease.\n`;
   return lines.length === 0 ? head : `${head}charon {\n${lines.map((line) => `  ${line}\n`).join('')}}\n`;
-}
-
-/** Runs the command that has the daemon read its settings; resolves with what went wrong, or null. */
-export function reloadCharon([command, ...args]: readonly string[]): Promise<string | null> {
-  if (command === undefined) return Promise.resolve(null);
-  return new Promise((resolve) => {
-    execFile(command, args, { timeout: 10_000 }, (error, _, stderr) =>
-      resolve(error === null ? null : stderr.trim() || error.message),
-    );
-  });
 }

@@ -117,6 +117,24 @@ export const LaptopConfig = Type.Object(
         { additionalProperties: false },
       ),
     ),
+    templates: Type.Array(
+      Type.Object(
+        {
+          template: Type.String({
+            minLength: 1,
+            description:
+              "file in which `{{address}}`, `{{ports.first}}`, `{{ports.last}}`, `{{spis.first}}`, `{{spis.last}}` and `{{lease}}` stand for the lease's own",
+          }),
+          file: Type.String({ minLength: 1, description: 'what is made of it; goes with `mooring down`' }),
+          reload: Type.Array(Type.String(), {
+            default: [],
+            description: 'command that runs when the file has changed; empty: none',
+          }),
+        },
+        { additionalProperties: false },
+      ),
+      { default: [], maxItems: 8 },
+    ),
     mtu: Type.Optional(
       Type.Integer({ minimum: 1280, maximum: 65535, description: 'octets; at most what the lease allows' }),
     ),

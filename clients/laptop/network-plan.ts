@@ -4,6 +4,7 @@ import type { Lease } from '../../src/protocol/lease.ts';
 import { charonSettings } from './charon-settings.ts';
 import type { LaptopConfig } from './config.ts';
 import { type Destination, killSwitch } from './kill-switch.ts';
+import { filledTemplate } from './lease-template.ts';
 import { portMapping } from './port-mapping.ts';
 import type { FormerFile } from './replaced-file.ts';
 import type { SystemChange } from './system-change.ts';
@@ -35,7 +36,10 @@ export interface Machine {
  * TUN, and a blackhole under it) stands before anything is sent its way.
  */
 export function planNetwork(
-  config: Pick<LaptopConfig, 'tun' | 'table' | 'behind' | 'routes' | 'killSwitch' | 'dns' | 'charon'>,
+  config: Pick<
+    LaptopConfig,
+    'tun' | 'table' | 'behind' | 'routes' | 'killSwitch' | 'dns' | 'charon' | 'templates'
+  >,
   { lease, mtu, endpoints, control }: Planned,
   machine: Machine,
 ): SystemChange[] {
@@ -100,6 +104,14 @@ export function planNetwork(
   if (config.charon !== undefined) {
     const path = config.charon.file;
     plan.push({ kind: 'file', path, text: charonSettings(lease), before: machine.file(path) });
+  }
+  for (const { template, file } of config.templates) {
+    const source = machine.file(template);
+    if (source === null || !('text' in source)) {
+      throw new MooringError('ERR_MOORING_TEMPLATE', `${template}: is no file; name one in \`templates\``);
+    }
+    const text = filledTemplate(source.text, lease, template);
+    plan.push({ kind: 'file', path: file, text, before: machine.file(file) });
   }
   return plan;
 }

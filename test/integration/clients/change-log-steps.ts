@@ -43,9 +43,22 @@ try {
   const forms = {
     own: {
       ...{ tun: 'moor0', table: 4556, routes: ['203.0.113.0/24', '0.0.0.0/0'] },
-      ...{ killSwitch: true, dns: ['198.51.100.53'], charon: { file: join(dir, 'charon.conf'), reload: [] } },
+      ...{
+        killSwitch: true,
+        dns: ['198.51.100.53'],
+        charon: { file: join(dir, 'charon.conf'), reload: [] },
+        templates: [],
+      },
     },
-    behind: { tun: 'moor0', table: 4556, routes: [], behind: 'lan0', killSwitch: false, dns: [] },
+    behind: {
+      tun: 'moor0',
+      table: 4556,
+      routes: [],
+      behind: 'lan0',
+      killSwitch: false,
+      dns: [],
+      templates: [],
+    },
   };
   const leased = (address: string): Planned => ({
     lease: { address, ports: { first: 4096, count: 64 }, spis: null } as Lease,

@@ -10,10 +10,25 @@ export type FormName = 'shut' | 'open' | 'behind';
 export const FORMS: Readonly<Record<FormName, ConstructorParameters<typeof MachineChanges>[0]>> = {
   shut: {
     ...{ tun: 'moor0', table: 4556, routes: ['198.18.0.0/15', '0.0.0.0/0'], killSwitch: true },
-    ...{ dns: ['198.51.100.53'], charon: { file: '/run/charon.conf', reload: [] } },
+    ...{ dns: ['198.51.100.53'], charon: { file: '/run/charon.conf', reload: [] }, templates: [] },
   },
-  open: { tun: 'moor0', table: 4556, routes: ['0.0.0.0/0'], killSwitch: false, dns: ['198.51.100.53'] },
-  behind: { tun: 'moor0', table: 4556, routes: [], behind: 'lan0', killSwitch: false, dns: [] },
+  open: {
+    tun: 'moor0',
+    table: 4556,
+    routes: ['0.0.0.0/0'],
+    killSwitch: false,
+    dns: ['198.51.100.53'],
+    templates: [],
+  },
+  behind: {
+    tun: 'moor0',
+    table: 4556,
+    routes: [],
+    behind: 'lan0',
+    killSwitch: false,
+    dns: [],
+    templates: [],
+  },
 };
 
 export const CONTROL = { destinations: [{ address: '192.0.2.2', port: 443 }], complete: true };

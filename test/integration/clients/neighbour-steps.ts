@@ -11,6 +11,7 @@ import { linuxSystem } from '../../../clients/laptop/linux-system.ts';
 import { planNetwork } from '../../../clients/laptop/network-plan.ts';
 import { StateDir } from '../../../clients/laptop/state-dir.ts';
 import { readSysctl, writeSysctl } from '../../../src/linux/sysctl.ts';
+import { openTap } from '../../../src/linux/tun.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 
 const LEASED = { 4: '198.51.100.77', 6: '2001:db8:7::77' } as const;
@@ -59,21 +60,36 @@ try {
     there('ip', 'route', 'add', LEASED[family], 'dev', 'peer0');
   }
   const observed: Record<string, { withoutRule: boolean; withRule: boolean }> = {};
+  const planned = (address: string, behind: { readonly behind?: string } = {}) =>
+    planNetwork(
+      { tun: 'moor0', table: 4556, routes: [], killSwitch: false, dns: [], templates: [], ...behind },
+      {
+        lease: { address, ports: null, spis: null } as Lease,
+        mtu: 1280,
+        endpoints: [{ address: '203.0.113.1', port: 4556 }],
+        control: [],
+      },
+      { sysctl: readSysctl, file: () => null },
+    );
   for (const family of [4, 6] as const) {
-    const form = { tun: 'moor0', table: 4556, routes: [], killSwitch: false, dns: [] };
-    const leased = {
-      lease: { address: LEASED[family], ports: null, spis: null } as Lease,
-      mtu: 1280,
-      endpoints: [{ address: '203.0.113.1', port: 4556 }],
-      control: [],
-    };
     const changes = new ChangeLog(new StateDir(join(dir, `state${family}`)), linuxSystem);
-    changes.become(planNetwork(form, leased, { sysctl: readSysctl, file: () => null }));
+    changes.become(planned(LEASED[family]));
     const withRule = await isAnswered(family);
     if (family === 4) writeSysctl('net/ipv4/conf/all/arp_ignore', '0');
     observed[`IPv${family}`] = { withRule, withoutRule: await isAnswered(family) };
     changes.restore();
   }
+  // The host that the address is handed to is on another interface than the one who asks.
+  const lan = openTap({ name: 'lan1', mtu: 1500 });
+  const changes = new ChangeLog(new StateDir(join(dir, 'state-behind')), linuxSystem);
+  changes.become(planned(LEASED[4], { behind: 'lan1' }));
+  const withRule = await isAnswered(4);
+  writeSysctl('net/ipv4/conf/lan0/forwarding', '1');
+  writeSysctl('net/ipv4/conf/lan0/proxy_arp', '1');
+  writeSysctl('net/ipv4/neigh/lan0/proxy_delay', '0');
+  observed.behind = { withRule, withoutRule: await isAnswered(4) };
+  changes.restore();
+  lan.close();
   process.stdout.write(JSON.stringify(observed));
 } finally {
   holder.kill();

@@ -2,7 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 
-type Observed = Record<'IPv4' | 'IPv6', { readonly withRule: boolean; readonly withoutRule: boolean }>;
+type Observed = Record<
+  'IPv4' | 'IPv6' | 'behind',
+  { readonly withRule: boolean; readonly withoutRule: boolean }
+>;
 
 const isRoot = process.geteuid?.() === 0;
 
@@ -24,6 +27,10 @@ describe.skipIf(!isRoot)('a neighbour on the access network (needs root: network
       expect(observed[family].withRule).toBe(false);
     },
   );
+
+  test('R44: gets none for the address of a host behind the device either, as it would by proxy ARP', () => {
+    expect(observed.behind).toEqual({ withRule: false, withoutRule: true });
+  });
 
   test('would get one over IPv4 without the rule: the probe can fail', () => {
     expect(observed.IPv4.withoutRule).toBe(true);
