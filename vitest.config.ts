@@ -1,6 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+/** Of suites that wait for timers and other processes most of their time: one more than there are processors. */
+const WAITING_WORKERS = 3;
+
 /** One project per suite: the folder under `test/` is the suite's name. */
 const suite = (name: string, timeoutMs: number, parallel = true) => ({
   test: {
@@ -13,7 +16,7 @@ const suite = (name: string, timeoutMs: number, parallel = true) => ({
   },
 });
 
-/** End-to-end tests whose promises are not milliseconds: two of them run side by side, before the others. */
+/** End-to-end tests whose promises are not milliseconds: three of them run side by side, before the others. */
 const TOGETHER = [
   'agent',
   'attacks-captured',
@@ -43,9 +46,17 @@ export default defineConfig({
       { ...suite('sameness', 120_000), resolve: { alias: NATIVE_CRYPTOGRAPHY } },
       suite('spin', 180_000, false),
       { ...suite('simulation', 400_000), resolve: { alias: NATIVE_CRYPTOGRAPHY } },
-      suite('integration', 60_000),
+      { test: { ...suite('integration', 60_000).test, maxWorkers: WAITING_WORKERS } },
       { test: { ...alone, exclude: TOGETHER, sequence: { groupOrder: 1 } } },
-      { test: { ...alone, name: 'e2e-together', include: TOGETHER, fileParallelism: true } },
+      {
+        test: {
+          ...alone,
+          name: 'e2e-together',
+          include: TOGETHER,
+          fileParallelism: true,
+          maxWorkers: WAITING_WORKERS,
+        },
+      },
       suite('interop', 180_000),
       suite('chaos', 180_000, false),
       suite('soak', 3_600_000, false),

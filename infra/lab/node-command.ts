@@ -20,7 +20,8 @@ const bundles = new Map<string, string>();
 
 /**
  * A program and all that it imports from here in one file, made once: a lab starts some programs again and again, and
- * to translate its sources takes a program longer than to start. It lies where packages resolve.
+ * to translate its sources takes a program longer than to start. It lies where packages resolve, and finds no files beside
+ * its sources: what looks for such is started as it was built.
  */
 function bundled(file: string): string {
   const known = bundles.get(file);

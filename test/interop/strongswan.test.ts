@@ -96,13 +96,15 @@ describe.skipIf(missing('unmodified strongSwan', 'uml', 'strongswan'))('unmodifi
         await Promise.all(NAMES.map((name) => device(name).agent.use(link)));
         await delay(300);
       }
+      // A daemon that is in the middle of something else puts a renewal off by some seconds.
+      const after = await eventually(
+        'renewed',
+        spisByDevice,
+        (now) => NAMES.every((name) => !now[name]!.some((spi) => before[name]!.includes(spi))),
+        20_000,
+      );
       const tookMs = Date.now() - began;
-      const after = await spisByDevice();
       for (const name of NAMES) {
-        expect(
-          after[name]!.filter((spi) => before[name]!.includes(spi)),
-          name,
-        ).toEqual([]);
         inLease(device(name), [...before[name]!, ...after[name]!]);
       }
       for (const talk of talks) await talk.stop();

@@ -50,14 +50,14 @@ describe.skipIf(!isRoot)(
           program('killed-agent'),
         ];
         const { stdout } = await promisify(execFile)('unshare', command, {
-          timeout: 55_000,
+          timeout: 110_000,
           maxBuffer: 256 << 20,
         });
         outcomes[form] = JSON.parse(stdout) as Outcome;
       };
       // Two of them at a time.
       await Promise.all([run('shut'), run('open').then(() => run('behind'))]);
-    });
+    }, 120_000);
 
     const each = (
       form: FormName,

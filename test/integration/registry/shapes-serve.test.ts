@@ -4,14 +4,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { MOORING } from '../../../infra/lab/fleet.ts';
 import { nodeCommand } from '../../../infra/lab/node-command.ts';
 import { cluster, type RedisShape, until, withSentinels } from '../../../infra/lab/redis-shapes.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import { silent } from './real-redis.ts';
 
-const MAIN = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
 const PASSWORD = 'correct-horse-battery';
 const user = { name: 'mooring', password: PASSWORD };
 
@@ -55,7 +54,7 @@ test.each([
           },
         }),
       );
-      const [command, ...args] = nodeCommand(MAIN, 'serve', '--config', configFile);
+      const [command, ...args] = nodeCommand(MOORING, 'serve', '--config', configFile);
       let log = '';
       server = spawn(command as string, args, { stdio: ['ignore', 'pipe', 'pipe'] });
       const running = server;
