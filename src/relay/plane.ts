@@ -56,8 +56,8 @@ export function createRelayPlane(options: {
       if (lease === undefined || session === undefined) {
         throw new MooringError(
           'ERR_MOORING_NO_LEASE',
-          `lease ${wanted.id} is not held in the registry; ask for a new one`,
-          { rsip: 306, data: { lease: wanted.id } },
+          `lease ${wanted.id} is not in the registry that its owner follows: it ended, or was granted by a primary that is none any more; send the same request again`,
+          { rsip: 306, temporary: true, retryAfterMs: 200, data: { lease: wanted.id } },
         );
       }
       // Told to the registry and written to the disk at the same time: what is acknowledged is in both.

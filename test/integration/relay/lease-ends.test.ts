@@ -131,6 +131,14 @@ test('a grant that finds the epoch over is asked for again, not refused', async 
   });
 });
 
+test('a grant that a former primary has answered, and the present one does not know, is asked for again', async () => {
+  await copy.follow();
+  const unknown = { ...lease, id: `${anchor}.${'x'.repeat(22)}` };
+  await expect(
+    plane().install({ lease: unknown, session: copy.session(lease.session)! }),
+  ).rejects.toMatchObject({ temporary: true });
+});
+
 test('an extension that a former primary has answered, and the present one does not know, is not acknowledged', async () => {
   await store.activate(anchor, lease.id, epoch);
   const device = DEVICE;
