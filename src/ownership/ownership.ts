@@ -2,6 +2,8 @@ import type { Logger } from 'pino';
 import { MooringError } from '../protocol/errors.ts';
 import { LATE_STOP_MS } from '../registry/hold.ts';
 import type { Registry } from '../registry/registry.ts';
+import { isAway, isCode } from './answers.ts';
+import { claimAtStart, type Starting } from './starting.ts';
 import { processTimers, type Timers } from './timers.ts';
 
 export interface OwnershipOptions {
@@ -276,55 +278,6 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     return epoch;
   }
 
-  async function claimIfOurs(anchor: string): Promise<void> {
-    while (!stopped) {
-      try {
-        await claim(anchor);
-        return;
-      } catch (error) {
-        if (isCode(error, 'ERR_MOORING_OWNED_BY_ANOTHER') || isCode(error, 'ERR_MOORING_NOT_HOME')) {
-          log.info({ anchor, reason: error.message }, 'ownership: not ours');
-          return;
-        }
-        // Away, or in quarantine: a claim says more once either is over.
-        const mayPass =
-          isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') || isCode(error, 'ERR_MOORING_QUARANTINED');
-        if (!mayPass) throw error;
-        log.warn({ err: error, anchor }, 'ownership: not claimed yet');
-        if (isCode(error, 'ERR_MOORING_QUARANTINED') && (await reportFormer(anchor))) return;
-        await new Promise<void>((resolve) => timers.after(renewEveryMs(anchor), resolve));
-      }
-    }
-  }
-
-  /**
-   * A former process of this relay had it, and wrote down what it held: that is said until it is settled whose the anchor is. A
-   * claim instead would end the quarantine without it. False: nothing is known.
-   */
-  async function reportFormer(anchor: string): Promise<boolean> {
-    const known = options.knownEpoch?.(anchor);
-    if (known === undefined || options.report === undefined) return false;
-    while (!stopped) {
-      const sentMs = timers.nowMs();
-      const forMs = ttlOf(anchor);
-      try {
-        const { epoch } = await options.report(anchor, known, forMs);
-        log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what the former process held');
-        await options.mayBegin?.(anchor);
-        if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
-        return true;
-      } catch (error) {
-        if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
-          log.info({ anchor }, 'ownership: another relay has reported more');
-          return true;
-        }
-        if (!isAway(error)) throw error;
-      }
-      await new Promise<void>((resolve) => timers.after(renewEveryMs(anchor), resolve));
-    }
-    return true;
-  }
-
   /** Asks until the registry has answered: only then is it known whose the anchor is. */
   async function transfer(
     anchor: string,
@@ -341,10 +294,27 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     }
   }
 
-  return {
-    async start(anchors) {
-      await Promise.all(anchors.map(claimIfOurs));
+  const starting: Starting = {
+    claim,
+    stopped: () => stopped,
+    againMs: renewEveryMs,
+    log,
+    timers,
+    async reportFormer(anchor) {
+      const known = options.knownEpoch?.(anchor);
+      if (known === undefined || options.report === undefined) return false;
+      const sentMs = timers.nowMs();
+      const forMs = ttlOf(anchor);
+      const { epoch } = await options.report(anchor, known, forMs);
+      log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what the former process held');
+      await options.mayBegin?.(anchor);
+      if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
+      return true;
     },
+  };
+
+  return {
+    start: (anchors) => claimAtStart(anchors, starting),
 
     claim,
 
@@ -440,17 +410,4 @@ function ownedByAnother(anchor: string, cause: Error): MooringError {
     `anchor ${anchor}: another relay has told the registry that it owns it; hand it over from there`,
     { temporary: true, cause, data: { anchor } },
   );
-}
-
-/** The registry does not answer, or has lost something: it says nothing about whose the anchor is. */
-function isAway(error: unknown): boolean {
-  return (
-    isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') ||
-    isCode(error, 'ERR_MOORING_QUARANTINED') ||
-    isCode(error, 'ERR_MOORING_UNKNOWN_ANCHOR')
-  );
-}
-
-function isCode(error: unknown, code: string): error is MooringError {
-  return error instanceof MooringError && error.code === code;
 }

@@ -92,7 +92,7 @@ describe('a fault in an actor is found:', () => {
     },
     one(
       'a start that gives up in a quarantine',
-      OWNERSHIP,
+      'src/ownership/starting.ts',
       "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') || isCode(error, 'ERR_MOORING_QUARANTINED');",
       "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE');",
     ),
