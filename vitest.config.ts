@@ -58,7 +58,8 @@ export default defineConfig({
         },
       },
       suite('interop', 180_000),
-      suite('chaos', 180_000, false),
+      // They mostly wait: the scripted ones beside the storms.
+      { test: { ...suite('chaos', 180_000).test, maxWorkers: 4, sequence: { groupOrder: 2 } } },
       suite('soak', 3_600_000, false),
     ],
   },

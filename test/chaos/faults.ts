@@ -46,12 +46,12 @@ function registryFaults(world: World, random: Random): Fault[] {
   const hasReplicas = shape.servers.length > 1;
   const isCluster = hasReplicas && shape.sentinels.length === 0;
 
-  /** Until the shape has a primary of every anchor again that is in step with its replicas. */
+  /** Until the shape has a primary of every anchor again; or for so long as sentinels may take that have no good replica. */
   const mended = async () => {
     for (const { id } of ANCHORS) {
-      const primary = await shape.primaryOf(anchorKeys(id)[0] as string);
-      // Sentinels tell a former primary after ten seconds; sometimes an operator is quicker.
-      if (shape.sentinels.length > 0 && random.below(3) > 0) await rejoin(shape, primary);
+      const primary = await shape.primaryOf(anchorKeys(id)[0] as string).catch(() => null);
+      // Sentinels tell a former primary after ten seconds; mostly an operator is quicker.
+      if (primary !== null && shape.sentinels.length > 0 && random.below(6) > 0) await rejoin(shape, primary);
     }
   };
 

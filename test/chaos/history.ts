@@ -70,7 +70,7 @@ export type Entry =
   | Operation
   /** A device is about to ask for the end of a lease. */
   | { readonly type: 'lets-go'; readonly atMs: number; readonly lease: string }
-  /** The registry answered a change with a fence. */
+  /** The registry answered a change with a fence; a claim with an epoch, which stands here as `<epoch>-0`. */
   | { readonly type: 'written'; readonly atMs: number; readonly anchor: string; readonly fence: string }
   /** A change that was answered is not in the registry any more. */
   | { readonly type: 'unwritten'; readonly atMs: number; readonly anchor: string; readonly fence: string }

@@ -33,6 +33,10 @@ export function recordedRegistry(
       case 'activate':
         ofLease(answer as Lease);
         return;
+      case 'claim':
+        // Its event has a counter, its answer has none.
+        written(args[0] as string, `${(answer as { epoch: bigint }).epoch}-0`);
+        return;
       case 'sweep':
         for (const { lease } of (answer as Awaited<ReturnType<Registry['sweep']>>).ended) ofLease(lease);
         return;
@@ -40,7 +44,6 @@ export function recordedRegistry(
         const page = answer as Awaited<ReturnType<Registry['events']>>;
         if (page.reload) return;
         for (const event of page.events) {
-          // A claim answers with no fence; its event has one.
           if (event.type === 'owned') written(args[0] as string, event.fence);
           if (!('lease' in event)) continue;
           const { id: lease, anchor, device, resources } = factsOf(event.lease);

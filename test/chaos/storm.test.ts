@@ -3,7 +3,7 @@ import { cluster, withSentinels } from '../../infra/lab/redis-shapes.ts';
 import { storm } from './storm.ts';
 
 const SEED = Number(process.env.MOORING_SEED ?? 20);
-const FOR_MS = 20_000;
+const FOR_MS = 45_000;
 
 describe.concurrent('nothing that was promised is broken while everything else is', () => {
   test.each([

@@ -8,6 +8,8 @@ import { soon, startWorld } from './world.ts';
 const LATE_MS = 1_000;
 /** The same while the registry could not say: owners stretch what they hold. */
 const OUTAGE_LATE_MS = 3_600_000;
+/** How often the registry is asked what it has lost, milliseconds: its streams go back further than that. */
+const AUDIT_EVERY_MS = 8_000;
 const DEVICES = 20;
 const PROCESSES = 2;
 
@@ -33,7 +35,9 @@ export async function storm(
   let keep = true;
   try {
     await world.startDevices(DEVICES, PROCESSES, seed);
-    const faults = await breakThings(world, seed, forMs);
+    // Where no primary is found now, the next time does.
+    const auditing = setInterval(() => void world.audit().catch(() => undefined), AUDIT_EVERY_MS);
+    const faults = await breakThings(world, seed, forMs).finally(() => clearInterval(auditing));
     await soon('every server is up and in step', () => shape.settled().then(() => true));
     await world.stopDevices();
     await world.conclude();
