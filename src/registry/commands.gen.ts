@@ -14,7 +14,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_d2c63e94cfd6',
+    name: 'mooring_activate_4fa923c6b921',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -102,6 +102,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -157,7 +158,7 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
 return { now, shown(lease, session) }`,
   },
   appoint: {
-    name: 'mooring_appoint_fd63a79c28fe',
+    name: 'mooring_appoint_2b89f90d1936',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -183,6 +184,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -227,7 +229,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_0f14de9b036b',
+    name: 'mooring_attach_c004f5c16244',
     keys: 13,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -322,6 +324,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -413,7 +416,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_6af2e678941a',
+    name: 'mooring_claim_e8b0f11b1253',
     keys: 13,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -456,6 +459,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -493,7 +497,7 @@ local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
 end
 local function endQuarantine()
-redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised')
+redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised', 'wholeCounter')
 forgetReport()
 end
 local function owner()
@@ -527,7 +531,7 @@ redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity,
 end
 end
 local function beginRestoring(how)
-local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'counter', 'coolingMs')
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs')
 if of[1] then
 followPlan(of[2])
 end
@@ -597,7 +601,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_6036aeb896d1',
+    name: 'mooring_declare_9be97c750b7d',
     keys: 13,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
@@ -624,6 +628,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -706,7 +711,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_339fb045428d',
+    name: 'mooring_extend_92dffbaad97b',
     keys: 13,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -876,6 +881,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -959,7 +965,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_00a4d9cd904d',
+    name: 'mooring_free_b99a1cf7cb76',
     keys: 13,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -1094,6 +1100,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -1182,7 +1189,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_63bb983a90f2',
+    name: 'mooring_grant_a08da3ef36ea',
     keys: 13,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1580,6 +1587,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -1864,7 +1872,7 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_44aa4e1347d9',
+    name: 'mooring_held_on_0b4dda48e0a5',
     keys: 13,
     lua: `local QUARANTINED = -16
 local function readNow()
@@ -1935,6 +1943,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2121,7 +2130,7 @@ redis.call('HSET', HINTS, ARGV[2], table.concat({ ARGV[1], unpack(ARGV, 4, 7) },
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_ae1c943907a9',
+    name: 'mooring_read_events_010c402f2f07',
     keys: 13,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -2147,6 +2156,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2213,7 +2223,7 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_c50f1cc79562',
+    name: 'mooring_release_1d1ee4866bd2',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2239,6 +2249,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2277,7 +2288,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_3d4a395d4562',
+    name: 'mooring_remove_aef3fc909408',
     keys: 13,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
@@ -2303,6 +2314,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2332,7 +2344,7 @@ redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_b29ab81a6909',
+    name: 'mooring_renew_8c6e1452d2e5',
     keys: 13,
     lua: `local UNDECLARED = -1
 local STALE_EPOCH = -3
@@ -2359,6 +2371,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2409,7 +2422,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_a4a5d5903611',
+    name: 'mooring_report_2cf412078b7c',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2451,6 +2464,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2497,7 +2511,7 @@ redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity,
 end
 end
 local function beginRestoring(how)
-local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'counter', 'coolingMs')
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs')
 if of[1] then
 followPlan(of[2])
 end
@@ -2549,7 +2563,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_4a11ee884ab1',
+    name: 'mooring_restore_bbec0d3e4f55',
     keys: 13,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -2759,6 +2773,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -2772,7 +2787,7 @@ end
 return of[2] ~= false
 end
 local function endQuarantine()
-redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised')
+redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised', 'wholeCounter')
 forgetReport()
 end
 local function leaseOf(id)
@@ -2999,7 +3014,7 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_123cb31f6451',
+    name: 'mooring_revoke_2df0393e6d15',
     keys: 13,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -3137,6 +3152,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -3221,7 +3237,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   set_aside: {
-    name: 'mooring_set_aside_2340d9322b88',
+    name: 'mooring_set_aside_8200eb614f00',
     keys: 13,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -3336,6 +3352,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -3387,7 +3404,7 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_8957815068f4',
+    name: 'mooring_snapshot_73a283e68405',
     keys: 13,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -3413,6 +3430,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -3465,7 +3483,7 @@ sessions,
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_9a53147716b5',
+    name: 'mooring_sweep_2b9ee28ecf07',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -3602,6 +3620,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -3719,7 +3738,7 @@ end
 return ''`,
   },
   tell: {
-    name: 'mooring_tell_8f91364e9259',
+    name: 'mooring_tell_6c8b44e76365',
     keys: 13,
     lua: `local QUARANTINED = -16
 local function readNow()
@@ -3744,6 +3763,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -3774,7 +3794,7 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_a00b7ec2c05a',
+    name: 'mooring_transfer_1eaa57213cc2',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -3812,6 +3832,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()
@@ -3863,7 +3884,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_29dce8cae5b8',
+    name: 'mooring_withdraw_bae844e94c38',
     keys: 13,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
@@ -3995,6 +4016,7 @@ redis.call(
 redis.call('UNLINK', REPORT)
 end
 local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
 redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
 redis.call('HDEL', META, 'isRaised')
 forgetReport()

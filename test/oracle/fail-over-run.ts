@@ -158,7 +158,9 @@ export async function runFailOver(
         await setClock(nowMs + step.ms);
         break;
       case 'sweep':
-        for (const { lease } of (await store.sweep(anchor, epoch, 100)).ended) end(lease);
+        // What was withdrawn was nobody's.
+        for (const { lease, reason } of (await store.sweep(anchor, epoch, 100)).ended)
+          if (reason === 'expired') end(lease);
         break;
       case 'cut':
         replica = await dump();

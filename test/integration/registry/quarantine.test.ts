@@ -164,9 +164,12 @@ describe('of an anchor whose owner is alone', () => {
     counter = counterOf(fence);
   }
   const counterOf = (fence: string) => BigInt(fence.slice(fence.indexOf('-') + 1));
-  async function reports(held: Pick<OwnersReport, 'leases' | 'sessions'> = { leases: [], sessions: [] }) {
+  async function reports(
+    held: Pick<OwnersReport, 'leases' | 'sessions'> = { leases: [], sessions: [] },
+    to = store,
+  ) {
     const of = { relay: OWNER.id, boot: OWNER.boot, epoch, counter, hasStandby: false };
-    ({ epoch } = await store.report(alone, { ...of, ...held }, LONG_TTL_MS));
+    ({ epoch } = await to.report(alone, { ...of, ...held }, LONG_TTL_MS));
   }
   async function serves(...prefixes: string[]): Promise<void> {
     alone = `${anchor}-alone`;
@@ -195,6 +198,18 @@ describe('of an anchor whose owner is alone', () => {
       await expect(leases('former')).rejects.toMatchObject(exhausted);
       await passes(1);
       await leases('former');
+    });
+
+    test('rests for everybody, though another fail-over comes before the first is done with', async () => {
+      const redis = server.client();
+      const connection = commandConnection(redis, commandsWithTestClock(), QUARANTINE_MS);
+      const run: typeof connection.run = (command, ...of) =>
+        command === 'restore' ? Promise.reject(new Error('cut off')) : connection.run(command, ...of);
+      const cutShort = createStore({ ...connection, run }, silent, async () => undefined);
+      await expect(reports(undefined, cutShort)).rejects.toThrow('cut off');
+      await redis.set('test:server', `third ${alone}`);
+      await reports();
+      await expect(leases('former')).rejects.toMatchObject(exhausted);
     });
 
     test('rests for everybody where nobody can say what it was', async () => {

@@ -14,7 +14,9 @@ local function forgetReport()
   redis.call('UNLINK', REPORT)
 end
 
+-- One may begin before another is done with: what was whole before the first still is all that is.
 local function beginQuarantine(ms)
+  redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
   redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
   redis.call('HDEL', META, 'isRaised')
   forgetReport()
@@ -65,6 +67,6 @@ local function raise()
 end
 
 local function endQuarantine()
-  redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised')
+  redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised', 'wholeCounter')
   forgetReport()
 end

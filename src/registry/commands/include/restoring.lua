@@ -24,7 +24,7 @@ end
 
 -- `how`: by a report, or by a claim whose reporter, if there was one, is gone.
 local function beginRestoring(how)
-  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'counter', 'coolingMs')
+  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs')
   if of[1] then
     followPlan(of[2])
   end
