@@ -1,5 +1,6 @@
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { MooringError } from '../../protocol/errors.ts';
 import type { Lease, Session } from '../../protocol/lease.ts';
 import { encodeRecord, type JournalledStandby, type JournalRecord } from './record.ts';
 
@@ -27,7 +28,7 @@ export interface AnchorJournal {
    * tried again, with everything that is held.
    */
   synced(): Promise<void>;
-  /** Writes what was noted and closes the file. */
+  /** Writes what was noted and closes the file. Whoever has something to note from now on is refused: the file may be another's. */
   close(): Promise<void>;
 }
 
@@ -47,6 +48,7 @@ export function writeJournal(path: string, base: () => JournalBase): AnchorJourn
   let lastNoted = 0;
   let lastSynced = -1;
   let writing: Promise<void> | null = null;
+  let closed = false;
 
   async function rewrite(): Promise<void> {
     await file?.close();
@@ -109,20 +111,31 @@ export function writeJournal(path: string, base: () => JournalBase): AnchorJourn
 
   return {
     note(record) {
+      if (closed) return;
       lastNoted += 1;
       noted.push(encodeRecord(record));
     },
     async synced() {
+      if (closed) throw overtaken(path);
       const wanted = lastNoted;
       while (lastSynced < wanted) await flushed();
     },
     async close() {
+      closed = true;
       await writing?.catch(() => undefined);
       if (file !== null && lastSynced < lastNoted) await flushed();
       await file?.close();
       file = null;
     },
   };
+}
+
+function overtaken(path: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_NOT_OWNER',
+    `${path} is closed: the anchor is served under another epoch, or by another relay; ask its owner again`,
+    { temporary: true, retryAfterMs: 200 },
+  );
 }
 
 function recordsOf({ claim, sessions, leases, plan, standby, fence }: JournalBase): JournalRecord[] {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
 import { createOwnership, type Ownership } from '../../../src/ownership/ownership.ts';
+import type { MooringError } from '../../../src/protocol/errors.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
@@ -88,9 +89,17 @@ async function relay(): Promise<{ node: RelayNode; ownership: Ownership; install
   return { node, ownership, installed };
 }
 
+/** Asked again, as by a signalling node, while the anchor is taken up under its next epoch. */
 async function acknowledged(node: RelayNode, device: string, requestId = hex()): Promise<Lease> {
   const { lease, session } = await registry.grant(request(device, requestId));
-  return (await node.plane.install({ lease, session })).lease;
+  let installed: Lease | undefined;
+  await until(async () => {
+    const answer = await node.plane.install({ lease, session }).catch((error: MooringError) => error);
+    if (answer instanceof Error && !answer.temporary) throw answer;
+    if (!(answer instanceof Error)) installed = answer.lease;
+    return installed !== undefined;
+  });
+  return installed!;
 }
 
 const hex = () => randomBytes(16).toString('hex');

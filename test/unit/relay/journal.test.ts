@@ -192,6 +192,22 @@ test('who may claim counts at once; the anchor’s end leaves nothing', async ()
   expect((await journal.read()).size).toBe(0);
 });
 
+test('who still serves the anchor under a former epoch does not write over the journal of the next', async () => {
+  const { journal, one } = await journalOf(1);
+  await one.close();
+  held = { ...held, claim: { ...CLAIM, epoch: 4n } };
+  const next = journal.begin('a1', () => held);
+  await next.synced();
+  one.note({ type: 'lease', lease: lease(2), untilMs: 60_002 });
+  one.note({ type: 'at', fence: '3-2' });
+  await expect(one.synced()).rejects.toMatchObject({ code: 'ERR_MOORING_NOT_OWNER', temporary: true });
+  next.note({ type: 'lease', lease: lease(3), untilMs: 60_003 });
+  next.note({ type: 'at', fence: '4-3' });
+  await next.synced();
+  expect(read()).toMatchObject({ epoch: 4n, fence: '4-3', leases: [{ lease: lease(3) }] });
+  await next.close();
+});
+
 test('no secret is in a journal: K_root and the keys below it are derived', async () => {
   const { one } = await journalOf(2);
   await one.synced();
