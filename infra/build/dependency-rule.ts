@@ -18,6 +18,7 @@ const SIBLINGS: Readonly<Record<string, readonly string[]>> = {
   'src/config': ['src/protocol', 'src/telemetry'],
   'src/telemetry': ['src/protocol'],
   'src/rebinding': ['src/tunnel'],
+  'src/registry': ['src/linux'],
 };
 
 /** Folders outside the levels, and all that they may import. */

@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
+import { createRandomPool } from '../linux/random-pool.ts';
 import { COMMANDS } from './commands.gen.ts';
 import type { RedisClient } from './reaching.ts';
 import { type Refusal, refusalIn } from './refusals.ts';
@@ -34,6 +34,10 @@ export interface Connection {
 
 export type Random = (octets: number) => Buffer;
 
+/** A grant needs four draws, each of which would be a system call. */
+const fromPool = createRandomPool();
+const randomOctets: Random = (octets) => Buffer.from(fromPool(octets).buffer);
+
 export type Argument = string | number | bigint;
 
 /** A command said no and why. */
@@ -51,7 +55,7 @@ export function commandConnection(
   commands: Commands = COMMANDS,
   quarantineMs = QUARANTINE_MS,
   pace?: Pace,
-  random: Random = randomBytes,
+  random: Random = randomOctets,
 ): Connection {
   for (const { name, keys, lua } of Object.values(commands)) {
     redis.defineCommand(name, { numberOfKeys: keys, lua });

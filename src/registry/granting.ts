@@ -115,6 +115,17 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     return replaced === '' ? granted : { ...granted, replaced: unpacked(replaced) };
   }
 
+  /** The pool's anchors by free count: a hint, so all that ask for it in a turn of the event loop share one reading. */
+  const reading = new Map<string, Promise<string[]>>();
+  function anchorsByFree(pool: string): Promise<string[]> {
+    const shared = reading.get(pool);
+    if (shared !== undefined) return shared;
+    const begun = connection.plain((redis) => redis.zrevrange(poolKey(pool), 0, PROBES));
+    reading.set(pool, begun);
+    setImmediate(() => reading.delete(pool));
+    return begun;
+  }
+
   /** The device's former anchor, then the others by free count. */
   async function candidates(request: GrantRequest): Promise<{ anchors: string[]; all: boolean }> {
     if (request.anchor !== undefined) return { anchors: [request.anchor], all: false };
@@ -124,7 +135,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     const { device, pool } = request;
     const [former, byFree] = await Promise.all([
       connection.plain((redis) => redis.hget(deviceNotes(device), `last:${pool}`)),
-      connection.plain((redis) => redis.zrevrange(poolKey(pool), 0, PROBES)),
+      anchorsByFree(pool),
     ]);
     const anchors = [...new Set(former === null ? byFree : [former, ...byFree])];
     return { anchors: anchors.slice(0, PROBES), all: byFree.length <= PROBES };

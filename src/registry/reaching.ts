@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { RedisAddress } from '../config/redis-url.ts';
 import type { RedisSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
+import { gatherWrites } from './gathering.ts';
 
 /** One server, whichever it is just now, or all servers of a cluster. */
 export type RedisClient = Redis | Cluster;
@@ -77,6 +78,7 @@ export function clientFor(
   const warn = warner(log);
   client.on('error', warn);
   client.on('node error', warn);
+  gatherWrites(client);
   return client;
 }
 
