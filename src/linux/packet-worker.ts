@@ -99,10 +99,18 @@ export function startPacketWorker(options: PacketWorkerOptions): PacketWorker {
     });
   });
 
+  // One wake-up for all that is posted at once: each is a system call.
+  let waking = false;
+  const wake = (): void => {
+    waking = false;
+    if (!ended) wakeup.wake();
+  };
   const post = (message: unknown, transfer: readonly Transferable[] = []): void => {
     if (ended) return;
     near.postMessage(message, transfer);
-    wakeup.wake();
+    if (waking) return;
+    waking = true;
+    queueMicrotask(wake);
   };
 
   return {

@@ -137,17 +137,19 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     untilMs.delete(id);
     witnessed.delete(id);
     journal?.note({ type: 'lease-ended', id });
-    await engine.command({ op: 'drop-lease', anchor, id });
+    const dropped = engine.command({ op: 'drop-lease', anchor, id });
     const idle = ![...leases.values()].some((other) => other.session === lease.session);
-    if (idle) await dropSession(lease.session);
+    await Promise.all([dropped, ...(idle ? [dropSession(lease.session)] : [])]);
   }
 
-  /** spin: leases.install */
+  /**
+   * Tells the engine all of an event before it waits for anything, so that the next one may be applied at once: the engine
+   * takes commands in order.  spin: leases.install
+   */
   async function apply(event: LeaseEvent, askedMs: number): Promise<void> {
     switch (event.type) {
       case 'granted':
-        await installSession(event.session, null);
-        await installLease(event.lease, askedMs);
+        await Promise.all([installSession(event.session, null), installLease(event.lease, askedMs)]);
         return;
       case 'activated':
       case 'extended':
@@ -185,12 +187,12 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   }
 
   async function replaceSession(session: Session, replaced: string): Promise<void> {
-    await installSession(session, null);
-    for (const lease of [...leases.values()]) {
-      if (lease.session === replaced)
-        await installUntil({ ...lease, session: session.id }, untilMs.get(lease.id)!);
-    }
-    await dropSession(replaced);
+    const moved = [...leases.values()].filter((lease) => lease.session === replaced);
+    await Promise.all([
+      installSession(session, null),
+      ...moved.map((lease) => installUntil({ ...lease, session: session.id }, untilMs.get(lease.id)!)),
+      dropSession(replaced),
+    ]);
   }
 
   async function load(snapshot: Snapshot, askedMs: number, gently: boolean): Promise<void> {
@@ -243,7 +245,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
         await readDeclaration();
         continue;
       }
-      for (const event of page.events) await apply(event, askedMs);
+      await Promise.all(page.events.map((event) => apply(event, askedMs)));
       lastId = page.lastId;
       if (page.events.length > 0) mark();
       if (page.events.length < EVENT_PAGE) return;
