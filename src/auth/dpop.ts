@@ -9,6 +9,7 @@ import {
   jwtVerify,
   type ProtectedHeaderParameters,
 } from 'jose';
+import { rememberProof } from './known-proofs.ts';
 import { refuse, shown } from './refusal.ts';
 
 /** Longest proof accepted, characters. */
@@ -56,6 +57,7 @@ export async function verifyProof(proof: string, context: ProofContext): Promise
   const payload = await readPayload(proof, header.alg ?? '', jwk, context.nowMs);
   checkClaims(payload, context);
   const thumbprint = await calculateJwkThumbprint(jwk);
+  rememberProof(proof, { thumbprint, seal: payload.seal });
   if (thumbprint !== context.jkt) {
     throw refuse('ERR_MOORING_DPOP_KEY_MISMATCH', 'sign with the key that the token was fetched with', {
       data: { claim: 'cnf.jkt' },

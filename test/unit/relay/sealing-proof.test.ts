@@ -57,4 +57,27 @@ describe('the key that K_root is sealed to', () => {
       });
     }
   });
+
+  it('is judged anew with every proof, though one like it was good before', async () => {
+    const { publicKey: key } = await newSealingKeyPair();
+    const { publicKey: other } = await newSealingKeyPair();
+    const good = { key, proof: await proof(device, { seal: key.x }) };
+    await checkSealingProof(good, thumbprint);
+    await expect(checkSealingProof(good, thumbprint)).resolves.toEqual(key);
+    const stranger = await calculateJwkThumbprint(
+      await exportJWK((await generateKeyPair('ES256')).publicKey),
+    );
+    const [head, claims, signature] = good.proof.split('.');
+    const [, otherClaims] = (await proof(device, { seal: other.x })).split('.');
+    for (const [sealing, session] of [
+      [{ ...good, key: other }, thumbprint],
+      [good, stranger],
+      [{ key: other, proof: [head, otherClaims, signature].join('.') }, thumbprint],
+      [{ key, proof: [head, claims, `${signature!.slice(0, -4)}AAAA`].join('.') }, thumbprint],
+    ] as const) {
+      await expect(checkSealingProof(sealing, session)).rejects.toMatchObject({
+        code: 'ERR_MOORING_SEALING_REFUSED',
+      });
+    }
+  });
 });
