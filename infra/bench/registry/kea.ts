@@ -18,7 +18,7 @@ const FIRST_RATE = 8_000;
 const LOWEST_RATE = 500;
 const HIGHEST_RATE = 64_000;
 /** Rates are told apart to this factor. */
-const NARROW = 1.06;
+const NARROW = 1.08;
 const CONFIGURED_WITHIN_MS = 15_000;
 
 export async function startKea(lab: Lab): Promise<Kea> {

@@ -43,10 +43,10 @@ interface Plan {
 
 const FULL: Plan = {
   rounds: { warmUps: 1, counted: 5 },
-  windowMs: 1_500,
+  windowMs: 1_200,
   keaS: 2,
-  hellos: 1_500,
-  grants: 2_500,
+  hellos: 1_000,
+  grants: 2_000,
   extensions: 5_000,
   floor: 50_000,
   sizes: SIZES,
