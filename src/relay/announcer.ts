@@ -12,8 +12,8 @@ const BLACKHOLE_METRIC = 4_294_967_294;
 /** Single addresses answered for by neighbour proxies; a larger prefix has to be routed here. */
 const MAX_PROXIED = 4_096;
 
-/** Nobody acknowledges an announcement, so it is said again, milliseconds later. */
-const REPEAT_AFTER_MS = [1_000, 3_000];
+/** Nobody acknowledges an announcement, so it is said again, milliseconds later: the first time within a takeover's second. */
+const REPEAT_AFTER_MS = [200, 1_000, 3_000];
 
 export interface Announced {
   readonly endpoints: readonly string[];

@@ -1,6 +1,8 @@
 import { stateHostLoss } from '../e2e/fixture/host-loss-statements.ts';
 
-const sessions = Number(process.env.MOORING_SESSIONS ?? 10_000);
+const [associated, talking] = [8, 60];
+const silent = Number(process.env.MOORING_SESSIONS ?? 10_000) - associated - talking;
+const times = Number(process.env.MOORING_LOSSES ?? 5);
 
-stateHostLoss(sessions, 'userspace');
-stateHostLoss(sessions, 'xdp');
+stateHostLoss('userspace', { associated, talking, silent }, times);
+stateHostLoss('xdp', { associated, talking, silent }, times);

@@ -12,9 +12,10 @@ const EXPIRY_SWEEP_MS = 250;
 
 /**
  * Of an anchor that was taken over, so many silent sessions begin at a time: each of their devices answers, and those that have
- * something to say must not wait behind them.
+ * something to say must not wait behind them. A turn that comes late says that there is much else to do: the next one is put off
+ * by several times as much.
  */
-const BEGINNING = { sessions: 10, everyMs: 10 } as const;
+const BEGINNING = { sessions: 10, everyMs: 10, putOff: 4 } as const;
 /** How soon the sessions of an anchor past its deadline are looked at again: the deadline may be moved. */
 const SUSPENDED_MS = 250;
 
@@ -59,6 +60,7 @@ export class Installation {
   /** Begins a few of the sessions that stood by. */
   beginSome(nowMs: number): void {
     if (nowMs < this.#beginMs) return;
+    const lateMs = nowMs - this.#beginMs;
     let left: number = BEGINNING.sessions;
     for (const anchor of this.#beginning) {
       if (nowMs >= anchor.untilMs) continue;
@@ -71,7 +73,8 @@ export class Installation {
     }
     const isSuspended = left === BEGINNING.sessions;
     if (this.#beginning.size === 0) this.#beginMs = Number.POSITIVE_INFINITY;
-    else this.#beginMs = nowMs + (isSuspended ? SUSPENDED_MS : BEGINNING.everyMs);
+    else if (isSuspended) this.#beginMs = nowMs + SUSPENDED_MS;
+    else this.#beginMs = nowMs + BEGINNING.everyMs + BEGINNING.putOff * lateMs;
   }
 
   /** Somebody speaks to the session, or its turn has come: if it stood by, it begins. */

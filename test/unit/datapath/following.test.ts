@@ -94,6 +94,18 @@ it('silent devices are asked for a proof at their last paths bit by bit', () => 
   expect(asked.size).toBeGreaterThanOrEqual(SESSIONS - first);
 });
 
+it('and more slowly while the engine has much else to do', () => {
+  const rig = following();
+  take(rig);
+  for (let turn = 0; turn < 20; turn += 1) {
+    rig.nowMs += 50;
+    rig.engine.tick(rig.nowMs);
+  }
+  const asked = new Set(rig.takeSent().filter(isControl).map(indexOf));
+  expect(asked.size).toBeGreaterThan(0);
+  expect(asked.size).toBeLessThan(SESSIONS / 3);
+});
+
 it('a device that speaks, or is spoken to, does not wait for its turn', () => {
   const rig = following();
   const ann = new HandDevice(rootOf(SESSIONS), SESSIONS, 0xd1n);

@@ -1,0 +1,97 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
+import type { PoolSettings } from '../../src/config/schema.ts';
+import { monotonicMs } from '../../src/telemetry/clock.ts';
+import { eventually } from '../e2e/fixture/eventually.ts';
+import { type Harbour, POOLS, startHarbour } from '../e2e/fixture/harbour.ts';
+import { missing } from '../e2e/fixture/requirements.ts';
+import { restarted, serverStatus } from '../e2e/fixture/server-process.ts';
+
+/** From the loss of a relay until packets flow through another one, milliseconds. */
+const TAKEOVER_MS = 1_000;
+/** So long a supervisor keeps the claims of a process that is away and whose packets nobody forwards, milliseconds. */
+const HOLD_MS = 1_000;
+
+const { anchor, endpoint } = POOLS.shared;
+const shared: PoolSettings = {
+  name: 'shared',
+  sharing: 'shared',
+  standby: true,
+  portBlock: 1024,
+  spiBlock: 256,
+  leaseMs: { default: 3_600_000, max: 86_400_000 },
+  coolingMs: 120_000,
+  maxLeasesPerDevice: 4,
+  anchors: [{ id: anchor, home: 'r1', endpoints: [endpoint], prefixes: ['198.51.100.21/32'] }],
+};
+
+describe.skipIf(missing('the end of a userspace relay process'))(
+  'the end of a relay process without XDP, its host and its supervisor still there',
+  () => {
+    let harbour: Harbour;
+    let traffic: Traffic;
+
+    beforeAll(async () => {
+      harbour = await startHarbour({
+        name: 'process-ends',
+        pools: [shared],
+        relaySettings: { engine: 'userspace' },
+        devices: [{ name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 }],
+      });
+      const { lab, peer, devices } = harbour;
+      const { namespace, lease, port } = devices.alice!;
+      traffic = await startTraffic(lab, [
+        {
+          name: 'alice',
+          device: { namespace, address: lease.address, port: port() },
+          peer: { namespace: peer.namespace, address: peer.address, port: 7_001 },
+          packetsPerSecond: 200,
+        },
+      ]);
+      await traffic.start();
+    }, 60_000);
+    afterAll(() => harbour?.close());
+
+    it.each(['SIGKILL', 'SIGSTOP', 'SIGKILL', 'SIGSTOP'] as const)(
+      '%s costs the hold time and a takeover at most, whoever goes on',
+      async (signal) => {
+        const owner = await ready();
+        const { process: seen } = await serverStatus(harbour, owner);
+        const endedMs = monotonicMs();
+        process.kill(seen.pid, signal);
+        await delay(HOLD_MS + TAKEOVER_MS + 500);
+        const { up, down } = await traffic.measure('alice', {
+          fromMs: endedMs,
+          toMs: monotonicMs() - 100,
+        });
+        console.info(
+          `${signal} of ${owner}'s process: up nothing for ${Math.round(up.gapMs)} ms, down for ${Math.round(down.gapMs)} ms`,
+        );
+        expect(up.gapMs).toBeLessThan(HOLD_MS + TAKEOVER_MS);
+        expect(down.gapMs).toBeLessThan(HOLD_MS + TAKEOVER_MS);
+        await restarted(harbour, seen.restarts + 1, 20_000, owner);
+        const { lease, agent } = harbour.devices.alice!;
+        const now = await agent.until(({ path }) => path !== null, 'bound');
+        expect(now.lease).toMatchObject({ ...lease, remainingMs: expect.any(Number) });
+      },
+      60_000,
+    );
+
+    /** Resolves with the owner when the other relay has the anchor ready. */
+    async function ready(): Promise<string> {
+      const relays = ['r1', 'r2'];
+      const all = await eventually(
+        'one owns it, the other stands by',
+        () => Promise.all(relays.map((relay) => serverStatus(harbour, relay))),
+        (seen) =>
+          seen.some(({ anchors }) => anchors.length === 1) &&
+          seen.some(({ standsByFor }) => standsByFor.length === 1),
+        30_000,
+      );
+      // Neighbours hold on for a second to what they were told last.
+      await delay(4_000);
+      return relays[all.findIndex(({ anchors }) => anchors.length === 1)]!;
+    }
+  },
+);
