@@ -369,9 +369,9 @@ async function startAgent(
   };
 }
 
-/** The first line of a process's output that contains `text`; throws when it ends or 20 s pass before. */
+/** The first line of a process's output that contains `text`; throws when it ends or a minute passes before. */
 async function waitForLine(process: LabProcess, text: string): Promise<string> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const found = process
       .output()
