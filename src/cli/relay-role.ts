@@ -36,6 +36,8 @@ const FIRST_CLAIM_MS = 600;
 
 /** Devices of the next anchor are told what they hold so often, milliseconds. */
 const REINDEX_EVERY_MS = 30_000;
+/** All of them within this time, milliseconds. */
+const REINDEX_ROUND_MS = 1_800_000;
 
 /** The supervisor knows deadlines as exactly as this, milliseconds. */
 const TELL_EVERY_MS = 1_000;
@@ -249,8 +251,11 @@ export async function startRelay(
   undo.push(() => clearInterval(reminder));
   // One anchor at a time: an index that was lost is whole again after a round.
   let turn = 0;
-  const indexing = setInterval(() => {
+  let indexing: NodeJS.Timeout;
+  const indexNext = (): void => {
     const owned = [...ownership.owned().keys()];
+    const pauseMs = Math.min(REINDEX_EVERY_MS, REINDEX_ROUND_MS / Math.max(1, owned.length));
+    indexing = setTimeout(indexNext, pauseMs);
     turn += 1;
     const anchor = owned[turn % owned.length];
     if (anchor === undefined) return;
@@ -259,8 +264,9 @@ export async function startRelay(
       .catch((error: Error) =>
         log.warn({ anchor, error: error.message }, 'cannot tell devices what they hold now'),
       );
-  }, REINDEX_EVERY_MS);
-  undo.push(() => clearInterval(indexing));
+  };
+  indexNext();
+  undo.push(() => clearTimeout(indexing));
   parts.poolWatch.onChange((roster) => {
     const fresh = learn(roster);
     takeover.usePools(roster);

@@ -14,7 +14,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_4fa923c6b921',
+    name: 'mooring_activate_c7e5bd959785',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -41,7 +41,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -51,11 +51,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -71,7 +71,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function decodeSession(device, record)
@@ -229,7 +228,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_c004f5c16244',
+    name: 'mooring_attach_fccb88cc8d5a',
     keys: 13,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -255,7 +254,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -265,11 +264,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -285,7 +284,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -711,7 +709,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_92dffbaad97b',
+    name: 'mooring_extend_a7b9be2506b7',
     keys: 13,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -737,7 +735,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -747,11 +745,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -767,7 +765,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function decodeSession(device, record)
@@ -965,7 +962,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_b99a1cf7cb76',
+    name: 'mooring_free_c19c5f5ab6ec',
     keys: 13,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -993,7 +990,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -1003,11 +1000,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -1023,7 +1020,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -1169,7 +1165,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlot(lease.slot, lease.device)
 leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
 if quarantined() then
@@ -1189,7 +1185,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_a08da3ef36ea',
+    name: 'mooring_grant_78908b1404db',
     keys: 13,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1197,9 +1193,9 @@ local EXHAUSTED = -5
 local KIND_NOT_OFFERED = -7
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
-local REQUEST_MISUSED = -14
 local QUARANTINED = -16
 local REMOTE_FAMILY = -15
+local INDEX_BEHIND = -18
 local ADDRESS_INUSE = -30
 local ADDRESS_UNALLOWED = -31
 local PORTS_INUSE = -32
@@ -1228,7 +1224,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -1238,11 +1234,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -1258,7 +1254,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -1652,7 +1647,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlot(lease.slot, lease.device)
 leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
 local MOST_INDEXES = 262143
@@ -1761,44 +1756,45 @@ end
 return math.floor(math.min(wishMs, mostMs))
 end
 local PENDING_MS = 10000
-local request, leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 1, 6)
+local leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 2, 6)
 local bindId = tonumber(ARGV[8])
 local device = tenant .. '/' .. deviceId
 if quarantined() then
 return QUARANTINED
 end
-local answered = recall(request)
-if not answered and (ARGV[17] or '') ~= '' and leaseOf(ARGV[17]) then
-answered = 'L' .. ARGV[17]
-end
-if answered then
-if string.sub(answered, 1, 1) == 'C' then
-return tonumber(string.sub(answered, 2))
-end
-local lease = leaseOf(string.sub(answered, 2))
-if lease.device ~= device then
-return REQUEST_MISUSED
-end
-if isOver(lease) then
-if lease.state == 'active' then
+local known = leaseOf(leaseId)
+if known then
+if isOver(known) then
+if known.state == 'active' then
 return REQUEST_ENDED
 end
-endLease(lease, 'withdrawn')
+endLease(known, 'withdrawn')
 return WITHDRAWN
 end
 local session = sessionOf(device)
-return { now, shown(lease, session), shownSession(session), '', freeSlots() }
+return { now, shown(known, session), shownSession(session), '', freeSlots() }
+end
+local refused = recall(leaseId)
+if refused then
+return tonumber(string.sub(refused, 2))
+end
+if ARGV[17] == '0' then
+return refuse(leaseId, WITHDRAWN)
+end
+local index = recall('index:' .. device)
+if index and index ~= ARGV[1] then
+return INDEX_BEHIND
 end
 local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs')
 if not meta[1] then
 return UNDECLARED
 end
 if not meta[3] or tonumber(meta[4]) <= now then
-return refuse(request, NO_OWNER)
+return refuse(leaseId, NO_OWNER)
 end
 local plan = cjson.decode(meta[1])
 if (plan.sharing == 'whole') ~= (kind == 'rsa-ip') then
-return refuse(request, KIND_NOT_OFFERED)
+return refuse(leaseId, KIND_NOT_OFFERED)
 end
 local slot, why
 if (ARGV[14] or '') .. (ARGV[15] or '') .. (ARGV[16] or '') ~= '' then
@@ -1808,12 +1804,12 @@ else
 slot, why = pickSlot(plan, device, kind), EXHAUSTED
 end
 if not slot then
-return refuse(request, why)
+return refuse(leaseId, why)
 end
 local resources = resourcesOf(plan, slot, kind)
 local remote = ARGV[13] or '-'
 if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
-return refuse(request, REMOTE_FAMILY)
+return refuse(leaseId, REMOTE_FAMILY)
 end
 local session = sessionOf(device)
 local replaced = ''
@@ -1847,7 +1843,6 @@ expiresAtMs = now + leaseMs,
 pendingUntilMs = now + math.min(PENDING_MS, leaseMs),
 fence = takeFence(),
 bindId = bindId,
-request = request,
 }
 local record, name = encodeLease(lease), nameOf(leaseId)
 publish(lease.fence, table.concat({ 'granted', name, record, encodeSession(session) }, ' '))
@@ -1855,7 +1850,6 @@ takeSlot(slot)
 saveSession(session)
 redis.call('HSET', LEASES, name, record)
 redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), name)
-redis.call('HSET', ANSWERS, request, 'L' .. leaseId)
 return { now, shown(lease, session), shownSession(session), replaced, freeSlots() }`,
   },
   held_by: {
@@ -1872,9 +1866,10 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_0b4dda48e0a5',
+    name: 'mooring_held_on_dcf460cd3729',
     keys: 13,
-    lua: `local QUARANTINED = -16
+    lua: `local UNDECLARED = -1
+local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -1885,18 +1880,18 @@ unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -1912,7 +1907,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function decodeSession(device, record)
@@ -1930,6 +1924,29 @@ salt = salt,
 replaces = replaces,
 leases = leases,
 }
+end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -1956,6 +1973,9 @@ return true
 end
 return of[2] ~= false
 end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
 local function sessionOf(device)
 local record = redis.call('HGET', SESSIONS, device)
 return record and decodeSession(device, record)
@@ -1966,11 +1986,18 @@ end
 local function isOver(lease)
 return lease.expiresAtMs <= now or (lease.state == 'pending' and lease.pendingUntilMs <= now)
 end
-if quarantined() then
+local device = ARGV[1] .. '/' .. ARGV[2]
+if quarantined() and not (ARGV[3] and quarantineIsOver() and redis.call('HEXISTS', META, 'reportRelay') == 0) then
 return QUARANTINED
 end
+if ARGV[3] then
+if redis.call('HEXISTS', META, 'plan') == 0 then
+return UNDECLARED
+end
+remember('index:' .. device, ARGV[3])
+end
 local answer = { now }
-local session = sessionOf(ARGV[1] .. '/' .. ARGV[2])
+local session = sessionOf(device)
 for _, name in ipairs(session and session.leases or {}) do
 local lease = decodeLease(name, redis.call('HGET', LEASES, name))
 if not isOver(lease) then
@@ -1987,7 +2014,7 @@ unpack(KEYS)
 return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])`,
   },
   intend: {
-    name: 'mooring_intend_c051f6a4444a',
+    name: 'mooring_intend_f85574ce1105',
     keys: 5,
     lua: `local QUOTA = -13
 local function readNow()
@@ -2000,32 +2027,48 @@ local OPEN_MS = 60000
 local function whole(number)
 return string.format('%.0f', number)
 end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
 local KEEP_MS = 86400000
 local KEEP_COUNT = 256
-local request, pool = ARGV[1], ARGV[2]
+local request, mark, pool, failed = ARGV[1], ARGV[2], ARGV[3], ARGV[7]
 local function write(intent)
 local json = cjson.encode(intent)
 redis.call('HSET', INTENTS, request, json)
 redis.call('HSET', OPEN, request, whole(now) .. '|' .. pool)
 redis.call('ZADD', AGES, whole(now), request)
-return json
+return { json, server, 1 }
+end
+if not string.find(ARGV[8], '|' .. server .. '|', 1, true) and redis.call('HGET', NOTES, 'whole:' .. pool) ~= server then
+return { '', server, 0 }
+end
+local count = 0
+local held = redis.call('HGETALL', HELD)
+for at = 1, #held, 2 do
+local lease = held[at]
+local attempt = string.sub(lease, -11)
+if string.sub(lease, -22, -12) ~= mark then
+count = count + (held[at + 1] == pool and 1 or 0)
+elseif attempt == failed then
+redis.call('HDEL', HELD, lease)
+else
+local intent = { anchor = string.sub(lease, 1, -24), attempt = attempt, bindId = 0, pool = pool, lease = lease }
+return { cjson.encode(intent), server, 0 }
+end
 end
 local stored = redis.call('HGET', INTENTS, request)
 if stored then
 local intent = cjson.decode(stored)
-if intent.attempt == ARGV[6] then
-intent.anchor = ARGV[3]
-intent.attempt = ARGV[4]
+if intent.attempt == failed then
+intent.anchor = ARGV[4]
+intent.attempt = ARGV[5]
 intent.lease = ''
 return write(intent)
 end
-return stored
-end
-local count = 0
-for _, of in ipairs(redis.call('HVALS', HELD)) do
-if of == pool then
-count = count + 1
-end
+local begins = intent.lease == '' and tonumber(redis.call('ZSCORE', AGES, request) or 0) + OPEN_MS > now
+return { stored, server, begins and 1 or 0 }
 end
 local open = redis.call('HGETALL', OPEN)
 for at = 1, #open, 2 do
@@ -2036,7 +2079,7 @@ elseif of == pool then
 count = count + 1
 end
 end
-if count >= tonumber(ARGV[5]) then
+if count >= tonumber(ARGV[6]) then
 return QUOTA
 end
 local surplus = redis.call('ZCARD', AGES) > KEEP_COUNT
@@ -2050,7 +2093,7 @@ redis.call('ZREM', AGES, old)
 end
 end
 local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
-return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })`,
+return write({ anchor = ARGV[4], attempt = ARGV[5], bindId = bindId, pool = pool, lease = '' })`,
   },
   layout: {
     name: 'mooring_layout_badccc98ebe0',
@@ -2207,9 +2250,17 @@ redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + le
 return { tonumber(ARGV[1]), leftMs, 1 }`,
   },
   reindex: {
-    name: 'mooring_reindex_e0663fa3d598',
+    name: 'mooring_reindex_e1c759ea98ff',
     keys: 5,
-    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+    lua: `local INDEX_BEHIND = -18
+local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+if ARGV[3] ~= '' and ARGV[3] ~= server then
+return INDEX_BEHIND
+end
 local forms = { [HELD] = 'hash', [INTENTS] = 'hash', [AGES] = 'zset', [OPEN] = 'hash', [NOTES] = 'hash' }
 for key, form in pairs(forms) do
 local is = redis.call('TYPE', key).ok
@@ -2217,8 +2268,14 @@ if is ~= form and is ~= 'none' then
 redis.call('DEL', key)
 end
 end
-for at = 2, #ARGV do
+for at = 4, #ARGV do
 redis.call('HSETNX', HELD, ARGV[at], ARGV[1])
+end
+if tonumber(redis.call('HGET', NOTES, 'bindId') or 0) < tonumber(ARGV[2]) then
+redis.call('HSET', NOTES, 'bindId', ARGV[2])
+end
+if ARGV[3] ~= '' then
+redis.call('HSET', NOTES, 'whole:' .. ARGV[1], server)
 end
 return 'OK'`,
   },
@@ -2563,7 +2620,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_bbec0d3e4f55',
+    name: 'mooring_restore_0acd5442205e',
     keys: 13,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -2589,7 +2646,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -2599,11 +2656,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -2619,7 +2676,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -2839,7 +2895,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlot(lease.slot, lease.device)
 leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
 local LOW_DIGITS = 12
@@ -2966,7 +3022,6 @@ end
 session = restoreSession(session)
 lease.expiresAtMs = now + lease.remainingMs
 lease.slot = slot
-lease.request = stored and stored.request or 'restored:' .. lease.id
 lease.pendingUntilMs = now + RESTORED_PENDING_MS
 joinSession(session, lease)
 announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
@@ -2974,7 +3029,6 @@ save(lease)
 saveSession(session)
 local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
 redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
-redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
 end
 end
 local function restoreHeld(cursor, limit)
@@ -3014,7 +3068,7 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_2df0393e6d15',
+    name: 'mooring_revoke_6b1a309cba83',
     keys: 13,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -3042,7 +3096,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -3052,11 +3106,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -3072,7 +3126,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -3214,7 +3267,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlot(lease.slot, lease.device)
 leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
 if quarantined() then
@@ -3235,6 +3288,18 @@ end
 local ended = endLease(lease, 'revoked')
 remember(request, ended)
 return { now, ended }`,
+  },
+  see_server: {
+    name: 'mooring_see_server_c9a93b083e78',
+    keys: 1,
+    lua: `local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local SERVERS = unpack(KEYS)
+redis.call('HSETNX', SERVERS, ARGV[1], string.format('%.0f', now))
+return now - tonumber(redis.call('HGET', SERVERS, ARGV[1]))`,
   },
   set_aside: {
     name: 'mooring_set_aside_8200eb614f00',
@@ -3483,7 +3548,7 @@ sessions,
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_2b9ee28ecf07',
+    name: 'mooring_sweep_f37c62659798',
     keys: 13,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -3511,7 +3576,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -3521,11 +3586,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -3541,7 +3606,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -3674,7 +3738,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlot(lease.slot, lease.device)
 leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
 if quarantined() then
@@ -3884,7 +3948,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_bae844e94c38',
+    name: 'mooring_withdraw_3ec38629adaf',
     keys: 13,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
@@ -3912,7 +3976,7 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.cal
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
@@ -3922,11 +3986,11 @@ local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
 return table.concat({
 lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
 }, ' ')
 end
 local function decodeLease(name, record)
-local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
 string.match(record, LEASE_WORDS)
 return {
 id = ANCHOR_NAME .. '.' .. name,
@@ -3942,7 +4006,6 @@ pendingUntilMs = tonumber(pending),
 expiresAtMs = tonumber(expires),
 fence = fence,
 bindId = tonumber(bindId),
-request = request,
 }
 end
 local function encodeSession(session)
@@ -4075,7 +4138,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlot(lease.slot, lease.device)
 leaveSession(session, lease)
-remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
 end
 if quarantined() then
@@ -4106,10 +4169,10 @@ export const REFUSALS = {
   REQUEST_ENDED: -11,
   NOT_HOME: -12,
   QUOTA: -13,
-  REQUEST_MISUSED: -14,
   QUARANTINED: -16,
   REMOTE_FAMILY: -15,
   PLAN_MOVED: -17,
+  INDEX_BEHIND: -18,
   UNTOLD: -20,
   RESTORING: -21,
   ADDRESS_INUSE: -30,

@@ -1,29 +1,28 @@
 import { parseAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { Device, Lease } from '../protocol/lease.ts';
 import type { Wished } from '../protocol/signalling.ts';
-import { askAnchor } from './asking.ts';
 import { type Connection, isRefused } from './connection.ts';
+import type { DeviceIndex } from './device-index.ts';
+import { indexServers } from './index-servers.ts';
 import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
 import { hex128, noteFree } from './leases.ts';
 import { leaseFrom, packed, remoteText, sessionFrom, unpacked } from './records.ts';
 import { type Refusal, refusalError } from './refusals.ts';
-import { anchorOf, type Granted, type GrantRequest, type Registry } from './registry.ts';
+import type { Granted, GrantRequest, Registry } from './registry.ts';
+import { leaseIdOf, markOf, newAttempt } from './request-mark.ts';
 import { anchorWith } from './space.ts';
 
 /** Anchors that one request asks at most. */
 const PROBES = 16;
-/** Devices told at once. */
-const REINDEX_BATCH = 64;
-/** Lease ids forgotten a command. */
-const FORGET_BATCH = 256;
 
 interface Intent {
   readonly anchor: string;
   readonly attempt: string;
   readonly bindId: number;
-  /** The lease that answered, or empty. */
-  readonly lease: string;
+  /** On which it was decided. */
+  readonly server: string;
+  /** False: the attempt was granted, or never will be. */
+  readonly begins: boolean;
 }
 
 /** Of what was asked for by name: another anchor may have it. The first that any anchor says is the reason. */
@@ -41,6 +40,7 @@ const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
   'NO_OWNER',
   'EXHAUSTED',
   'WITHDRAWN',
+  'INDEX_BEHIND',
   'KIND_NOT_OFFERED',
   'REMOTE_FAMILY',
   ...WISH_REFUSALS,
@@ -49,29 +49,34 @@ const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
 
 /**
  * A device's way to a lease: intent in its own slot, grant in the anchor's, note in its own. The intent names
- * the anchor and a random attempt; the anchor remembers every answer to an attempt. So a request is answered by
- * at most one lease, whatever is lost, doubled or late on the way.
+ * the anchor and a random attempt; request and attempt are the lease's id, and the anchor remembers every answer to it. So a
+ * request is answered by at most one lease, whatever is lost, doubled or late on the way; also what the device's slot
+ * itself loses in a fail-over, for then the anchors of the pool are asked before anything is intended anew.
  */
-export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 'deviceLeases'> & {
-  /** Notes the leases of an anchor in their devices' indexes. */
-  reindex(leases: readonly Lease[]): Promise<void>;
-} {
+export function grantCommands(
+  connection: Connection,
+  { deviceLeases, makeWhole }: DeviceIndex,
+): Pick<Registry, 'grant'> {
+  const servers = indexServers(connection);
+
+  /** Undefined: the quota is used up. */
   async function intend(
     request: GrantRequest,
     anchor: string,
     failedAttempt = '',
   ): Promise<Intent | undefined> {
     const { device, requestId, pool, quota } = request;
-    const attempt = connection.random(8).toString('hex');
-    const answer = await connection.run('intend', deviceKeys(device), [
-      requestId,
-      pool,
-      anchor,
-      attempt,
-      quota,
-      failedAttempt,
-    ]);
-    return isRefused(answer) ? undefined : (JSON.parse(answer as string) as Intent);
+    const mark = markOf(device, requestId);
+    const args = [requestId, mark, pool, anchor, newAttempt(connection.random), quota, failedAttempt];
+    for (let doubted = false; ; doubted = true) {
+      const answer = await connection.run('intend', deviceKeys(device), [...args, servers.trusted()]);
+      if (isRefused(answer)) return undefined;
+      const [json, server, begins] = answer as [string, string, number];
+      if (json !== '') return { ...(JSON.parse(json) as Intent), server, begins: begins === 1 };
+      // Another fail-over since.
+      if (doubted) throw refusalError('INDEX_BEHIND', `device ${device.id}`);
+      if (!(await servers.trusts(server))) await makeWhole(device, pool, server);
+    }
   }
 
   /** The intent of a request; a quota that looks used up is counted again on the anchors themselves. */
@@ -88,9 +93,9 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
 
   async function ask(request: GrantRequest, intent: Intent): Promise<Granted | Refusal> {
     const { device, pool, requestId } = request;
-    const leaseId = `${intent.anchor}.${connection.random(16).toString('base64url')}`;
+    const leaseId = leaseIdOf(intent.anchor, markOf(device, requestId), intent.attempt);
     const answer = await connection.run('grant', anchorKeys(intent.anchor), [
-      `${requestId}:${intent.attempt}`,
+      intent.server,
       leaseId,
       device.tenant,
       device.id,
@@ -104,7 +109,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       pool,
       remoteText(request.remote),
       ...wishArguments(request.local),
-      intent.lease,
+      intent.begins ? 1 : 0,
     ]);
     if (isRefused(answer)) return answer.refused;
     const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];
@@ -124,6 +129,16 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     reading.set(pool, begun);
     setImmediate(() => reading.delete(pool));
     return begun;
+  }
+
+  /**
+   * An anchor has been asked by an index on another server since. What it decided stands; this server knows of it, or is the
+   * newer one.
+   */
+  async function afterDoubt(request: GrantRequest, { anchor, server }: Intent): Promise<Intent> {
+    const intent = await firstIntent(request, anchor);
+    if (intent.server === server) await makeWhole(request.device, request.pool, server);
+    return intent;
   }
 
   /** The device's former anchor, then the others by free count. */
@@ -160,12 +175,17 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
       if (!ELSEWHERE.has(granted)) throw refusalError(granted, `request ${request.requestId}`);
       refusals.push(granted);
       if (granted === 'EXHAUSTED') await noteFree(connection, request.pool, intent.anchor, 0);
+      if (refusals.length >= PROBES) break;
+      if (granted === 'INDEX_BEHIND') {
+        intent = await afterDoubt(request, intent);
+        continue;
+      }
       // A withdrawn attempt may well succeed at the same anchor, by a new attempt.
       if (granted === 'WITHDRAWN' && refusals.filter((one) => one === 'WITHDRAWN').length === 1) {
         asked.delete(intent.anchor);
       }
       const next = anchors.find((anchor) => !asked.has(anchor));
-      if (next === undefined || refusals.length >= PROBES) break;
+      if (next === undefined) break;
       const moved = await intend(request, next, intent.attempt);
       if (moved === undefined) throw refusalError('QUOTA', `pool ${request.pool}`);
       intent = moved;
@@ -175,47 +195,7 @@ export function grantCommands(connection: Connection): Pick<Registry, 'grant' | 
     throw noneError(request, refusals, all);
   }
 
-  async function deviceLeases(device: Device, alsoAt?: string): Promise<readonly Lease[]> {
-    const answer = await connection.run('held_by', deviceKeys(device), []);
-    const [indexed, intended] = answer as unknown as [string[], string[]];
-    const named = [...indexed.map(anchorOf), ...intended];
-    const anchors = [...new Set(alsoAt === undefined ? named : [...named, alsoAt])];
-    const held = (await Promise.all(anchors.map((anchor) => heldOn(device, anchor)))).flat();
-    const ids = new Set(held.map((lease) => lease.id));
-    for (const { id, pool, anchor } of held) {
-      if (anchor === alsoAt && !indexed.includes(id))
-        await connection.run('confirm', deviceKeys(device), ['', '', id, pool, anchor]);
-    }
-    const gone = indexed.filter((id) => !ids.has(id));
-    for (let at = 0; at < gone.length; at += FORGET_BATCH) {
-      await connection.run('forget', deviceKeys(device), gone.slice(at, at + FORGET_BATCH));
-    }
-    return held;
-  }
-
-  async function heldOn(device: Device, anchor: string): Promise<Lease[]> {
-    const answer = await askAnchor(connection, 'held_on', anchor, [device.tenant, device.id]);
-    const [nowMs, ...leases] = answer as [number, ...string[]];
-    return leases.map((text) => leaseFrom(text, nowMs));
-  }
-
-  async function reindex(leases: readonly Lease[]): Promise<void> {
-    const byDevice = new Map<string, Lease[]>();
-    for (const lease of leases) {
-      const name = `${lease.device.tenant}/${lease.device.id}`;
-      byDevice.set(name, [...(byDevice.get(name) ?? []), lease]);
-    }
-    const all = [...byDevice.values()];
-    for (let at = 0; at < all.length; at += REINDEX_BATCH) {
-      const some = all.slice(at, at + REINDEX_BATCH).map((held) => {
-        const { device, pool } = held[0]!;
-        return connection.run('reindex', deviceKeys(device), [pool, ...held.map(({ id }) => id)]);
-      });
-      await Promise.all(some);
-    }
-  }
-
-  return { grant, deviceLeases, reindex };
+  return { grant };
 }
 
 /** Address in hexadecimal, port and SPI of a wish, '' for what is left open. */

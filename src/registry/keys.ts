@@ -73,6 +73,11 @@ export function spaceKeys(): string[] {
   return [`${LAYOUT}:{space}:spans`, `${LAYOUT}:{space}:anchors`];
 }
 
+/** Since when which servers have answered. */
+export function serversKey(): string {
+  return `${LAYOUT}:servers`;
+}
+
 /** Client ids drawn so far. */
 export function clientsKey(): string {
   return `${LAYOUT}:clients`;

@@ -5,9 +5,10 @@ import { parseRedisUrl, type RedisAddress, withoutPassword } from '../config/red
 import type { RedisSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { COMMANDS } from './commands.gen.ts';
-import { commandConnection } from './connection.ts';
+import { type Connection, commandConnection } from './connection.ts';
 import { cannotReach, isLasting } from './faults.ts';
 import { refuseUnfit } from './fitness.ts';
+import { noteFirstServers } from './index-servers.ts';
 import { startOrAdopt, stopIfUnused } from './private-server.ts';
 import { clientFor, type RedisClient, watchSentinels } from './reaching.ts';
 import type { Registry } from './registry.ts';
@@ -49,7 +50,7 @@ export async function openRegistry({
 }: RegistryPlace): Promise<Registry> {
   if (url !== undefined) {
     const { client, close } = await reachRedis({ url, redis: files, name, log });
-    return createStore(commandConnection(client), log, async () => close());
+    return opened(commandConnection(client), log, async () => close());
   }
   if (dataDir === undefined) {
     throw new MooringError(
@@ -60,10 +61,15 @@ export async function openRegistry({
   const socket = await startOrAdopt(dataDir, log);
   const { client, close } = await reachRedis({ url: socket, name, log });
   // Nobody but this program's next start can be its relay: nothing is to be waited for.
-  return createStore(commandConnection(client, COMMANDS, 0), log, async () => {
+  return opened(commandConnection(client, COMMANDS, 0), log, async () => {
     if (client instanceof Redis) await stopIfUnused(client, name, dataDir, log);
     close();
   });
+}
+
+async function opened(connection: Connection, log: Logger, close: () => Promise<void>): Promise<Registry> {
+  await noteFirstServers(connection);
+  return createStore(connection, log, close);
 }
 
 /** Connects to servers and refuses unfit ones. Throws like `openRegistry`. */

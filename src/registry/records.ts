@@ -5,7 +5,7 @@ import type { Block, Device, EndReason, Lease, LeaseEvent, PathHint, Session } f
  * Records as commands store and answer them (commands/include/records.lua): words with a space between them, `-` for
  * none. What a record leaves out is said by its key, its anchor and its device.
  */
-const LEASE_WORDS = 12;
+const LEASE_WORDS = 11;
 const SESSION_WORDS = 6;
 const END_REASONS: readonly string[] = ['freed', 'expired', 'withdrawn', 'revoked'] satisfies EndReason[];
 
@@ -24,13 +24,13 @@ export function leaseFrom(text: string, nowMs: number): Lease {
   return leaseOf(id.slice(dot + 1), session, words, { anchor: id.slice(0, dot), pool, nowMs });
 }
 
-/** What `leaseFrom` reads; its end is what is left of its life, its slot and request are not known. */
+/** What `leaseFrom` reads; its end is what is left of its life, its slot is not known. */
 export function leaseText(lease: Lease): string {
   const { id, pool, device, session, address, ports, spis, ikeSpis = null, remote, state, bindId } = lease;
   return [
     ...[id, pool, packed(session), deviceText(device), '-', address],
     ...[blockText(ports), blockText(spis), blockText(ikeSpis), remoteText(remote ?? null)],
-    ...[state === 'active' ? '-' : 0, lease.remainingMs, lease.fence, bindId, '-'],
+    ...[state === 'active' ? '-' : 0, lease.remainingMs, lease.fence, bindId],
   ].join(' ');
 }
 
@@ -50,7 +50,7 @@ export function leaseRecordFrom(
 function leaseOf(name: string, session: string, words: readonly string[], place: Place): Lease {
   if (words.length !== LEASE_WORDS) throw damaged(words.join(' '));
   const [device, , address, ports, spis, ikeSpis, remote, pending, expiresAtMs, fence, bindId] =
-    words as string[] & { length: 12 };
+    words as string[] & { length: 11 };
   return {
     id: `${place.anchor}.${name}`,
     anchor: place.anchor,

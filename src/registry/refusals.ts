@@ -139,10 +139,11 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
     text: (subject) => `${subject}: somebody else is changing its declaration; look at it and declare again`,
     detail: { temporary: true, retryAfterMs: 100 },
   },
-  REQUEST_MISUSED: {
-    code: 'ERR_MOORING_REQUEST_MISUSED',
-    text: (subject) => `${subject}: the request id names another wish; draw a new one`,
-    detail: { rsip: 204 },
+  INDEX_BEHIND: {
+    code: 'ERR_MOORING_INDEX_BEHIND',
+    text: (subject) =>
+      `${subject}: the registry has failed over, and what it knew of this device is being asked of its anchors; try again`,
+    detail: { temporary: true, retryAfterMs: 1000 },
   },
 };
 

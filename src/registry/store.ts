@@ -2,6 +2,7 @@ import type { Logger } from 'pino';
 import { anchorCommands } from './anchors.ts';
 import type { Connection } from './connection.ts';
 import { declaring } from './declaring.ts';
+import { deviceIndex } from './device-index.ts';
 import { grantCommands } from './granting.ts';
 import { relayKey, relaysKey } from './keys.ts';
 import { leaseCommands, noteFree } from './leases.ts';
@@ -16,7 +17,7 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
   const anchors = anchorCommands(connection);
   const changes = declaring(connection, anchors);
   const leases = leaseCommands(connection);
-  const grants = grantCommands(connection);
+  const index = deviceIndex(connection);
   const wakes = wakeListener(connection, log);
   const pools = new Map<string, string>();
   const relay = async (id: string): Promise<RelayAnnouncement | null> => {
@@ -27,8 +28,9 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
   return {
     ...anchors,
     ...leases,
-    ...grants,
-    ...registrationCommands(connection, grants),
+    ...grantCommands(connection, index),
+    deviceLeases: index.deviceLeases,
+    ...registrationCommands(connection, index),
     ...poolCommands(connection, { ...anchors, ...changes }),
     ...poolTurns(connection),
 
@@ -48,8 +50,19 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
       return swept;
     },
 
+    async report(anchor, report, ttlMs) {
+      const settled = await anchors.report(anchor, report, ttlMs);
+      // The index may have lost the same.
+      index
+        .reindex(report.leases)
+        .catch((error: Error) =>
+          log.warn({ anchor, error: error.message }, 'devices not told what they hold'),
+        );
+      return settled;
+    },
+
     async reindex(anchor) {
-      await grants.reindex((await anchors.snapshot(anchor)).leases);
+      await index.reindex((await anchors.snapshot(anchor)).leases);
     },
 
     watch: wakes.watch,

@@ -112,16 +112,7 @@ export async function runFailOver(
     switch (step.op) {
       case 'grant': {
         const id = `${anchor}.${randomBytes(16).toString('base64url')}`;
-        const args = [
-          hex(),
-          id,
-          't',
-          step.device,
-          '0'.repeat(43),
-          kindOf(layout),
-          LEASE_MS,
-          granted.length + 1,
-        ];
+        const args = ['', id, 't', step.device, '0'.repeat(43), kindOf(layout), LEASE_MS, granted.length + 1];
         const answer = await connection.run('grant', anchorKeys(anchor), [
           ...args,
           ...[hex(), hex(), anchor, 'p', '-'],
@@ -239,7 +230,7 @@ export async function runFailOver(
   for (const comer of comers) {
     const id = `${anchor}.${randomBytes(16).toString('base64url')}`;
     const answer = await connection.run('grant', anchorKeys(anchor), [
-      ...[hex(), id, 't', comer, '0'.repeat(43), kindOf(layout), LEASE_MS, granted.length + 1],
+      ...['', id, 't', comer, '0'.repeat(43), kindOf(layout), LEASE_MS, granted.length + 1],
       ...[hex(), hex(), anchor, 'p', '-'],
     ]);
     if (isRefused(answer)) continue;

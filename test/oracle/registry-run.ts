@@ -159,10 +159,10 @@ export async function runAgainstModel(
         if (former === undefined) requests.push(wish);
         const expected = model.expectGrant(wish.request, `t/${wish.device}`);
         const known = model.requests.get(wish.request)?.lease;
-        const id = `${anchor}.${randomBytes(16).toString('base64url')}`;
+        const id = `${anchor}.${wish.request.padEnd(22, '-')}`;
         const answer = await ask(
           'grant',
-          ...[wish.request, id, 't', wish.device, key(0), kindOf(layout)],
+          ...['', id, 't', wish.device, key(0), kindOf(layout)],
           op.leaseMs,
           ...[requests.length, hex(), hex(), anchor, 'p'],
         );

@@ -3,44 +3,63 @@
   the same anchor the same thing: never two leases.
 
   KEYS  the device's (include/device.lua)
-  ARGV  1 request  2 pool  3 anchor  4 attempt (random)  5 quota  6 attempt that failed, or ''
+  ARGV  1 request  2 its mark (include/device.lua)  3 pool  4 anchor  5 attempt (random)  6 quota
+        7 attempt that failed, or ''  8 servers that have lost nothing, as '|one|other|'
   Events  none
-  Returns intent JSON {anchor, attempt, bindId, pool, lease}, or QUOTA
+  Returns {intent JSON {anchor, attempt, bindId, pool, lease}, server, 1 while the attempt may begin}, or QUOTA. '' for the
+          intent: this server may have lost what it was told; the anchors are to be asked first (reindex)
 ]]
 --- @include "device"
+--- @include "server"
 local KEEP_MS = 86400000
 local KEEP_COUNT = 256
-local request, pool = ARGV[1], ARGV[2]
+local request, mark, pool, failed = ARGV[1], ARGV[2], ARGV[3], ARGV[7]
 
 local function write(intent)
   local json = cjson.encode(intent)
   redis.call('HSET', INTENTS, request, json)
   redis.call('HSET', OPEN, request, whole(now) .. '|' .. pool)
   redis.call('ZADD', AGES, whole(now), request)
-  return json
+  return { json, server, 1 }
 end
 
--- 1. spin: leases.intend.move  Idempotency: the intent stands, unless this is the word that its attempt failed. The anchor remembers a
---    failure for ever, so no lease of that attempt lives or will.
+-- 1. An index that may have lost something decides nothing.
+if not string.find(ARGV[8], '|' .. server .. '|', 1, true) and redis.call('HGET', NOTES, 'whole:' .. pool) ~= server then
+  return { '', server, 0 }
+end
+
+-- 2. Idempotency: what is held for the request answers it, unless this is the word that it failed. It begins no more.
+local count = 0
+local held = redis.call('HGETALL', HELD)
+for at = 1, #held, 2 do
+  local lease = held[at]
+  local attempt = string.sub(lease, -11)
+  if string.sub(lease, -22, -12) ~= mark then
+    count = count + (held[at + 1] == pool and 1 or 0)
+  elseif attempt == failed then
+    redis.call('HDEL', HELD, lease)
+  else
+    local intent = { anchor = string.sub(lease, 1, -24), attempt = attempt, bindId = 0, pool = pool, lease = lease }
+    return { cjson.encode(intent), server, 0 }
+  end
+end
+
+-- 3. spin: leases.intend.move  Else the intent stands, unless this is the word that its attempt failed. The anchor
+--    remembers a failure for longer than an attempt may begin, so no lease of that attempt lives or will.
 local stored = redis.call('HGET', INTENTS, request)
 if stored then
   local intent = cjson.decode(stored)
-  if intent.attempt == ARGV[6] then
-    intent.anchor = ARGV[3]
-    intent.attempt = ARGV[4]
+  if intent.attempt == failed then
+    intent.anchor = ARGV[4]
+    intent.attempt = ARGV[5]
     intent.lease = ''
     return write(intent)
   end
-  return stored
+  local begins = intent.lease == '' and tonumber(redis.call('ZSCORE', AGES, request) or 0) + OPEN_MS > now
+  return { stored, server, begins and 1 or 0 }
 end
 
--- 2. Quota: what it holds, and what it is being granted.
-local count = 0
-for _, of in ipairs(redis.call('HVALS', HELD)) do
-  if of == pool then
-    count = count + 1
-  end
-end
+-- 4. Quota: what it holds, and what it is being granted.
 local open = redis.call('HGETALL', OPEN)
 for at = 1, #open, 2 do
   local since, of = string.match(open[at + 1], '^(%d+)|(.*)$')
@@ -50,11 +69,11 @@ for at = 1, #open, 2 do
     count = count + 1
   end
 end
-if count >= tonumber(ARGV[5]) then
+if count >= tonumber(ARGV[6]) then
   return QUOTA
 end
 
--- 3. Forget old intents, never one that is open or whose lease is held.
+-- 5. Forget old intents, never one that is open or whose lease is held.
 local surplus = redis.call('ZCARD', AGES) > KEEP_COUNT
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf' or whole(now - KEEP_MS), 'LIMIT', 0, 4)) do
   local intent = cjson.decode(redis.call('HGET', INTENTS, old))
@@ -66,6 +85,6 @@ for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf
   end
 end
 
--- 4. Change.  spin: leases.intend  Bind ids are unique for the device (RFC 3103 section 9.12.1).
+-- 6. Change.  spin: leases.intend  Bind ids are unique for the device (RFC 3103 section 9.12.1).
 local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
-return write({ anchor = ARGV[3], attempt = ARGV[4], bindId = bindId, pool = pool, lease = '' })
+return write({ anchor = ARGV[4], attempt = ARGV[5], bindId = bindId, pool = pool, lease = '' })

@@ -38,7 +38,7 @@ async function leaseAll(
   const kind = declaration.sharing === 'whole' ? 'rsa-ip' : 'rsipsec';
   const grant = (at: number) =>
     connection.run('grant', anchorKeys(id), [
-      ...[`q${at}`, `${id}.${String(at).padStart(22, '0')}`, 't', `d${at}`, 'k'.repeat(43), kind],
+      ...['', `${id}.${String(at).padStart(22, '0')}`, 't', `d${at}`, 'k'.repeat(43), kind],
       ...[600_000, 1, hex128(), hex128(), id, 'p'],
     ]);
   const answers = await Promise.all(Array.from({ length: capacity }, (_, at) => grant(at)));

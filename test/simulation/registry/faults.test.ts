@@ -6,9 +6,9 @@ import { simulatedCommands } from './scripts.ts';
 import { playAll, REDIS_SETTINGS, stage } from './series.ts';
 import { Wire } from './wire.ts';
 
-/** Each must be found within so many schedules. */
+/** Each must be found within so many schedules of one of these seeds. */
 const BOUND = 300;
-const SEED = 5;
+const SEEDS = [5, 7, 9, 6];
 
 let server: RealRedis;
 let wire: Wire;
@@ -23,11 +23,15 @@ afterAll(() => server.stop());
 
 async function findsIn(product: Product, commands = simulatedCommands()): Promise<void> {
   const on = await stage(wire, product, commands);
-  const { broken } = await playAll(on, { seed: SEED, numRuns: BOUND });
-  expect(broken, `not found in ${BOUND} schedules`).toBeDefined();
-  console.log(
-    `${expect.getState().currentTestName}: found by schedule ${broken!.at + 1} of seed ${SEED}: ${broken!.why.message}`,
-  );
+  for (const seed of SEEDS) {
+    const { broken } = await playAll(on, { seed, numRuns: BOUND });
+    if (broken === undefined) continue;
+    console.log(
+      `${expect.getState().currentTestName}: found by schedule ${broken.at + 1} of seed ${seed}: ${broken.why.message}`,
+    );
+    return;
+  }
+  expect.fail(`not found in ${BOUND} schedules of each seed`);
 }
 
 describe('a fault in a script is found:', () => {
@@ -53,8 +57,13 @@ describe('a fault in a script is found:', () => {
     'cooling that is skipped': [null, 'now + coolingMs', 'now'],
     'a repeated request that is granted again': [
       'grant',
-      'local answered = recall(request)',
-      'local answered = nil',
+      'local known = leaseOf(leaseId)',
+      'local known = nil',
+    ],
+    'an index that is believed after a fail-over': [
+      'intend',
+      'if not string.find(',
+      'if false and not string.find(',
     ],
     'a fence that skips a number': [null, "'counter', 1)", "'counter', 2)"],
   };
@@ -111,8 +120,8 @@ describe('a fault in an actor is found:', () => {
     one(
       'an attempt that is drawn anew at each retry',
       'src/registry/granting.ts',
-      'intent.attempt}`',
-      "connection.random(8).toString('hex')}`",
+      'markOf(device, requestId), intent.attempt)',
+      'markOf(device, requestId), newAttempt(connection.random))',
     ),
     one(
       'an acknowledgement before the lease is active',

@@ -63,7 +63,7 @@ export class Judge {
     if (command === 'tell' && args[4] === '1' && answer === 'OK')
       this.ledger.reported(anchorIn(keys[0]!), database, true);
     if (entries.length === 0) return false;
-    const request = command === 'grant' ? args[0]!.split(':')[0] : undefined;
+    const request = command === 'grant' ? args[1]!.split('.')[1]?.slice(0, 11) : undefined;
     const anchor = anchorIn(keys[0]!);
     this.attempt(() => {
       for (const { fence, text } of entries) {
@@ -92,8 +92,7 @@ export class Judge {
   acknowledged(actor: DeviceActor, request: string): void {
     const now = new Set([...this.ledger.currentLeases()].map((known) => known.lease));
     const live = [...actor.answers.get(request)!].filter((id) => now.has(id) && !this.isOver(id));
-    if (live.length > 1 && !this.ledger.indexForgot)
-      this.fail(`request ${request} was answered with ${live.join(' and ')}`);
+    if (live.length > 1) this.fail(`request ${request} was answered with ${live.join(' and ')}`);
   }
 
   private isOver(lease: string): boolean {

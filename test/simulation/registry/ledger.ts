@@ -198,15 +198,15 @@ export class Ledger {
         }
       }
     }
-    // An index that lost what it was told knows neither its requests nor its leases.
-    if (request === undefined || this.indexForgot) return;
+    if (request === undefined) return;
     let sameDevice = 1;
     for (const other of this.currentLeases()) {
       if (other.lease === lease.id || this.isOver(other)) continue;
       if (other.request === request) this.broken(`request ${request} has ${lease.id} and ${other.lease}`);
       if (other.device === device && !this.ended.has(other.lease)) sameDevice += 1;
     }
-    if (sameDevice > this.quota)
+    // An index that has lost what it was told does not know what is being granted.
+    if (sameDevice > this.quota && !this.indexForgot)
       this.broken(`${device} has ${sameDevice} leases, its quota is ${this.quota}`);
     void page;
   }

@@ -1,4 +1,5 @@
 import type { Commands } from '../../../src/registry/connection.ts';
+import { serversKey } from '../../../src/registry/keys.ts';
 import type { Chance } from './chance.ts';
 import type { Scheduler } from './scheduler.ts';
 import { CLEAR, COPY, canPublish, type Said } from './scripts.ts';
@@ -104,6 +105,12 @@ export class Servers {
   async clear(): Promise<void> {
     const used = [...this.heard.keys()].map(String);
     await this.wire.run(await this.wire.load(CLEAR), [], used);
+  }
+
+  /** As a registry begins: none of these has lost anything. */
+  async noteFirst(): Promise<void> {
+    const names = this.list.flatMap((one) => [`${one.current - this.first}`, 0]);
+    await this.plain('hset', [serversKey(), ...names], this.of(serversKey()).current);
   }
 
   isScript(name: string): boolean {

@@ -102,6 +102,7 @@ export class World {
 
   /** Declares the anchors and starts everybody. */
   async begin(): Promise<void> {
+    await this.servers.noteFirst();
     this.seeCurrent();
     for (const [at, id] of this.anchors.entries()) {
       this.audit.look(this.serverOf(id).current);

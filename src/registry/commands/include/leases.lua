@@ -70,7 +70,7 @@ local function leaveSession(session, lease)
 end
 
 -- Ends a lease: event, then the record goes, its slot cools, its session goes with the last lease, and its
--- request stays decided. Returns the lease as it is answered.
+-- id stays decided. Returns the lease as it is answered.
 local function endLease(lease, reason)
   local session = sessionOf(lease.device)
   announce('ended ' .. reason, lease, session)
@@ -78,6 +78,6 @@ local function endLease(lease, reason)
   redis.call('ZREM', EXPIRIES, nameOf(lease.id))
   coolSlot(lease.slot, lease.device)
   leaveSession(session, lease)
-  remember(lease.request, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+  remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
   return shown(lease, session)
 end

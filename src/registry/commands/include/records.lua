@@ -1,11 +1,11 @@
 --- @include "anchor"
 -- Records as they are stored and as they cross: words with a space between them, '-' for none; records.ts has the same.
---   lease    device slot address ports spis ikeSpis remote pendingUntilMs expiresAtMs fence bindId request
+--   lease    device slot address ports spis ikeSpis remote pendingUntilMs expiresAtMs fence bindId
 --            blocks as <first>/<width>: 2^width values; the remote as <address>,<port>; pendingUntilMs until it is installed
 --   session  index id thumbprint salt replaced leases, these with commas
 -- What the key, the anchor or its plan says is not said again: a lease's id is <anchor>.<its field>, its session is its
 -- device's, its kind what it has. Ids and salts of sessions are base64url.
-local LEASE_WORDS = '^' .. string.rep('(%S+) ', 11) .. '(%S+)$'
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 
@@ -18,12 +18,12 @@ local function encodeLease(lease)
   local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
   return table.concat({
     lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
-    whole(lease.expiresAtMs), lease.fence, whole(lease.bindId), lease.request,
+    whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
   }, ' ')
 end
 
 local function decodeLease(name, record)
-  local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId, request =
+  local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
     string.match(record, LEASE_WORDS)
   return {
     id = ANCHOR_NAME .. '.' .. name,
@@ -39,7 +39,6 @@ local function decodeLease(name, record)
     expiresAtMs = tonumber(expires),
     fence = fence,
     bindId = tonumber(bindId),
-    request = request,
   }
 end
 

@@ -1,6 +1,6 @@
 --- @include "anchor"
--- What a request was answered. `L<lease id>` lives as long as the lease; everything else is kept for
--- KEEP_MS and at most KEEP_COUNT of it, so a retry finds it and memory stays bounded.
+-- What a request was answered, kept for KEEP_MS and at most KEEP_COUNT of it, so a retry finds it and memory stays
+-- bounded. A request for a lease is named by the lease's id, and answered by the lease while there is one.
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
 

@@ -144,7 +144,6 @@ local function restoreLease(plan, lease)
     session = restoreSession(session)
     lease.expiresAtMs = now + lease.remainingMs
     lease.slot = slot
-    lease.request = stored and stored.request or 'restored:' .. lease.id
     lease.pendingUntilMs = now + RESTORED_PENDING_MS
     joinSession(session, lease)
     announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
@@ -152,7 +151,6 @@ local function restoreLease(plan, lease)
     saveSession(session)
     local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.expiresAtMs, lease.pendingUntilMs)
     redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
-    redis.call('HSET', ANSWERS, lease.request, 'L' .. lease.id)
   end
 end
 
