@@ -222,6 +222,16 @@ describe('of an anchor whose owner is alone', () => {
     });
   });
 
+  test('R22: what was given back rests for two minutes, and only its last device gets it sooner', async () => {
+    await serves('192.0.2.64/32');
+    await leasesAndFrees('last');
+    await passes(COOLING_MS - 1);
+    await expect(leases('stranger')).rejects.toMatchObject(exhausted);
+    await leasesAndFrees('last');
+    await passes(COOLING_MS);
+    await leases('stranger');
+  });
+
   test('what rested at the fail-over is still for its last device first', async () => {
     await serves('192.0.2.64/32');
     await leasesAndFrees('last');
