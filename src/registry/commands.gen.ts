@@ -14,8 +14,8 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_c7e5bd959785',
-    keys: 13,
+    name: 'mooring_activate_878dbef45e9b',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local QUARANTINED = -16
@@ -24,10 +24,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -157,8 +162,8 @@ redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
 return { now, shown(lease, session) }`,
   },
   appoint: {
-    name: 'mooring_appoint_2b89f90d1936',
-    keys: 13,
+    name: 'mooring_appoint_eab98b180d39',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -166,10 +171,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -228,8 +238,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_fccb88cc8d5a',
-    keys: 13,
+    name: 'mooring_attach_10f455d2dbad',
+    keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -237,10 +247,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -414,8 +429,8 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_e8b0f11b1253',
-    keys: 13,
+    name: 'mooring_claim_f1f5c8c33a65',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
 local NOT_HOME = -12
@@ -426,10 +441,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -542,6 +562,26 @@ redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole
 end
 redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
 end
+local older = redis.call('TYPE', OLDER).ok == 'hash' and redis.call('HMGET', OLDER, 'owner', 'untilMs', 'epoch', 'counter')
+if older then
+local of = redis.call('HMGET', META, 'home', 'epoch', 'counter', 'quarantineMs')
+if not of[1] then
+return UNDECLARED
+end
+if older[1] and older[1] ~= ARGV[1] and tonumber(older[2]) > now then
+return OWNED_BY_ANOTHER
+end
+if of[1] ~= ARGV[1] and older[1] ~= ARGV[1] and ARGV[4] ~= '1' then
+return NOT_HOME
+end
+redis.call('SET', OLDER, 'layout ' .. SCHEMA)
+local function above(one, other)
+return whole(math.max(tonumber(one or 0), tonumber(other or 0)))
+end
+redis.call('HSET', META, 'epoch', above(of[2], older[3]), 'counter', above(of[3], older[4]), 'server', server)
+beginQuarantine(tonumber(of[4]))
+return QUARANTINED
+end
 if not quarantined() and isBehind(ARGV[5]) then
 return QUARANTINED
 end
@@ -599,8 +639,8 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_9be97c750b7d',
-    keys: 13,
+    name: 'mooring_declare_db5a8e04a8ae',
+    keys: 14,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local PLAN_MOVED = -17
@@ -609,10 +649,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -674,7 +719,7 @@ local plan = cjson.decode(ARGV[2])
 redis.call('HSET', META, 'plan', ARGV[2], 'pool', plan.pool, 'capacity', plan.capacity, 'slots', plan.slots)
 end
 redis.call(
-'HSET', META, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
+'HSET', META, 'schema', SCHEMA, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
 'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11]
 )
 redis.call('HSETNX', META, 'epoch', 0)
@@ -692,16 +737,21 @@ return isKnown and cjson.decode(stored[2]).pool or ''`,
 return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
   },
   describe: {
-    name: 'mooring_describe_7c381cb5fcef',
-    keys: 13,
+    name: 'mooring_describe_6a95b342ac43',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
 local meta = redis.call('HMGET', META, 'epoch', 'owner', 'boot', 'untilMs', 'declaration', 'capacity', 'standby', 'standbyBoot')
 if not meta[5] then
 return UNDECLARED
@@ -709,8 +759,8 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_a7b9be2506b7',
-    keys: 13,
+    name: 'mooring_extend_0b0e725cac84',
+    keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -718,10 +768,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -962,8 +1017,8 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_c19c5f5ab6ec',
-    keys: 13,
+    name: 'mooring_free_cc62995243c0',
+    keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -973,10 +1028,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -1185,8 +1245,8 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_78908b1404db',
-    keys: 13,
+    name: 'mooring_grant_1f03ed36f1d1',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
 local EXHAUSTED = -5
@@ -1207,10 +1267,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -1866,8 +1931,8 @@ end
 return { redis.call('HKEYS', HELD), anchors }`,
   },
   held_on: {
-    name: 'mooring_held_on_dcf460cd3729',
-    keys: 13,
+    name: 'mooring_held_on_edd621dc472b',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -1875,10 +1940,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
@@ -2007,10 +2077,15 @@ end
 return answer`,
   },
   hints: {
-    name: 'mooring_hints_e0b4d05c3ddb',
-    keys: 13,
-    lua: `local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+    name: 'mooring_hints_79aa477e387f',
+    keys: 14,
+    lua: `local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
 return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])`,
   },
   intend: {
@@ -2096,30 +2171,40 @@ local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
 return write({ anchor = ARGV[4], attempt = ARGV[5], bindId = bindId, pool = pool, lease = '' })`,
   },
   layout: {
-    name: 'mooring_layout_badccc98ebe0',
-    keys: 13,
+    name: 'mooring_layout_156131ffa3f7',
+    keys: 14,
     lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
 return { now, redis.call('HGET', META, 'plan') or '' }`,
   },
   occupancy: {
-    name: 'mooring_occupancy_c8c1614f3d8f',
-    keys: 13,
+    name: 'mooring_occupancy_21e12bfd520e',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function freeSlots()
 local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
@@ -2132,11 +2217,16 @@ end
 return { now, redis.call('HLEN', LEASES), freeSlots() }`,
   },
   put_hint: {
-    name: 'mooring_put_hint_8ae21484a61a',
-    keys: 13,
+    name: 'mooring_put_hint_eebd6d0b6f18',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
 local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local function decodeSession(device, record)
 local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
@@ -2173,8 +2263,8 @@ redis.call('HSET', HINTS, ARGV[2], table.concat({ ARGV[1], unpack(ARGV, 4, 7) },
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_010c402f2f07',
-    keys: 13,
+    name: 'mooring_read_events_6f0346db381d',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -2182,10 +2272,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2280,8 +2375,8 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_1d1ee4866bd2',
-    keys: 13,
+    name: 'mooring_release_e46f5f30d212',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -2289,10 +2384,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2345,8 +2445,8 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_aef3fc909408',
-    keys: 13,
+    name: 'mooring_remove_348ee5bd63b5',
+    keys: 14,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local function readNow()
@@ -2354,10 +2454,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2397,12 +2502,12 @@ local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
 'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT
 )
-redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
+redis.call('HSET', META, 'schema', SCHEMA, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_8c6e1452d2e5',
-    keys: 13,
+    name: 'mooring_renew_5f60a46b8cd0',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2411,10 +2516,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -2479,8 +2589,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_2cf412078b7c',
-    keys: 13,
+    name: 'mooring_report_87a81df4935c',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local UNTOLD = -20
@@ -2490,10 +2600,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -2620,8 +2735,8 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_0acd5442205e',
-    keys: 13,
+    name: 'mooring_restore_235fa5b0aa99',
+    keys: 14,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local function readNow()
@@ -2629,10 +2744,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -3068,8 +3188,8 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_6b1a309cba83',
-    keys: 13,
+    name: 'mooring_revoke_7ba3aaed831b',
+    keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3079,10 +3199,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -3302,8 +3427,8 @@ redis.call('HSETNX', SERVERS, ARGV[1], string.format('%.0f', now))
 return now - tonumber(redis.call('HGET', SERVERS, ARGV[1]))`,
   },
   set_aside: {
-    name: 'mooring_set_aside_8200eb614f00',
-    keys: 13,
+    name: 'mooring_set_aside_c7a668ea2a45',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -3311,10 +3436,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local WORD = 4294967296
 local ROUNDS = 4
@@ -3469,8 +3599,8 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_73a283e68405',
-    keys: 13,
+    name: 'mooring_snapshot_00f14a176117',
+    keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -3478,10 +3608,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -3548,8 +3683,8 @@ sessions,
 }`,
   },
   sweep: {
-    name: 'mooring_sweep_f37c62659798',
-    keys: 13,
+    name: 'mooring_sweep_d01762336b29',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3559,10 +3694,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -3802,18 +3942,23 @@ end
 return ''`,
   },
   tell: {
-    name: 'mooring_tell_6c8b44e76365',
-    keys: 13,
+    name: 'mooring_tell_e876bc17536c',
+    keys: 14,
     lua: `local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -3858,8 +4003,8 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_1eaa57213cc2',
-    keys: 13,
+    name: 'mooring_transfer_46012a683500',
+    keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -3867,10 +4012,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
@@ -3948,8 +4098,8 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_3ec38629adaf',
-    keys: 13,
+    name: 'mooring_withdraw_5730ea63b7bc',
+    keys: 14,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
 local REQUEST_ENDED = -11
@@ -3959,10 +4109,15 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
+local SCHEMA = '2'
 local function whole(number)
 return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64

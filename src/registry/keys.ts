@@ -25,7 +25,8 @@ const DEVICE_PARTS = ['held', 'intents', 'ages', 'open', 'notes'] as const;
 
 /** The keys of an anchor, in the order of commands/include/anchor.lua: one hash tag, one slot. */
 export function anchorKeys(anchor: string): string[] {
-  return ANCHOR_PARTS.map((part) => `${ANCHOR_LAYOUT}:{a:${anchor}}:${part}`);
+  const keys = ANCHOR_PARTS.map((part) => `${ANCHOR_LAYOUT}:{a:${anchor}}:${part}`);
+  return [...keys, `${LAYOUT}:{a:${anchor}}:meta`];
 }
 
 /** The sharded channel that only wakes readers of an anchor's stream. */

@@ -32,6 +32,8 @@ export function resender(redis: RedisClient, pace: Pace = PROCESS_PACE): Resend 
       } catch (cause) {
         if (!(cause instanceof Error)) throw cause;
         if (isFull(cause)) throw full(cause);
+        const schema = /^MOORINGSCHEMA (\S+)/.exec(cause.message)?.[1];
+        if (schema !== undefined) throw unknownSchema(schema);
         if (!isLost(cause)) throw bare(cause);
         if (pace.nowMs() >= untilMs) throw unavailable(cause);
         // Somebody else may serve the slot by now.
@@ -74,6 +76,14 @@ function unavailable(cause: Error): MooringError {
     'ERR_MOORING_REGISTRY_UNAVAILABLE',
     `the registry did not answer (${cause.message}); check that Redis runs and is reachable, and try again`,
     { temporary: true, retryAfterMs: 1000, cause: bare(cause) },
+  );
+}
+
+function unknownSchema(schema: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_SCHEMA',
+    `the registry holds data of layout ${schema}, which another version of Mooring has written and this one does not know; start that version here`,
+    { data: { schema } },
   );
 }
 

@@ -9,7 +9,29 @@
 ]]
 --- @include "ownership"
 --- @include "restoring"
--- 0. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.
+-- 0. An anchor that is still in layout 1 is nobody's here before its owner there has ceased. Whoever takes it up says what
+--    it holds, as after a loss of everything.
+local older = redis.call('TYPE', OLDER).ok == 'hash' and redis.call('HMGET', OLDER, 'owner', 'untilMs', 'epoch', 'counter')
+if older then
+  local of = redis.call('HMGET', META, 'home', 'epoch', 'counter', 'quarantineMs')
+  if not of[1] then
+    return UNDECLARED
+  end
+  if older[1] and older[1] ~= ARGV[1] and tonumber(older[2]) > now then
+    return OWNED_BY_ANOTHER
+  end
+  if of[1] ~= ARGV[1] and older[1] ~= ARGV[1] and ARGV[4] ~= '1' then
+    return NOT_HOME
+  end
+  redis.call('SET', OLDER, 'layout ' .. SCHEMA)
+  local function above(one, other)
+    return whole(math.max(tonumber(one or 0), tonumber(other or 0)))
+  end
+  redis.call('HSET', META, 'epoch', above(of[2], older[3]), 'counter', above(of[3], older[4]), 'server', server)
+  beginQuarantine(tonumber(of[4]))
+  return QUARANTINED
+end
+-- 1. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.
 --    spin: leases.quarantine.over
 if not quarantined() and isBehind(ARGV[5]) then
   return QUARANTINED
@@ -25,12 +47,12 @@ local current = owner()
 if not current.home then
   return UNDECLARED
 end
--- 1. Idempotency: this incarnation owns it already.
+-- 2. Idempotency: this incarnation owns it already.
 if not endsQuarantine and current.relay == ARGV[1] and current.boot == ARGV[2] then
   holdUntil(math.max(current.untilMs, now + ARGV[3]))
   return current.epoch
 end
--- 2. Who may. A relay that restarted need not wait for its own former claim; the standby waits for its end, any
+-- 3. Who may. A relay that restarted need not wait for its own former claim; the standby waits for its end, any
 --    other also for an operator.
 if current.relay ~= ARGV[1] then
   if current.relay and current.untilMs > now then
@@ -44,7 +66,7 @@ if current.relay ~= ARGV[1] then
     return NOT_HOME
   end
 end
--- 3. Change.  spin: ownership.claim  A quarantine ends with nothing less: the fences jump, and whoever follows must
+-- 4. Change.  spin: ownership.claim  A quarantine ends with nothing less: the fences jump, and whoever follows must
 --    hear of one beyond.
 if endsQuarantine then
   if redis.call('HEXISTS', META, 'isRestored') == 0 then

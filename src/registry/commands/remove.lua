@@ -25,5 +25,5 @@ local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
   'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT
 )
-redis.call('HSET', META, 'epoch', of[1], 'counter', of[2])
+redis.call('HSET', META, 'schema', SCHEMA, 'epoch', of[1], 'counter', of[2])
 return 'OK'
