@@ -106,6 +106,18 @@ describe('a fault in an actor is found:', () => {
       "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE');",
     ),
     one(
+      'a start that does not say what its former process wrote down',
+      OWNERSHIP,
+      'if (known === undefined || options.report === undefined) return false;',
+      'return false;',
+    ),
+    one(
+      'an acknowledgement before the lease is on the disk',
+      'src/relay/plane.ts',
+      'anchor.witness(lease.id),',
+      '',
+    ),
+    one(
       'an older epoch that is served after a newer',
       'src/relay/node.ts',
       'turns.get(anchor) === turn',

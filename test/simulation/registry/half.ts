@@ -19,6 +19,7 @@ const AT_LEAST: Readonly<Record<string, number>> = {
   handOvers: 50,
   restarts: 450,
   hostLosses: 180,
+  diskLosses: 80,
   retries: 400,
   freed: 90,
   extended: 100,

@@ -4,6 +4,7 @@ import { REFUSALS } from '../../../src/registry/commands.gen.ts';
 import { eventFrom } from '../../../src/registry/records.ts';
 import type { DataPath } from './data-path.ts';
 import type { DeviceActor } from './device-actor.ts';
+import type { Disk } from './disk.ts';
 import type { Ledger } from './ledger.ts';
 import type { Scheduler } from './scheduler.ts';
 import { DATABASES, type Execution, type Servers } from './servers.ts';
@@ -75,11 +76,15 @@ export class Judge {
   }
 
   /** The owner says that it has installed a lease. */
-  installed(path: DataPath, { id, anchor }: Pick<Lease, 'id' | 'anchor'>, failedOver: boolean): void {
+  installed(path: DataPath, disk: Disk, lease: Pick<Lease, 'id' | 'anchor'>, failedOver: boolean): void {
+    const { id, anchor } = lease;
     const relay = path.host.id;
     const held = path.anchors.get(anchor);
     if (held !== undefined && !held.leases.has(id) && !this.isOver(id)) {
       this.fail(`${relay} acknowledges ${id} without having it`);
+    }
+    if (held?.leases.has(id) === true && !disk.hasAcknowledged(lease)) {
+      this.fail(`${relay} acknowledges ${id}, which its disk does not have`);
     }
     const server = this.servers.of(`{a:${anchor}}`);
     const isPending = this.ledger.page(anchor, server.current).leases.get(id)?.state === 'pending';

@@ -96,7 +96,7 @@ async function perform(world: World, what: Act, at: number): Promise<void> {
       world.start(relayOf(world, what.relay), { pinned: what.pinned });
       return;
     case 'lose':
-      world.lose(relayOf(world, what.relay));
+      world.lose(relayOf(world, what.relay), what.withDisk);
       return;
     case 'hand-over': {
       const anchor = world.anchors[what.anchor % world.anchors.length]!;

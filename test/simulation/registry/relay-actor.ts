@@ -8,6 +8,7 @@ import type { Incarnation, Registry, RelayAnnouncement } from '../../../src/regi
 import type { RelayNode } from '../../../src/relay/node.ts';
 import { silent } from '../../integration/registry/real-redis.ts';
 import type { DataPath } from './data-path.ts';
+import type { Disk } from './disk.ts';
 import type { Product } from './product.ts';
 import type { Process } from './scheduler.ts';
 
@@ -16,6 +17,8 @@ export const PAIRED_MS = 600;
 export const ALONE_MS = 1_000;
 const ASK_EVERY_MS = 200;
 const REMIND_EVERY_MS = 1_000;
+/** An anchor that nobody has owned so far is watched so long. */
+const FIRST_CLAIM_MS = 60;
 const SITE_KEY = new Uint8Array(32).fill(7);
 
 export interface RelayActor {
@@ -35,8 +38,11 @@ export interface RelayActorOptions {
   readonly boot: string;
   readonly process: Process;
   readonly path: DataPath;
+  readonly disk: Disk;
   readonly registry: Registry;
   readonly anchors: readonly string[];
+  /** Whether the anchor is this relay's when nobody has it. */
+  readonly isHome: (anchor: string) => boolean;
   readonly announcement: RelayAnnouncement;
   /** Nothing can have been promised before. */
   readonly first: boolean;
@@ -48,8 +54,10 @@ export interface RelayActorOptions {
 
 /** A relay as the program starts it, on simulated time, network and data path. */
 export function startRelay(options: RelayActorOptions): RelayActor {
-  const { product, id, boot, process, path, registry, anchors } = options;
+  const { product, id, boot, process, path, disk, registry, anchors } = options;
   const log = silent;
+  const journal = disk.journalOf(process);
+  const former = new Map(disk.read());
   const node = product.createRelayNode({
     settings: { id, port: 4556, innerMtu: 1280 } as RelaySettings,
     boot,
@@ -59,6 +67,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },
     planeFor: options.planeFor,
     onEnded: () => undefined,
+    ...{ journal, former },
     log,
     timers: process,
   });
@@ -88,6 +97,9 @@ export function startRelay(options: RelayActorOptions): RelayActor {
       const plane = await options.planeFor(other.id);
       return { promise: async (asked) => (await plane.promise({ anchors: [...asked] })).promised };
     },
+    async note(anchor, named) {
+      await node.noteStandby(anchor, named === null ? null : { ...named, planeUrl: '' });
+    },
     ttlMs: { paired: PAIRED_MS, alone: ALONE_MS },
     askEveryMs: ASK_EVERY_MS,
     log,
@@ -101,12 +113,19 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     ttlOf: pairing.ttlOf,
     mayBegin: standby.mayBegin,
     report: (anchor, epoch, ttlMs) => {
-      const hasStandby = pairing.hadStandby(anchor, epoch);
+      const hadStandby = former.get(anchor)?.epoch === epoch && former.get(anchor)?.standby !== null;
+      const hasStandby = hadStandby || pairing.hadStandby(anchor, epoch);
       return registry.report(anchor, { relay: id, boot, epoch, hasStandby, ...node.held(anchor) }, ttlMs);
     },
+    nobodyElse: (anchor, epoch) => !pairing.hadStandby(anchor, epoch) && options.isHome(anchor),
+    firstClaimMs: () => FIRST_CLAIM_MS,
+    knownEpoch: (anchor) => former.get(anchor)?.epoch,
+    redeclare: (anchor) => node.redeclare(anchor),
+    onAdopted: (anchor, epoch) => pairing.adopted(anchor, epoch),
     log,
     timers: process,
-    onOwned: (anchor, epoch, untilMs) => node.serve(anchor, epoch, untilMs),
+    onOwned: (anchor, epoch, untilMs) =>
+      node.serve(anchor, epoch, untilMs).then(() => void former.delete(anchor)),
     onDeadline: (anchor, untilMs) => node.deadline(anchor, untilMs),
     onLapsed: (anchor, lapsed) => node.lapse(anchor, lapsed),
     onLost: (anchor) => void node.forsake(anchor).catch(() => undefined),

@@ -36,20 +36,25 @@ test('a schedule that is played again is the same to the last message, among oth
   expect(new Set(alone).size).toBe(some.length);
 });
 
-test('a schedule that breaks a rule is made shorter, and found again by seed and path', async () => {
+test('schedules that break a rule are made shorter, and found again by seed and path', async () => {
   const skipsQuarantine = simulatedCommands((_, lua) =>
     lua.replace('if of[1] and of[1] ~= server then', 'if false then'),
   );
   const faulty = await stage(on.wire, on.product, skipsQuarantine);
-  const seed = 5;
-  const { broken } = await playAll(faulty, { seed, numRuns: 300 });
-  const found = fc.sample(schedules, { seed, numRuns: broken!.at + 1 }).at(-1)!;
-  const shortened = await shorten(faulty, { seed, path: String(broken!.at) }, 300);
-  console.log(`${found.steps.length} steps made ${shortened!.schedule.steps.length}`);
-  expect(shortened!.schedule.steps.length).toBeLessThan(found.steps.length);
-  const again = await shorten(faulty, { seed, path: shortened!.path }, 1);
-  expect(again!.schedule).toEqual(shortened!.schedule);
-  expect(again!.why).toBeInstanceOf(Broken);
-  expect(again!.why.message).toBe(shortened!.why.message);
-  await expect(play({ ...on, first: 0 }, again!.schedule), 'without the fault').resolves.toBeDefined();
+  const steps = { found: 0, left: 0 };
+  for (const seed of [6, 7, 8]) {
+    const { broken } = await playAll(faulty, { seed, numRuns: 300 });
+    const found = fc.sample(schedules, { seed, numRuns: broken!.at + 1 }).at(-1)!;
+    const shortened = await shorten(faulty, { seed, path: String(broken!.at) }, 300);
+    steps.found += found.steps.length;
+    steps.left += shortened!.schedule.steps.length;
+    expect(JSON.stringify(shortened!.schedule).length).toBeLessThan(JSON.stringify(found).length);
+    const again = await shorten(faulty, { seed, path: shortened!.path }, 1);
+    expect(again!.schedule).toEqual(shortened!.schedule);
+    expect(again!.why).toBeInstanceOf(Broken);
+    expect(again!.why.message).toBe(shortened!.why.message);
+    await expect(play({ ...on, first: 0 }, again!.schedule), 'without the fault').resolves.toBeDefined();
+  }
+  console.log(`${steps.found} steps made ${steps.left}`);
+  expect(steps.left).toBeLessThan(steps.found);
 });

@@ -13,7 +13,7 @@ export type Act =
   | { readonly act: 'pause'; readonly host: number; readonly forMs: number }
   | { readonly act: 'stall'; readonly server: number; readonly forMs: number }
   | { readonly act: 'restart'; readonly relay: Which; readonly pinned: boolean }
-  | { readonly act: 'lose'; readonly relay: Which }
+  | { readonly act: 'lose'; readonly relay: Which; readonly withDisk: boolean }
   | { readonly act: 'hand-over'; readonly anchor: number; readonly to: number }
   | {
       readonly act: 'fail-over';
@@ -62,7 +62,7 @@ const anyAct: fc.Arbitrary<Act> = fc.oneof(
     arbitrary: act({ act: is('stall'), server: small, forMs: fc.integer({ min: 20, max: 900 }) }),
   },
   { weight: 2, arbitrary: act({ act: is('restart'), relay: small, pinned: fc.boolean() }) },
-  { weight: 1, arbitrary: act({ act: is('lose'), relay: small }) },
+  { weight: 1, arbitrary: act({ act: is('lose'), relay: small, withDisk: fc.boolean() }) },
   { weight: 4, arbitrary: act({ act: is('hand-over'), anchor: small, to: small }) },
   {
     weight: 4,
@@ -129,10 +129,10 @@ const begunAnew: fc.Arbitrary<Step[]> = fc
 const outlasted: fc.Arbitrary<Step[]> = fc
   .record({
     ...{ how: fc.constantFrom('lose', 'isolate'), relay: fc.constantFrom(0, 2) },
-    ...{ forMs: fc.integer({ min: 600, max: 1_000 }), what: anyAct },
+    ...{ forMs: fc.integer({ min: 600, max: 1_000 }), what: anyAct, withDisk: fc.boolean() },
   })
-  .map(({ how, relay, forMs, what }) => [
-    { afterMs: 0, what: { act: how, relay } as Act },
+  .map(({ how, relay, forMs, what, withDisk }) => [
+    { afterMs: 0, what: { act: how, relay, withDisk } as Act },
     { afterMs: forMs, what },
   ]);
 

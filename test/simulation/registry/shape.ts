@@ -24,6 +24,11 @@ export interface Shape {
   readonly rates: readonly number[];
 }
 
+/** The relay of an anchor that nobody has. */
+export function homeOf({ relays }: Shape, at: number): string {
+  return `r${at % relays}`;
+}
+
 export function declarationOf(shape: Shape, id: string, at: number): AnchorDeclaration {
   const shared = shape.sharing === 'shared';
   return {
@@ -36,6 +41,6 @@ export function declarationOf(shape: Shape, id: string, at: number): AnchorDecla
     ...(shared ? { portBlock: 16_384 } : {}),
     endpoints: [`198.51.100.${at + 1}`],
     coolingMs: COOLING_MS,
-    home: `r${at % shape.relays}`,
+    home: homeOf(shape, at),
   };
 }

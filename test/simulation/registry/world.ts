@@ -7,6 +7,7 @@ import { type Audit, createAudit } from './audit.ts';
 import { Chance } from './chance.ts';
 import { DataPath } from './data-path.ts';
 import { type DeviceActor, startDevice } from './device-actor.ts';
+import { Disk } from './disk.ts';
 import { anchorIn, Judge, type Trace } from './judge.ts';
 import { Ledger } from './ledger.ts';
 import { CALM, Network } from './network.ts';
@@ -15,7 +16,7 @@ import { simulatedClient } from './redis-client.ts';
 import { type RelayActor, startRelay } from './relay-actor.ts';
 import { Host, Process, Scheduler } from './scheduler.ts';
 import { type Execution, type Scripts, Servers } from './servers.ts';
-import { COOLING_MS, declarationOf, QUARANTINE_MS, type Shape } from './shape.ts';
+import { COOLING_MS, declarationOf, homeOf, QUARANTINE_MS, type Shape } from './shape.ts';
 import { QUOTA, type SignallingActor, startSignalling } from './signalling-actor.ts';
 import type { Wire } from './wire.ts';
 
@@ -56,9 +57,10 @@ export class World {
   readonly anchors: readonly string[];
   readonly hosts = new Map<string, Host>();
   readonly paths = new Map<string, DataPath>();
-  readonly counts = { restarts: 0, hostLosses: 0, failOvers: 0, lostFailOvers: 0 };
+  private readonly disks = new Map<string, Disk>();
+  readonly counts = { restarts: 0, hostLosses: 0, diskLosses: 0, failOvers: 0, lostFailOvers: 0 };
   readonly losses: Loss[] = [];
-  /** When a relay lost what it had in memory. */
+  /** When a relay lost what it had written down. */
   readonly forgot: { readonly relay: string; readonly atMs: number }[] = [];
   readonly freed = new Set<string>();
   private readonly doors: SignallingActor[] = [];
@@ -82,6 +84,7 @@ export class World {
     ids.forEach((id, at) => {
       const host = new Host(this.scheduler, id, shape.rates[at] ?? 1, 10_000 * (at + 1));
       this.hosts.set(id, host);
+      this.disks.set(id, new Disk(this.scheduler, this.chance, host, () => this.closedError()));
       this.paths.set(id, new DataPath(host, (path, command) => this.judge.commanded(path, command)));
     });
     for (const id of ['s0', 's1']) this.hosts.set(id, new Host(this.scheduler, id, 1, 5_000));
@@ -127,7 +130,6 @@ export class World {
     if (former !== undefined) {
       former.stop();
       this.counts.restarts += 1;
-      this.forgot.push({ relay: id, atMs: this.scheduler.nowMs });
     }
     const path = this.paths.get(id)!;
     if (pinned) path.forget();
@@ -140,7 +142,9 @@ export class World {
       startRelay({
         ...{ product: this.product, id, boot, process, path, registry, announcement },
         first: former === undefined,
+        disk: this.disks.get(id)!,
         anchors: this.anchors,
+        isHome: (anchor) => homeOf(this.shape, this.anchors.indexOf(anchor)) === id,
         planeFor: async (other) => this.planeOf(other, process),
         candidates: async () => (await registry.relays()).filter((one) => one.id !== id),
         onGivenUp: (error) => this.judge.fail(`${id} gives up its start: ${error.message}`),
@@ -148,14 +152,18 @@ export class World {
     );
   }
 
-  /** The host is gone: nothing computes or forwards there until it is started again. */
-  lose(id: string): void {
+  /** The host is gone: nothing computes or forwards there until it is started again, and what was not on the disk is lost. */
+  lose(id: string, withDisk: boolean): void {
     const relay = this.relays.get(id)!;
     if (!relay.process.alive) return;
     relay.stop();
     this.paths.get(id)!.clear();
     this.counts.hostLosses += 1;
-    this.forgot.push({ relay: id, atMs: this.scheduler.nowMs });
+    if (withDisk) {
+      this.counts.diskLosses += 1;
+      this.forgot.push({ relay: id, atMs: this.scheduler.nowMs });
+      this.disks.get(id)!.clear();
+    } else this.disks.get(id)!.crash();
   }
 
   private openDoor(id: string): void {
@@ -191,6 +199,11 @@ export class World {
     );
   }
 
+  private closedError(): Error {
+    const { MooringError } = this.product;
+    return new MooringError('ERR_MOORING_NOT_OWNER', 'the journal is closed', { temporary: true });
+  }
+
   private callOptions(timeoutMs: number) {
     const { MooringError } = this.product;
     return {
@@ -218,7 +231,12 @@ export class World {
             const result = await (plane[name] as unknown as (all: P) => Promise<R>)(params);
             if (name === 'install') {
               const { lease } = params as { lease: { id: string; anchor: string } };
-              this.judge.installed(this.paths.get(relay)!, lease, this.counts.failOvers > 0);
+              this.judge.installed(
+                this.paths.get(relay)!,
+                this.disks.get(relay)!,
+                lease,
+                this.counts.failOvers > 0,
+              );
             }
             return result;
           },
