@@ -73,7 +73,7 @@ export interface AnchorCopy {
   onEnded(listener: (lease: Lease, reason: EndReason) => void): void;
   /** Whom to tell when other prefixes belong to the anchor, from now on. */
   onResized(listener: (former: readonly string[], current: readonly string[]) => void): void;
-  /** Stops following; the engine is left as it is. */
+  /** Stops following; the engine is left as it is, whatever the registry still answers. */
   stop(): Promise<void>;
 }
 
@@ -90,6 +90,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   /** The highest that the registry has named. */
   let epoch = 0n;
   let journal: AnchorJournal | null = null;
+  let stopped = false;
   let prefixes: readonly string[] = [];
   let plan = '';
   let declaration: Anchor;
@@ -237,9 +238,11 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     for (;;) {
       const askedMs = timers.nowMs();
       const page = await registry.events(anchor, lastId, EVENT_PAGE);
+      if (stopped) throw stoppedError(anchor);
       if (page.reload) {
         log.info({ anchor, lastId }, 'event stream has a gap: reading the whole anchor');
         const whole = await registry.snapshot(anchor);
+        if (stopped) throw stoppedError(anchor);
         refuseOlder(whole);
         await load(whole, askedMs, false);
         await readDeclaration();
@@ -340,8 +343,19 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     onResized(listener) {
       resized = listener;
     },
-    stop: unwatch,
+    stop() {
+      stopped = true;
+      return unwatch();
+    },
   };
+}
+
+function stoppedError(anchor: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_NOT_OWNER',
+    `anchor ${anchor}: this relay has let go of it, or has begun anew with it; ask the registry for its owner and try there`,
+    { temporary: true, retryAfterMs: 200, data: { anchor } },
+  );
 }
 
 function counterOf(fence: string): bigint {
