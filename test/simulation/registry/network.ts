@@ -88,7 +88,7 @@ export class Network {
         });
         this.send(toId, from.host.id, arrived);
       };
-      this.send(from.host.id, toId, () => {
+      const arrive = () => {
         const there = to();
         if (there === undefined) {
           answer(() => reject(failure('nobody listens')));
@@ -100,7 +100,8 @@ export class Network {
             (error: Error) => answer(() => reject(error)),
           );
         })();
-      });
+      };
+      this.send(from.host.id, toId, arrive, true);
     });
   }
 }

@@ -113,14 +113,16 @@ const unheard: fc.Arbitrary<Step[]> = fc
     { afterMs: lagMs / 2, what: { act: end ? 'free' : 'extend', device: device + 1, which: 0 } },
   ]);
 
-/** Somebody begins anew while a quarantine lasts. */
+/** Somebody, an owner perhaps, begins anew while a quarantine lasts, and what was granted last is lost there. */
 const begunAnew: fc.Arbitrary<Step[]> = fc
   .record({
-    ...{ server: small, lagMs: fc.nat(60), deceived: fc.nat(63), forMs: fc.nat(MOST_DECEIVED_MS) },
-    ...{ relay: small, pinned: fc.boolean(), afterMs: fc.nat(600), next: step },
+    ...{ server: small, device: small, lagMs: fc.integer({ min: 30, max: 200 }), deceived: fc.nat(63) },
+    ...{ forMs: fc.nat(MOST_DECEIVED_MS), relay: fc.oneof(fc.constantFrom(0, 2), small) },
+    ...{ pinned: fc.boolean(), afterMs: fc.nat(600), next: step },
   })
-  .map(({ server, lagMs, deceived, forMs, relay, pinned, afterMs, next }) => [
+  .map(({ server, device, lagMs, deceived, forMs, relay, pinned, afterMs, next }) => [
     { afterMs: 0, what: { act: 'fail-over', server, lagMs, deceived, forMs, skewMs: 0 } },
+    { afterMs: 5, what: { act: 'lease', device, leaseMs: 60_000, both: false } },
     { afterMs: lagMs + afterMs, what: { act: 'restart', relay, pinned } },
     next,
   ]);
@@ -144,7 +146,7 @@ export const schedules: fc.Arbitrary<Schedule> = fc.record({
         { weight: 8, arbitrary: step.map((one) => [one]) },
         { weight: 2, arbitrary: unheard },
         { weight: 1, arbitrary: begunAnew },
-        { weight: 1, arbitrary: outlasted },
+        { weight: 2, arbitrary: outlasted },
       ),
       { minLength: 2, maxLength: 6, size: 'max' },
     )

@@ -1,10 +1,10 @@
 import type { AnchorDeclaration } from '../../../src/registry/registry.ts';
 import type { Weather } from './network.ts';
 
-/** Longer than any claim, and than a deposed primary may go on answering. */
-export const QUARANTINE_MS = 1_300;
+/** Longer than any claim that a deposed primary renews in its last instant. */
+export const QUARANTINE_MS = 1_700;
 /** The longest that somebody may still hear a deposed primary. */
-export const MOST_DECEIVED_MS = 900;
+export const MOST_DECEIVED_MS = 600;
 export const COOLING_MS = 2_000;
 /** Addresses of an anchor: few, so that they are used again. */
 export const CAPACITY = 3;
