@@ -66,7 +66,10 @@ export interface RelayNode {
   lapse(anchor: string, lapsed: boolean): void;
   /** Declares the anchor again in a registry that has forgotten it. */
   redeclare(anchor: string): Promise<void>;
-  /** All that this relay has of an anchor, or its former process had: what it reports to a registry that may have lost something. */
+  /**
+   * All that this relay has of an anchor, or its former process had: what it reports to a registry that may have lost something.
+   * Throws QUARANTINED while it has read nothing of it: who claimed an anchor and knows nothing yet must not outdo who does.
+   */
   held(anchor: string): Held;
   /** Planned hand-over of an anchor to another relay of the site. */
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
@@ -290,7 +293,17 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       }
     },
 
-    held: (anchor) => served.get(anchor)?.held() ?? heldBefore(options.former?.get(anchor), timers.nowMs()),
+    held(anchor) {
+      const current = served.get(anchor);
+      if (current !== undefined) return current.held();
+      const before = options.former?.get(anchor);
+      if (before !== undefined) return heldBefore(before, timers.nowMs());
+      throw new MooringError(
+        'ERR_MOORING_QUARANTINED',
+        `anchor ${anchor}: relay ${settings.id} has read nothing of it yet, and has nothing to report`,
+        { temporary: true, data: { anchor, relay: settings.id } },
+      );
+    },
 
     async redeclare(anchor) {
       const known = served.get(anchor)?.declaration;

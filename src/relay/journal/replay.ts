@@ -95,9 +95,8 @@ function shiftOf(then: Instant, now: Instant): number {
   return then.wallMs - then.monotonicMs - (now.wallMs - now.monotonicMs);
 }
 
-/** What a journal says, as its owner would report it at `nowMs`; nothing without one. */
-export function heldBefore(journalled: Journalled | undefined, nowMs: number): Held {
-  if (journalled === undefined) return { counter: 0n, leases: [], sessions: [], plan: '' };
+/** What a journal says, as its owner would report it at `nowMs`. */
+export function heldBefore(journalled: Journalled, nowMs: number): Held {
   const { fence, sessions, plan } = journalled;
   return {
     counter: BigInt(fence.slice(fence.indexOf('-') + 1)),

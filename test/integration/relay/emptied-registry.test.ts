@@ -218,6 +218,13 @@ test('an owner believes its own memory, not a registry that knows less', async (
   expect(node.held('a1').leases.map(({ id }) => id)).toEqual([lease.id]);
 });
 
+test('a relay that has read nothing of an anchor has nothing to report of it, and outdoes nobody', async () => {
+  const { node } = await relay();
+  expect(() => node.held('a2')).toThrow(
+    expect.objectContaining({ code: 'ERR_MOORING_QUARANTINED', temporary: true }),
+  );
+});
+
 describe('a registry that was put back to an old backup', () => {
   test('gets later leases back, and those that ended since end again', async () => {
     const { node, ownership } = await relay();
