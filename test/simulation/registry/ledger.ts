@@ -51,6 +51,8 @@ export class Ledger {
     freed: 0,
     extended: 0,
   };
+  /** A fail-over has lost something: an intent whose lease went with it is pursued again beside the quota that it has left. */
+  lostSome = false;
   /** The server of the devices' index has failed over. */
   indexForgot = false;
   /** Anchors and incarnations that somebody has reported to. */
@@ -206,7 +208,7 @@ export class Ledger {
       if (other.device === device && !this.ended.has(other.lease)) sameDevice += 1;
     }
     // An index that has lost what it was told does not know what is being granted.
-    if (sameDevice > this.quota && !this.indexForgot)
+    if (sameDevice > this.quota && !this.indexForgot && !this.lostSome)
       this.broken(`${device} has ${sameDevice} leases, its quota is ${this.quota}`);
     void page;
   }

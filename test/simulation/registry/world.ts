@@ -311,7 +311,10 @@ export class World {
       const counter = (database: number) => Number(this.ledger.page(id, database).lastId.split('-')[1]);
       lost += counter(server.current) - counter(server.current + 1);
     }
-    if (lost > 0) this.counts.lostFailOvers += 1;
+    if (lost > 0) {
+      this.counts.lostFailOvers += 1;
+      this.ledger.lostSome = true;
+    }
     this.losses.push({ server: server.id, cutMs, atMs: this.scheduler.nowMs, events: lost });
     this.servers.failOver(server, deceived, forMs, skewMs);
     this.seeCurrent();
