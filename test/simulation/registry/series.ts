@@ -40,14 +40,14 @@ export interface Played {
   readonly broken?: { readonly at: number; readonly why: Broken };
 }
 
-/** Plays schedules until one breaks a rule. Any other failure is thrown. */
+/** Plays the schedules of a seed, from one on, until one breaks a rule. Any other failure is thrown. */
 export async function playAll(
   on: Stage,
-  { seed, numRuns }: { readonly seed: number; readonly numRuns: number },
+  { seed, numRuns, from = 0 }: { readonly seed: number; readonly numRuns: number; readonly from?: number },
 ): Promise<Played> {
-  const all = fc.sample(schedules, { seed, numRuns });
+  const all = fc.sample(schedules, { seed, numRuns: from + numRuns });
   const coverage: Coverage = {};
-  let next = 0;
+  let next = from;
   let played = 0;
   const found: { at: number; why: Broken }[] = [];
   const player = async (first: number): Promise<void> => {
