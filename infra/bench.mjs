@@ -3,10 +3,16 @@
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { installPackages, setup } from './setup.mjs';
+import { IPERF, installPackages, setup } from './setup.mjs';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '..');
 const pinning = { shows: 'taskset', why: 'keeping a relay and its load on separate cores' };
+
+const TUNNELS = {
+  'wireguard-go': { shows: 'wireguard-go', why: 'a rival whose peers roam' },
+  'wireguard-tools': { shows: 'wg', why: 'configuring wireguard-go' },
+  openvpn: { shows: 'openvpn', why: 'a rival whose clients float' },
+};
 
 /** Benchmark → Debian package → what shows that it is there, and why it is needed. */
 const RIVALS = {
@@ -18,11 +24,8 @@ const RIVALS = {
     'kea-dhcp4-server': { shows: 'kea-dhcp4', why: 'the DHCP server that grants are compared with' },
     'kea-admin': { shows: 'perfdhcp', why: 'its load generator' },
   },
-  handover: {
-    'wireguard-go': { shows: 'wireguard-go', why: 'a rival whose peers roam' },
-    'wireguard-tools': { shows: 'wg', why: 'configuring wireguard-go' },
-    openvpn: { shows: 'openvpn', why: 'a rival whose clients float' },
-  },
+  handover: TUNNELS,
+  laptop: { ...IPERF, ...TUNNELS },
 };
 
 try {

@@ -62,6 +62,9 @@ const PACKAGES = {
   libunbound8: { shows: 'libunbound.so.8', why: 'libreswan' },
 };
 
+/** What only a benchmark and the long tests need; they install it. */
+export const IPERF = { iperf3: { shows: 'iperf3', why: 'TCP sessions through the agent' } };
+
 /** Packages that conflict with others here and are only unpacked, each into its own folder. */
 const UNPACKED = {
   libreswan: {

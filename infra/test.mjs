@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { setup } from './setup.mjs';
+import { IPERF, installPackages, setup } from './setup.mjs';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '..');
 /** One round after the other. Suites of one round run side by side: one of them waits most of its time. */
@@ -49,6 +49,7 @@ function runSuite(suite, outputFile, alone) {
 
 const wanted = process.argv.slice(2);
 setup();
+if (wanted.includes('soak')) installPackages(IPERF);
 const share = shares();
 const rounds =
   wanted.length > 0

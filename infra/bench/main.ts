@@ -4,6 +4,7 @@ import { timeline } from '../demo/progress.ts';
 import { cleanStaleLabs, createLab } from '../lab/lab.ts';
 import { type Benchmark, chosenCases } from './benchmark.ts';
 import { handover } from './handover/handover.ts';
+import { laptop } from './laptop/laptop.ts';
 import { type BenchRecord, currentLoad, machine } from './record.ts';
 import { registry } from './registry/registry.ts';
 import { relay } from './relay/relay.ts';
@@ -13,7 +14,7 @@ import { goalLine, plainTable, tables } from './table.ts';
  * `npm run bench -- NAME [--only CASE] [--quick] [--json FILE]`. Exit status 0 when everything was measured, whatever it
  * is; a goal that was missed or not measured is in the table and the file.
  */
-const BENCHMARKS: readonly Benchmark[] = [relay, handover, registry];
+const BENCHMARKS: readonly Benchmark[] = [relay, handover, registry, laptop];
 
 const print = (line: string) => process.stdout.write(`${line}\n`);
 
