@@ -172,13 +172,13 @@ export async function startRelay(
     report: (anchor, epoch, ttlMs) => {
       const hadStandby = former.get(anchor)?.epoch === epoch && former.get(anchor)?.standby !== null;
       const hasStandby = hadStandby || takeover.pairing.hadStandby(anchor, epoch);
-      const report = { relay: relay.id, boot, epoch, hasStandby, ...node.held(anchor) };
+      const report = { relay: relay.id, boot, hasStandby, ...node.held(anchor) };
       return registry.report(anchor, report, ttlMs);
     },
     nobodyElse: (anchor, epoch) =>
       !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
     firstClaimMs: (anchor) => (takeover.isPaired(anchor) ? FIRST_CLAIM_MS : 0),
-    knownEpoch: (anchor) => former.get(anchor)?.epoch,
+    knownEpoch: node.knownEpoch,
     redeclare: (anchor) => node.redeclare(anchor),
     onAdopted: (anchor, epoch) => takeover.pairing.adopted(anchor, epoch),
     onOwned(anchor, epoch, untilMs) {
@@ -242,7 +242,9 @@ export async function startRelay(
       registry
         .owner(anchor)
         .then(async (owner) => {
-          if (isToBeClaimed(owner, announcement, home === relay.id)) await ownership.claim(anchor);
+          const isHome = home === relay.id;
+          if (isToBeClaimed(owner, announcement, isHome, node.knownEpoch(anchor)))
+            await ownership.claim(anchor);
           if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
         })
         .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));

@@ -37,7 +37,7 @@ export interface OwnershipOptions {
    * that was emptied hears within that time from whoever owns it.
    */
   readonly firstClaimMs?: (anchor: string) => number;
-  /** The highest epoch under which a former process of this relay had the anchor (default: not known). */
+  /** The highest epoch under which this relay, or a former process of it, had the anchor (default: not known). */
   readonly knownEpoch?: (anchor: string) => bigint | undefined;
   /** Declares an anchor again that the registry has forgotten (default: it is lost). */
   readonly redeclare?: (anchor: string) => Promise<void>;
@@ -257,15 +257,37 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     }
   }
 
+  async function reportFormer(anchor: string): Promise<boolean> {
+    const known = options.knownEpoch?.(anchor);
+    if (known === undefined || options.report === undefined) return false;
+    const sentMs = timers.nowMs();
+    const forMs = ttlOf(anchor);
+    const { epoch } = await options.report(anchor, known, forMs);
+    log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what was held before');
+    await options.mayBegin?.(anchor);
+    if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
+    return true;
+  }
+
   async function claim(anchor: string, force = false): Promise<bigint> {
     await options.mayBegin?.(anchor);
     const sentMs = timers.nowMs();
     const forMs = ttlOf(anchor);
     const known = options.knownEpoch?.(anchor);
-    const { epoch } = await registry.claim(
-      ...([anchor, relay, boot, forMs, force] as const),
-      ...(known === undefined ? [] : [known]),
-    );
+    let epoch: bigint;
+    try {
+      ({ epoch } = await registry.claim(
+        ...([anchor, relay, boot, forMs, force] as const),
+        ...(known === undefined ? [] : [known]),
+      ));
+    } catch (error) {
+      if (!isCode(error, 'ERR_MOORING_QUARANTINED')) throw error;
+      // A claim that ends the quarantine would end it without what was held here.
+      const isSettled = await reportFormer(anchor).catch(() => false);
+      const owned = isSettled ? held.get(anchor)?.epoch : undefined;
+      if (owned === undefined) throw error;
+      return owned;
+    }
     const watchMs = epoch === 1n ? (options.firstClaimMs?.(anchor) ?? 0) : 0;
     if (watchMs > 0 && held.get(anchor)?.epoch !== epoch) {
       await new Promise<void>((resolve) => timers.after(watchMs, resolve));
@@ -300,17 +322,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     againMs: renewEveryMs,
     log,
     timers,
-    async reportFormer(anchor) {
-      const known = options.knownEpoch?.(anchor);
-      if (known === undefined || options.report === undefined) return false;
-      const sentMs = timers.nowMs();
-      const forMs = ttlOf(anchor);
-      const { epoch } = await options.report(anchor, known, forMs);
-      log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what the former process held');
-      await options.mayBegin?.(anchor);
-      if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
-      return true;
-    },
+    reportFormer,
   };
 
   return {

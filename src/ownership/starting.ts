@@ -6,8 +6,8 @@ import type { Timers } from './timers.ts';
 export interface Starting {
   claim(anchor: string): Promise<unknown>;
   /**
-   * Says what a former process of this relay held and wrote down, and takes the anchor when that settles whose it is. False:
-   * nothing is known.
+   * Says what this relay held before, or a former process of it wrote down, and takes the anchor when that settles whose it is.
+   * False: nothing is known.
    */
   reportFormer(anchor: string): Promise<boolean>;
   stopped(): boolean;

@@ -2589,7 +2589,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_87a81df4935c',
+    name: 'mooring_report_155dbd720109',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2705,7 +2705,16 @@ if redis.call('HEXISTS', META, 'restoring') == 1 then
 return RESTORING
 end
 local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
-if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
+local current = owner()
+local function outdoes()
+local epoch, counter = tonumber(ARGV[3]), tonumber(ARGV[4])
+local ofKnown = { tonumber(known[1] or 0), tonumber(known[4] or 0) }
+if epoch ~= ofKnown[1] then
+return epoch > ofKnown[1]
+end
+return known[2] == relay or counter > ofKnown[2] or counter == ofKnown[2] and current.relay == relay
+end
+if not known[1] or outdoes() then
 if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
 forgetReport()
 redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now))
@@ -2718,7 +2727,6 @@ if redis.call('HEXISTS', META, 'reportIsTold') == 0 then
 return UNTOLD
 end
 end
-local current = owner()
 local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
 if not alone and not quarantineIsOver() then
 return QUARANTINED

@@ -102,10 +102,10 @@ export interface Snapshot {
 export interface OwnersReport {
   readonly relay: string;
   readonly boot: string;
+  /** Of the last fence that it has seen: whoever has seen more outdoes it. */
   readonly epoch: bigint;
-  /** Of the last fence that it has seen. */
   readonly counter: bigint;
-  /** It has, or had under this epoch, a standby. */
+  /** It has, or had under its claim, a standby. */
   readonly hasStandby: boolean;
   readonly leases: readonly Lease[];
   readonly sessions: readonly Session[];

@@ -21,13 +21,19 @@ export interface AnchorCopyOptions {
   readonly timers: Pick<Timers, 'nowMs'>;
 }
 
+/** What a relay knows of an anchor, as of the last fence that it has read. */
 export interface Held {
+  readonly epoch: bigint;
   readonly counter: bigint;
   readonly leases: readonly Lease[];
   readonly sessions: readonly Session[];
   /** What their resources follow, as the registry had it; '' when it is not known. */
   readonly plan: string;
+  /** Another relay may forward for the anchor by now. */
+  readonly hasStandby?: true;
 }
+
+export type HeldUntil = Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
 
 /** Where each session was last proven, for the engine. */
 export type Hints = ReadonlyMap<string, PathHint>;
@@ -48,7 +54,7 @@ export interface AnchorCopy {
   follow(): Promise<void>;
   /** Runs `work` when nothing is being applied, and applies nothing meanwhile. */
   alone<T>(work: (catchUp: () => Promise<void>) => Promise<T>): Promise<T>;
-  /** All that this relay has of it, as of the counter of its last fence. */
+  /** All that this relay has of it, as of its last fence: lower than its claim when it could not read that any more. */
   held(): Held;
   lease(id: string): Lease | undefined;
   session(id: string): Session | undefined;
@@ -56,8 +62,8 @@ export interface AnchorCopy {
   root(session: Session): Uint8Array;
   /** Journals every change from now on. */
   keep(journal: AnchorJournal): void;
-  /** What a journal begins with. */
-  base(): Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
+  /** The same with the instants at which leases end: what a journal begins with. */
+  base(): HeldUntil;
   /**
    * From now on the lease is told of as one that is acknowledged. Resolves when it is on the disk so; rejects when it cannot be
    * written.
@@ -297,6 +303,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     follow,
     alone,
     held: () => ({
+      epoch: BigInt(lastId.slice(0, lastId.indexOf('-'))),
       counter: counterOf(lastId),
       leases: [...leases.values()].map((lease) => asOfNow(asWitnessed(lease))),
       sessions: [...sessions.values()],

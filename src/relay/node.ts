@@ -8,7 +8,7 @@ import type { EndReason, Lease } from '../protocol/lease.ts';
 import type { OperatorPlane, RelayPlane, SessionState } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
-import type { Held } from './anchor-copy.ts';
+import type { Held, HeldUntil } from './anchor-copy.ts';
 import type { Announcer } from './announcer.ts';
 import type { Carrying } from './carrying.ts';
 import { createFollowedAnchors } from './followed-anchors.ts';
@@ -22,6 +22,8 @@ import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
 const SWEEP_EVERY_MS = 1_000;
 /** An anchor that was to be handed over to this relay, and was not, is followed so long, milliseconds. */
 const PREPARED_MS = 30_000;
+/** What was held of an anchor that another relay has by now is kept so long, milliseconds: that one has read it all then. */
+const KEPT_MS = 60_000;
 
 export interface RelayNodeOptions {
   readonly settings: RelaySettings;
@@ -67,10 +69,13 @@ export interface RelayNode {
   /** Declares the anchor again in a registry that has forgotten it. */
   redeclare(anchor: string): Promise<void>;
   /**
-   * All that this relay has of an anchor, or its former process had: what it reports to a registry that may have lost something.
-   * Throws QUARANTINED while it has read nothing of it: who claimed an anchor and knows nothing yet must not outdo who does.
+   * All that this relay has of an anchor, had until a moment ago, or its former process had: what it reports to a registry that
+   * may have lost something. Throws QUARANTINED while it has read nothing of it: who claimed an anchor and knows nothing yet must
+   * not outdo who does.
    */
   held(anchor: string): Held;
+  /** The epoch under which it had that; undefined: it has nothing, or serves the anchor now. */
+  knownEpoch(anchor: string): bigint | undefined;
   /** Planned hand-over of an anchor to another relay of the site. */
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
   /** What this relay serves now. */
@@ -87,6 +92,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
+  /** What was held of anchors that were given away, or lost: who has them now may know less yet when the registry fails over. */
+  const kept = new Map<string, HeldUntil & { readonly epoch: bigint }>();
   const leftBehind = new Map(options.leftBehind?.map(({ anchor, sessions }) => [anchor, sessions]));
   /** Being handed over: no longer announced here. */
   const withdrawn = new Set<string>();
@@ -147,6 +154,20 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     const { sessions } = await engine.command({ op: 'export', anchor });
     await engine.command({ op: 'drop-anchor', anchor });
     return sessions;
+  }
+
+  function keep({ id, epoch, base }: ServedAnchor): void {
+    const one = { ...base(), epoch };
+    kept.set(id, one);
+    const forgetLater = () =>
+      timers.after(KEPT_MS, async () => {
+        if (kept.get(id) !== one) return;
+        const owner = await registry.owner(id).catch(() => null);
+        // While the registry is away, or knows less, this may be the only word of it.
+        if (owner === null || owner.epoch <= epoch) forgetLater();
+        else if (kept.get(id) === one) kept.delete(id);
+      });
+    forgetLater();
   }
 
   const node: RelayNode = {
@@ -242,6 +263,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         return started.stop();
       }
       served.set(anchor, started);
+      kept.delete(anchor);
       log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
       // Grants that nobody acknowledged yet may have been waiting for an owner.
       await started
@@ -265,6 +287,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       nextTurn(anchor);
       const former = served.get(anchor);
       served.delete(anchor);
+      if (former !== undefined) keep(former);
       // Also what was being installed just now.
       await engine.command({ op: 'drop-anchor', anchor });
       if (former === undefined) {
@@ -296,6 +319,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     held(anchor) {
       const current = served.get(anchor);
       if (current !== undefined) return current.held();
+      const lost = kept.get(anchor);
+      if (lost !== undefined) return { ...heldBefore(lost, timers.nowMs()), hasStandby: true };
       const before = options.former?.get(anchor);
       if (before !== undefined) return heldBefore(before, timers.nowMs());
       throw new MooringError(
@@ -304,6 +329,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         { temporary: true, data: { anchor, relay: settings.id } },
       );
     },
+
+    knownEpoch: (anchor) => (kept.get(anchor) ?? options.former?.get(anchor))?.epoch,
 
     async redeclare(anchor) {
       const known = served.get(anchor)?.declaration;

@@ -31,7 +31,7 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
 
 /** An anchor that this relay owns: its copy of the registry's state, installed in the packet engine under one epoch. */
 export interface ServedAnchor
-  extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'keep' | 'base'> {
+  extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'keep'> {
   readonly epoch: bigint;
   /** Ends what has expired, in the registry and in the engine. */
   sweep(): Promise<void>;

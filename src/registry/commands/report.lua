@@ -1,11 +1,11 @@
 --[[
   The owner says what it holds, because another server answers than wrote the anchor's data. Its word counts when
-  nobody reports a higher epoch while the quarantine lasts. At once, without waiting for its end, when nobody else
+  nobody reports a higher fence while the quarantine lasts: whoever has read the most of what may be lost. At once, without waiting for its end, when nobody else
   can own the anchor: this incarnation is the stored owner, and neither the data nor it knows of a standby.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 relay  2 boot  3 epoch  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
-        under this epoch, a standby  7 the plan that its leases follow, as it was stored, or ''
+  ARGV  1 relay  2 boot  3 epoch and  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
+        under its claim, a standby  7 the plan that its leases follow, as it was stored, or ''
   Events  owned: once it counts
   Returns epoch, or UNTOLD: say what is held (tell) and report again, RESTORING: bring that back (restore) and report
           again, QUARANTINED: report again, STALE_EPOCH
@@ -23,7 +23,17 @@ if redis.call('HEXISTS', META, 'restoring') == 1 then
 end
 -- 2. The highest report counts.  spin: ownership.report
 local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
-if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
+local current = owner()
+local function outdoes()
+  local epoch, counter = tonumber(ARGV[3]), tonumber(ARGV[4])
+  local ofKnown = { tonumber(known[1] or 0), tonumber(known[4] or 0) }
+  if epoch ~= ofKnown[1] then
+    return epoch > ofKnown[1]
+  end
+  -- As much is known by two: the owner alone knows what it has acknowledged since.
+  return known[2] == relay or counter > ofKnown[2] or counter == ofKnown[2] and current.relay == relay
+end
+if not known[1] or outdoes() then
   -- What it holds changes with its counter only.
   if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
     forgetReport()
@@ -38,7 +48,6 @@ if not known[1] or tonumber(known[1]) <= tonumber(ARGV[3]) then
   end
 end
 -- 3. Not while somebody may rely on what is lost.
-local current = owner()
 local alone = ARGV[6] ~= '1' and not current.standby and current.relay == relay and current.boot == boot
 if not alone and not quarantineIsOver() then
   return QUARANTINED

@@ -1,5 +1,5 @@
 import type { Lease, Session } from '../../protocol/lease.ts';
-import type { Held } from '../anchor-copy.ts';
+import type { Held, HeldUntil } from '../anchor-copy.ts';
 import { decodeRecords, type JournalledStandby, type JournalRecord } from './record.ts';
 
 /** What a journal says that a relay held. */
@@ -95,12 +95,12 @@ function shiftOf(then: Instant, now: Instant): number {
   return then.wallMs - then.monotonicMs - (now.wallMs - now.monotonicMs);
 }
 
-/** What a journal says, as its owner would report it at `nowMs`. */
-export function heldBefore(journalled: Journalled, nowMs: number): Held {
-  const { fence, sessions, plan } = journalled;
+/** What was held once, as its owner would report it at `nowMs`. */
+export function heldBefore({ fence, sessions, leases, plan }: HeldUntil, nowMs: number): Held {
+  const [epoch, counter] = fence.split('-').map(BigInt) as [bigint, bigint];
   return {
-    counter: BigInt(fence.slice(fence.indexOf('-') + 1)),
-    leases: journalled.leases.map(({ lease, untilMs }) => ({
+    ...{ epoch, counter },
+    leases: leases.map(({ lease, untilMs }) => ({
       ...lease,
       remainingMs: Math.max(0, Math.round(untilMs - nowMs)),
     })),

@@ -69,8 +69,8 @@ async function relay(): Promise<{ node: RelayNode; ownership: Ownership; install
   });
   const ownership = createOwnership({
     ...{ registry, relay: 'r1', boot, ttlMs: TTL_MS, log: silent },
-    report: (anchor, epoch, ttlMs) =>
-      registry.report(anchor, { relay: 'r1', boot, epoch, hasStandby: false, ...node.held(anchor) }, ttlMs),
+    report: (anchor, _, ttlMs) =>
+      registry.report(anchor, { relay: 'r1', boot, hasStandby: false, ...node.held(anchor) }, ttlMs),
     nobodyElse: () => true,
     knownEpoch: (anchor) => former.get(anchor)?.epoch,
     redeclare: (anchor) => node.redeclare(anchor),

@@ -115,11 +115,11 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     report: (anchor, epoch, ttlMs) => {
       const hadStandby = former.get(anchor)?.epoch === epoch && former.get(anchor)?.standby !== null;
       const hasStandby = hadStandby || pairing.hadStandby(anchor, epoch);
-      return registry.report(anchor, { relay: id, boot, epoch, hasStandby, ...node.held(anchor) }, ttlMs);
+      return registry.report(anchor, { relay: id, boot, hasStandby, ...node.held(anchor) }, ttlMs);
     },
     nobodyElse: (anchor, epoch) => !pairing.hadStandby(anchor, epoch) && options.isHome(anchor),
     firstClaimMs: () => FIRST_CLAIM_MS,
-    knownEpoch: (anchor) => former.get(anchor)?.epoch,
+    knownEpoch: node.knownEpoch,
     redeclare: (anchor) => node.redeclare(anchor),
     onAdopted: (anchor, epoch) => pairing.adopted(anchor, epoch),
     log,
@@ -141,7 +141,8 @@ export function startRelay(options: RelayActorOptions): RelayActor {
         .owner(anchor)
         .then(async (owner) => {
           // Who is not its home is refused.
-          if (isToBeClaimed(owner, { id, boot }, true)) await ownership.claim(anchor);
+          if (isToBeClaimed(owner, { id, boot }, true, node.knownEpoch(anchor)))
+            await ownership.claim(anchor);
           if (owner?.standby?.id === id) await standby.look(anchor);
         })
         .catch(() => undefined);
