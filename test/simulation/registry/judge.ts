@@ -80,7 +80,9 @@ export class Judge {
     const { id, anchor } = lease;
     const relay = path.host.id;
     const held = path.anchors.get(anchor);
-    if (held !== undefined && !held.leases.has(id) && !this.isOver(id)) {
+    // Its device may have given it back while it was being answered.
+    const isOver = this.isOver(id) || this.ledger.hasEnded(id);
+    if (held !== undefined && !held.leases.has(id) && !isOver) {
       this.fail(`${relay} acknowledges ${id} without having it`);
     }
     if (held?.leases.has(id) === true && !disk.hasAcknowledged(lease)) {

@@ -103,6 +103,11 @@ export class Ledger {
     return this.expiries.get(lease);
   }
 
+  /** Some incarnation has said that the lease is over. */
+  hasEnded(lease: string): boolean {
+    return this.ended.has(lease);
+  }
+
   /** An incarnation of the registry has changed something. */
   heard(anchor: string, database: number, event: LeaseEvent, command: string, request?: string): void {
     const page = this.page(anchor, database);
