@@ -109,7 +109,7 @@ export class ModelSession {
   readonly #host: ModelHost;
   readonly #root: Uint8Array;
   readonly #channel: ControlChannel;
-  #rebinding: RelayRebinding;
+  #begun: RelayRebinding | null = null;
   /** Newest last; of two with the same phase only the newer counts. */
   #receiving: Receiving[] = [];
   #newestUsed: Receiving | null = null;
@@ -131,8 +131,13 @@ export class ModelSession {
     this.#root = root;
     const { relayBoot: boot, used } = host;
     this.#channel = new ControlChannel({ root, sends: 'to-device', index, boot, after: used.counter });
-    this.#rebinding = this.#newRebinding();
     this.dueMs = nowMs;
+  }
+
+  /** Its state machine begins with the first input. */
+  get #rebinding(): RelayRebinding {
+    this.#begun ??= this.#newRebinding();
+    return this.#begun;
   }
 
   resume(state: SessionState, nowMs: number): void {
@@ -151,7 +156,7 @@ export class ModelSession {
     this.#announced = [];
     this.#path = active === null ? null : { ...active, key: `${active.address}|${active.port}` };
     const { generation, rttMs, control } = state;
-    this.#rebinding = this.#newRebinding({
+    this.#begun = this.#newRebinding({
       active: this.#path,
       generation,
       deviceBoot,
@@ -194,7 +199,7 @@ export class ModelSession {
     this.#drop();
     const { used } = this.#host;
     if (this.#channel.lastCounter > used.counter) used.counter = this.#channel.lastCounter;
-    used.keyNumber = Math.max(used.keyNumber, this.#rebinding.keyNumber);
+    used.keyNumber = Math.max(used.keyNumber, this.#begun?.keyNumber ?? 0);
   }
 
   /** True when the datagram is what it says; its inner packet is then the device's. */

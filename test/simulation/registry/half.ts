@@ -13,7 +13,7 @@ const AT_LEAST: Readonly<Record<string, number>> = {
   lostFailOvers: 180,
   quarantined: 400,
   settledByReport: 200,
-  settledByClaim: 150,
+  settledByClaim: 120,
   restored: 60,
   takeovers: 150,
   handOvers: 50,
