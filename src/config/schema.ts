@@ -1,4 +1,5 @@
 import Type, { type Static } from 'typebox';
+import { LONGEST_CLAIM_MS } from './longest-claim.ts';
 import { DscpSettings, ecnSettings } from './marking.ts';
 
 const Name = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
@@ -223,7 +224,8 @@ const Relay = Type.Object(
     ),
     ownershipMs: Type.Integer({
       minimum: 400,
-      default: 10_000,
+      maximum: LONGEST_CLAIM_MS,
+      default: LONGEST_CLAIM_MS,
       description: 'milliseconds that a claim holds without renewal; forwarding stops at its end',
     }),
     announce: Type.Union([Type.Literal('neighbour'), Type.Literal('routed')], {

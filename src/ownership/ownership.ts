@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { LONGEST_CLAIM_MS } from '../config/longest-claim.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { LATE_STOP_MS } from '../registry/hold.ts';
 import type { Registry } from '../registry/registry.ts';
@@ -97,7 +98,6 @@ export interface Ownership {
   stop(): void;
 }
 
-const DEFAULT_TTL_MS = 10_000;
 /** Renewals within one time to live: three may be lost. */
 const RENEWALS_PER_TTL = 4;
 /** Renewals are so far apart, or a multiple of it: milliseconds. */
@@ -121,7 +121,7 @@ interface Held {
  * from when it arrived, later, so the relay stops before anybody else may begin.
  */
 export function createOwnership(options: OwnershipOptions): Ownership {
-  const { registry, relay, boot, log, ttlMs = DEFAULT_TTL_MS, timers = processTimers } = options;
+  const { registry, relay, boot, log, ttlMs = LONGEST_CLAIM_MS, timers = processTimers } = options;
   const { outageGraceMs = OUTAGE_GRACE_MS } = options;
   const ttlOf = options.ttlOf ?? (() => ttlMs);
   const renewEveryMs = (anchor: string) =>

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { createRandomPool } from '../linux/random-pool.ts';
 import { COMMANDS } from './commands.gen.ts';
+import { QUARANTINE_MS } from './hold.ts';
 import type { RedisClient } from './reaching.ts';
 import { type Refusal, refusalIn } from './refusals.ts';
 import { type Pace, resender } from './sending.ts';
@@ -10,12 +11,6 @@ export type CommandName = keyof typeof COMMANDS;
 export type Commands = Readonly<
   Record<CommandName, { readonly name: string; readonly keys: number; readonly lua: string }>
 >;
-
-/**
- * Longer than any claim, and than a primary that was voted out may go on answering: with `min-replicas-to-write 1` and
- * `min-replicas-max-lag 10`, or in a cluster, some ten seconds.
- */
-const QUARANTINE_MS = 12_000;
 
 export type Answer = string | number | null | readonly Answer[];
 

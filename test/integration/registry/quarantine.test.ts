@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Lease, Session } from '../../../src/protocol/lease.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
+import { QUARANTINE_MS } from '../../../src/registry/hold.ts';
 import { deviceKeys } from '../../../src/registry/keys.ts';
 import type { GrantRequest, OwnersReport, Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
 import { type RealRedis, realRedis, silent } from './real-redis.ts';
 
-const QUARANTINE_MS = 12_000;
 const TTL_MS = 450;
 const OWNER = { id: 'r1', boot: 'b'.repeat(16) };
 const STANDBY = { id: 'r2', boot: 'c'.repeat(16) };
