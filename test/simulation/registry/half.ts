@@ -8,7 +8,7 @@ import { Wire } from './wire.ts';
 /** In how many of a thousand schedules each of these is to happen at least: where nothing happens, nothing is shown. */
 const AT_LEAST: Readonly<Record<string, number>> = {
   grants: 950,
-  acknowledged: 750,
+  acknowledged: 700,
   failOvers: 600,
   lostFailOvers: 180,
   quarantined: 400,
