@@ -68,6 +68,9 @@ const BAD_BIND_ID = 306;
 const LEASE_BACK_OFF: BackOff = { firstMs: 500, longestMs: 15_000 };
 /** RFC 6887 §11.2.1: no closer together than this. */
 const LEAST_RENEWAL_MS = 4_000;
+/** While nobody can extend a lease its relay keeps it for so long at most: `relay.outageGraceMs`. */
+const OUTAGE_GRACE_MS = 3_600_000;
+const REGISTRY_AWAY: readonly string[] = ['ERR_MOORING_REGISTRY_UNAVAILABLE', 'ERR_MOORING_QUARANTINED'];
 
 /**
  * Milliseconds to wait before the next extension: a random point between 1/2 and 5/8 of what is left
@@ -167,6 +170,8 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
     #expiresAtMs = 0;
     #cancel: () => void = () => {};
     #stopped = false;
+    /** The registry could not say, when it was asked last. */
+    #isAway = false;
 
     /** Asked for each time; undefined: the pool's own. */
     readonly #leaseMs: number | undefined;
@@ -198,22 +203,25 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
 
     #renewed(lease: Lease): void {
       this.lease = lease;
+      this.#isAway = false;
       this.#expiresAtMs = timers.nowMs() + lease.remainingMs;
       this.#schedule();
     }
 
-    #schedule(): void {
+    /** `isKept`: by its relay also past its end, as far as anybody can say. */
+    #schedule(isKept = false): void {
       this.#cancel();
       if (this.#stopped) return;
       const remainingMs = this.#expiresAtMs - timers.nowMs();
-      if (remainingMs <= 0) {
+      if (remainingMs <= (isKept ? -OUTAGE_GRACE_MS : 0)) {
         over(this.lease.id, 'expired');
         return;
       }
       // Nearer to the end than an answer takes, there is only the end to wait for.
-      const waitMs = remainingMs < 500 ? remainingMs : extendAfterMs(remainingMs, random);
+      const untilEndMs = remainingMs < 500 ? remainingMs : extendAfterMs(remainingMs, random);
+      const waitMs = isKept && remainingMs < LEAST_RENEWAL_MS ? LEAST_RENEWAL_MS : untilEndMs;
       this.#cancel = timers.after(waitMs, () => {
-        if (this.#expiresAtMs <= timers.nowMs()) {
+        if (this.#expiresAtMs <= timers.nowMs() && !isKept) {
           this.#schedule();
           return;
         }
@@ -226,8 +234,11 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
         if (this.#stopped) return;
         const failure = error instanceof MooringError ? error : unexpected(error);
         emit({ type: 'extension-failed', lease: this.lease, error: failure });
-        if (failure.rsip === BAD_BIND_ID) over(this.lease.id, 'expired');
-        else this.#schedule();
+        const wasAway = this.#isAway;
+        this.#isAway = REGISTRY_AWAY.includes(failure.code);
+        // The first word after an outage may come before its relay has said that it kept the lease.
+        if (failure.rsip === BAD_BIND_ID && !wasAway) over(this.lease.id, 'expired');
+        else this.#schedule(wasAway || this.#isAway);
       });
     }
   }

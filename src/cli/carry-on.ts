@@ -16,7 +16,7 @@ import type { Log } from '../telemetry/log.ts';
 import type { RelayEngine } from './relay-engine.ts';
 import { ASK_EVERY_MS, PAIRED_MS } from './takeover.ts';
 
-const OUTAGE_GRACE_MS = 3_600_000;
+const GO_ON_FOR_MS = 3_600_000;
 const TRY_EVERY_MS = 500;
 
 export interface CarriedOn {
@@ -62,7 +62,8 @@ export async function carryOnUntil(
     siteKey: loadSiteKey({ file: relay.masterKeyFile, dataDir: settings.dataDir, log }),
     promisedMs: PAIRED_MS,
     askEveryMs: ASK_EVERY_MS,
-    graceMs: OUTAGE_GRACE_MS,
+    graceMs: GO_ON_FOR_MS,
+    outageGraceMs: relay.outageGraceMs,
     wallMs: Date.now,
     timers: processTimers,
   });

@@ -228,6 +228,13 @@ const Relay = Type.Object(
       default: LONGEST_CLAIM_MS,
       description: 'milliseconds that a claim holds without renewal; forwarding stops at its end',
     }),
+    outageGraceMs: Type.Integer({
+      minimum: 0,
+      maximum: 3_600_000,
+      default: 3_600_000,
+      description:
+        'milliseconds that leases are kept past their end while the registry is away, when nobody can extend them; from when it answered last',
+    }),
     announce: Type.Union([Type.Literal('neighbour'), Type.Literal('routed')], {
       default: 'neighbour',
       description:

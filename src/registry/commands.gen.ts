@@ -759,7 +759,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_0b0e725cac84',
+    name: 'mooring_extend_3d5e0bc4ba03',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -984,6 +984,15 @@ mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
 end
 return math.floor(math.min(wishMs, mostMs))
 end
+local function closedBy(lease, expiresAtMs)
+local drains, plan = unpack(redis.call('HMGET', META, 'drains', 'plan'))
+if drains ~= '1' then
+return expiresAtMs
+end
+local place = placeOfSlot(cjson.decode(plan), lease.slot)
+local range = place and closedRange(place.prefix, place.host)
+return range and math.min(expiresAtMs, range.untilMs) or expiresAtMs
+end
 if quarantined() then
 return QUARANTINED
 end
@@ -996,13 +1005,8 @@ local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
 if recall(request) then
 return { now, shown(lease, session) }
 end
-local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity', 'drains')
-lease.expiresAtMs = now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3])
-if meta[4] == '1' then
-local place = placeOfSlot(cjson.decode(redis.call('HGET', META, 'plan')), lease.slot)
-local range = place and closedRange(place.prefix, place.host)
-lease.expiresAtMs = range and math.min(lease.expiresAtMs, range.untilMs) or lease.expiresAtMs
-end
+local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity')
+lease.expiresAtMs = closedBy(lease, now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3]))
 announce('extended', lease, session)
 save(lease)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
@@ -2743,7 +2747,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_235fa5b0aa99',
+    name: 'mooring_restore_748d4c3c7a9e',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3142,7 +3146,11 @@ local stored = leaseOf(lease.id)
 local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
 local session = reportedSession(lease)
 local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
-local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
+local isLater = stored and lease.remainingMs > stored.expiresAtMs - now + SKEW_MS
+local isNews = not stored
+or counterIn(stored.fence) < counterIn(lease.fence)
+or stored.fence == lease.fence and isLater
+or isActivated
 if slot and session and isNews and lease.remainingMs > 0 then
 if not stored then
 takeSlot(slot)
@@ -3690,8 +3698,213 @@ leases,
 sessions,
 }`,
   },
+  stretch: {
+    name: 'mooring_stretch_bbe4a8c7bce9',
+    keys: 14,
+    lua: `local STALE_EPOCH = -3
+local QUARANTINED = -16
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+unpack(KEYS)
+local SCHEMA = '2'
+local function whole(number)
+return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local LEASES_AN_EVENT = 4
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+}
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
+end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function closedRange(prefix, host)
+for _, range in ipairs(prefix.closed or {}) do
+if host >= range.from and host < range.from + range.count then
+return range
+end
+end
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+)
+redis.call('UNLINK', REPORT)
+end
+local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function leaseOf(id)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
+end
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
+end
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function announce(kind, lease, session)
+lease.fence = takeFence()
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
+end
+local function closedBy(lease, expiresAtMs)
+local drains, plan = unpack(redis.call('HMGET', META, 'drains', 'plan'))
+if drains ~= '1' then
+return expiresAtMs
+end
+local place = placeOfSlot(cjson.decode(plan), lease.slot)
+local range = place and closedRange(place.prefix, place.host)
+return range and math.min(expiresAtMs, range.untilMs) or expiresAtMs
+end
+if quarantined() then
+return QUARANTINED
+end
+if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, 'owner') == 0 then
+return STALE_EPOCH
+end
+for at = 2, #ARGV, 2 do
+local lease = leaseOf(ARGV[at])
+local endsMs = lease and closedBy(lease, now + ARGV[at + 1])
+if lease and lease.state == 'active' and lease.expiresAtMs < endsMs then
+lease.expiresAtMs = endsMs
+announce('extended', lease, sessionOf(lease.device))
+save(lease)
+redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
+end
+end
+return now`,
+  },
   sweep: {
-    name: 'mooring_sweep_d01762336b29',
+    name: 'mooring_sweep_c5fdc643f6d6',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -3895,7 +4108,8 @@ end
 if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, 'owner') == 0 then
 return STALE_EPOCH
 end
-local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0, ARGV[2] + 1)
+local latestMs = math.min(now, tonumber(ARGV[3]) or now)
+local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(latestMs), 'LIMIT', 0, ARGV[2] + 1)
 local more = #due > tonumber(ARGV[2])
 local answer = { now, 0, more and 1 or 0 }
 for at = 1, math.min(#due, tonumber(ARGV[2])) do

@@ -6,7 +6,13 @@ import { deviceKeys, poolKey } from './keys.ts';
 import { leaseFrom, packed, sessionFrom, unpacked } from './records.ts';
 import { anchorOf, type EndedEvent, type Registry } from './registry.ts';
 
-type Leases = Pick<Registry, 'activate' | 'withdraw' | 'extend' | 'free' | 'revoke' | 'attach' | 'sweep'>;
+type Leases = Pick<
+  Registry,
+  'activate' | 'withdraw' | 'extend' | 'free' | 'revoke' | 'attach' | 'sweep' | 'stretch'
+>;
+
+/** Leases whose ends one script puts off. */
+const STRETCHED_AT_ONCE = 64;
 
 /** What happens to a lease once it is granted. */
 export function leaseCommands(connection: Connection): Leases {
@@ -68,14 +74,22 @@ export function leaseCommands(connection: Connection): Leases {
       };
     },
 
-    async sweep(anchor, epoch, limit) {
-      const answer = await askAnchor(connection, 'sweep', anchor, [epoch, limit]);
+    async sweep(anchor, epoch, limit, latestMs) {
+      const answer = await askAnchor(connection, 'sweep', anchor, [epoch, limit, latestMs ?? '']);
       const [nowMs, free, more, ...pairs] = answer as [number, number, number, ...string[]];
       const swept: EndedEvent[] = [];
       for (let at = 0; at < pairs.length; at += 2) {
         swept.push(ended(pairs[at]!, pairs[at + 1] as EndedEvent['reason'], nowMs));
       }
-      return { ended: swept, more: more === 1, free };
+      return { atMs: nowMs, ended: swept, more: more === 1, free };
+    },
+
+    async stretch(anchor, epoch, stretched) {
+      for (let at = 0; at < stretched.length; at += STRETCHED_AT_ONCE) {
+        const some = stretched.slice(at, at + STRETCHED_AT_ONCE);
+        const args = some.flatMap(({ id, remainingMs }) => [id, Math.round(remainingMs)]);
+        await askAnchor(connection, 'stretch', anchor, [epoch, ...args]);
+      }
     },
   };
 }

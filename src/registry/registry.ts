@@ -119,6 +119,8 @@ export type EventPage =
   | { readonly reload: true };
 
 export interface Swept {
+  /** When, by the registry's clock, milliseconds. */
+  readonly atMs: number;
   readonly ended: readonly EndedEvent[];
   /** True when the limit was reached: sweep again. */
   readonly more: boolean;
@@ -222,8 +224,17 @@ export interface Registry extends Pools, PoolTurns, Registrations {
    * one it is replaced. RSIP 306 when the lease is not the device's.
    */
   attach(params: { leaseId: string; device: Device; thumbprint: string }): Promise<Granted>;
-  /** Ends what has expired, by the owner of `epoch` only, at most `limit` leases. */
-  sweep(anchor: string, epoch: bigint, limit: number): Promise<Swept>;
+  /**
+   * Ends what has expired, by the owner of `epoch` only, at most `limit` leases: what had run out at `latestMs` by the registry's clock
+   * (default: by now). However late it arrives, it ends nothing else.
+   */
+  sweep(anchor: string, epoch: bigint, limit: number, latestMs?: number): Promise<Swept>;
+  /** Puts the ends of active leases off, by the owner of `epoch` only; those that are gone, or end later, stay as they are. */
+  stretch(
+    anchor: string,
+    epoch: bigint,
+    leases: readonly { readonly id: string; readonly remainingMs: number }[],
+  ): Promise<void>;
 
   snapshot(anchor: string): Promise<Snapshot>;
   /** What the anchor's slots stand for: given back as it is by an owner whose registry was emptied. '' when undeclared. */

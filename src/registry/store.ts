@@ -40,8 +40,8 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
       return anchor;
     },
 
-    async sweep(anchor, epoch, limit) {
-      const swept = await leases.sweep(anchor, epoch, limit);
+    async sweep(anchor, epoch, limit, latestMs) {
+      const swept = await leases.sweep(anchor, epoch, limit, latestMs);
       const pool = pools.get(anchor) ?? (await anchors.anchor(anchor))?.pool;
       if (pool !== undefined) {
         pools.set(anchor, pool);

@@ -35,6 +35,12 @@ export interface Held {
 
 export type HeldUntil = Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;
 
+/** A lease, and until when it is forwarded for: monotonic milliseconds. */
+export interface Ending {
+  readonly lease: Lease;
+  readonly untilMs: number;
+}
+
 /** Where each session was last proven, for the engine. */
 export type Hints = ReadonlyMap<string, PathHint>;
 
@@ -71,6 +77,17 @@ export interface AnchorCopy {
   witness(id: string): Promise<void>;
   /** The registry has made the lease active; its event is on the way, or may be lost. */
   activated(id: string): void;
+  /** When the registry was asked for events that answered last, monotonic milliseconds. */
+  readonly heardMs: number;
+  /** Leases that are, or may be, acknowledged, and when they end; without those of `letEnd`. */
+  endings(): Iterable<Ending>;
+  /** The lease ends then: whatever the registry still says that it said before it was `told`. */
+  putOff(id: string, endsMs: number): Promise<void>;
+  /** Ends that were put off and that the registry does not know of. */
+  untold(): ReadonlyMap<string, number>;
+  told(id: string, endsMs: number): void;
+  /** It was freed or revoked, whether or not the registry can say so now: its end is put off no more. */
+  letEnd(id: string): void;
   /** Says in the journal that it is still true. */
   touch(): void;
   /** Resolves when all that was applied is on the disk. */
@@ -92,6 +109,10 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const sessions = new Map<string, Session>();
   /** Pending, as far as was heard, and acknowledged at any moment. */
   const witnessed = new Set<string>();
+  /** Ends that were put off here and of which the registry has not heard. */
+  const untold = new Map<string, number>();
+  /** Ended by somebody's word, as far as was heard outside the event stream. */
+  const leaving = new Set<string>();
   let lastId = '0-0';
   /** The highest that the registry has named. */
   let epoch = 0n;
@@ -127,7 +148,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
 
   /** Its life counts from when the registry was *asked*: a process that hung before it heard must not lengthen it. */
   async function installLease(lease: Lease, askedMs: number): Promise<void> {
-    await installUntil(lease, askedMs + lease.remainingMs);
+    await installUntil(lease, Math.max(askedMs + lease.remainingMs, untold.get(lease.id) ?? 0));
   }
 
   async function installUntil(lease: Lease, endsMs: number): Promise<void> {
@@ -143,6 +164,8 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     leases.delete(id);
     untilMs.delete(id);
     witnessed.delete(id);
+    untold.delete(id);
+    leaving.delete(id);
     journal?.note({ type: 'lease-ended', id });
     const dropped = engine.command({ op: 'drop-lease', anchor, id });
     const idle = ![...leases.values()].some((other) => other.session === lease.session);
@@ -245,6 +268,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       const askedMs = timers.nowMs();
       const page = await registry.events(anchor, lastId, EVENT_PAGE);
       if (stopped) throw stoppedError(anchor);
+      heardMs = askedMs;
       if (page.reload) {
         log.info({ anchor, lastId }, 'event stream has a gap: reading the whole anchor');
         const whole = await registry.snapshot(anchor);
@@ -270,6 +294,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const follow = coalesced(() => alone(catchUp));
   let isLoaded = false;
   const snapshotAskedMs = timers.nowMs();
+  let heardMs = snapshotAskedMs;
   const [unwatch, snapshot, storedPlan] = await Promise.all([
     registry.watch(anchor, () => {
       // Whoever copies follows once after loading: a wake-up before that is not lost.
@@ -339,6 +364,29 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     activated(id) {
       const lease = leases.get(id);
       if (lease !== undefined) leases.set(id, { ...lease, state: 'active' });
+    },
+    get heardMs() {
+      return heardMs;
+    },
+    *endings() {
+      for (const lease of leases.values()) {
+        const isHeld = lease.state === 'active' || witnessed.has(lease.id);
+        if (isHeld && !leaving.has(lease.id)) yield { lease, untilMs: untilMs.get(lease.id)! };
+      }
+    },
+    async putOff(id, endsMs) {
+      const lease = leases.get(id);
+      if (lease === undefined) return;
+      untold.set(id, endsMs);
+      await installUntil(lease, endsMs);
+    },
+    untold: () => untold,
+    told(id, endsMs) {
+      if (untold.get(id) === endsMs) untold.delete(id);
+    },
+    letEnd(id) {
+      leaving.add(id);
+      untold.delete(id);
     },
     touch: mark,
     async journalled() {

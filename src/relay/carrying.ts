@@ -25,6 +25,8 @@ export interface CarryingOptions {
   readonly askEveryMs: number;
   /** How long it goes on without the registry at most, milliseconds from what was written last. */
   readonly graceMs: number;
+  /** How long it keeps a lease past its end meanwhile, milliseconds. */
+  readonly outageGraceMs: number;
   readonly wallMs: () => number;
   readonly timers: Timers;
   readonly log: Log;
@@ -46,7 +48,7 @@ export interface Carrying {
  * for as long as it promises not to claim; whoever else it may be by now gives no promise.
  */
 export async function carryOn(options: CarryingOptions): Promise<Carrying> {
-  const { engine, announcer, graceMs, log, timers } = options;
+  const { engine, announcer, graceMs, outageGraceMs, log, timers } = options;
   const carried = new Map<string, Journalled>();
   const announced = new Set<string>();
   let cancel = () => {};
@@ -87,7 +89,7 @@ export async function carryOn(options: CarryingOptions): Promise<Carrying> {
         .filter(({ lease }) => live.has(lease.session))
         // Nobody can extend a lease now: its end is put off by as much as an outage may last.
         .map(({ lease, untilMs: endsMs }) =>
-          engine.command({ op: 'lease', anchor: id, lease, untilMs: endsMs + graceMs }),
+          engine.command({ op: 'lease', anchor: id, lease, untilMs: endsMs + outageGraceMs }),
         ),
       ...(resumed.length === 0 ? [] : [engine.command({ op: 'import', anchor: id, sessions: resumed })]),
       engine.command({ op: 'installed', anchor: id }),

@@ -17,6 +17,7 @@ import type { JournalledStandby } from './journal/record.ts';
 import { heldBefore, type Journalled } from './journal/replay.ts';
 import { createRelayPlane } from './plane.ts';
 import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
+import { carriedThrough } from './stretching.ts';
 
 /** How often the owner looks for expired leases and missed events, milliseconds. */
 const SWEEP_EVERY_MS = 1_000;
@@ -43,7 +44,7 @@ export interface RelayNodeOptions {
   /** Where what is held is written down (default: nowhere, and nothing is kept by a relay that is lost with the registry). */
   readonly journal?: Journal;
   /** Anchors that are forwarded for by the journal until they are served (default: none). */
-  readonly carrying?: Pick<Carrying, 'end'> | null;
+  readonly carrying?: Pick<Carrying, 'anchors' | 'end'> | null;
   /** What the former process of this relay wrote down, by anchor (default: nothing). */
   readonly former?: ReadonlyMap<string, Journalled>;
   readonly timers?: Timers;
@@ -123,6 +124,12 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       `anchor ${anchor} is not served by relay ${settings.id}; ask the registry for its owner and try there`,
       { temporary: true, retryAfterMs: 200, data: { anchor, relay: settings.id } },
     );
+  };
+  /** What the former process had, with the life that it was given here since. */
+  const formerOf = (anchor: string): Journalled | undefined => {
+    const before = options.former?.get(anchor);
+    const isCarried = before !== undefined && options.carrying?.anchors.has(anchor) === true;
+    return isCarried ? carriedThrough(before, timers.nowMs(), settings.outageGraceMs) : before;
   };
   const claimed = (): Ownership => {
     if (ownership === null) throw new Error('the relay has no ownership yet');
@@ -239,6 +246,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       const isCurrent = () => turns.get(anchor) === turn;
       // Whoever serves it once is ahead of what was left.
       leftBehind.delete(anchor);
+      const former = served.get(anchor)?.endings() ?? formerOf(anchor)?.leases ?? [];
       const carried = (await options.carrying?.end(anchor)) ?? [];
       const left = given.length > 0 ? given : carried;
       const resumed = left.length > 0 ? left : await handToItself(anchor, epoch);
@@ -247,6 +255,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent, journal },
         relay: settings.id,
         siteKey: options.siteKey,
+        outageGraceMs: settings.outageGraceMs,
+        former: [...former],
         onEnded: options.onEnded,
         onResized: (former: readonly string[], prefixes: readonly string[]) =>
           resize(anchor, former, prefixes),
@@ -321,7 +331,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       if (current !== undefined) return current.held();
       const lost = kept.get(anchor);
       if (lost !== undefined) return { ...heldBefore(lost, timers.nowMs()), hasStandby: true };
-      const before = options.former?.get(anchor);
+      const before = formerOf(anchor);
       if (before !== undefined) return heldBefore(before, timers.nowMs());
       throw new MooringError(
         'ERR_MOORING_QUARANTINED',

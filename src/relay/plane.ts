@@ -82,6 +82,8 @@ export function createRelayPlane(options: {
 
     async apply({ anchor, event }) {
       const one = owned(anchor);
+      // Also when it cannot be read in the stream now.
+      if (event.type === 'ended') one.letEnd(event.lease.id);
       await one.follow();
       await one.journalled();
       if (event.type === 'extended' && !isHeard(event, one.lease(event.lease.id))) {

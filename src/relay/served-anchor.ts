@@ -1,9 +1,11 @@
+import { isAway } from '../ownership/answers.ts';
 import { processTimers, type Timers } from '../ownership/timers.ts';
 import type { EndReason, Lease, PathHint } from '../protocol/lease.ts';
 import type { SessionState } from '../protocol/relay-plane.ts';
-import { type AnchorCopy, type AnchorCopyOptions, copyAnchor } from './anchor-copy.ts';
+import { type AnchorCopy, type AnchorCopyOptions, copyAnchor, type Ending } from './anchor-copy.ts';
 import type { Journal } from './journal/journal.ts';
 import type { JournalledStandby } from './journal/record.ts';
+import { stretching } from './stretching.ts';
 
 /** Leases ended in one sweep. */
 const SWEEP_LIMIT = 64;
@@ -11,6 +13,8 @@ const SWEEP_LIMIT = 64;
 const TOUCH_EVERY_MS = 60_000;
 /** A follower whose wake-ups were lost looks by itself so often, milliseconds. */
 const LOOK_EVERY_MS = 5_000;
+/** An answer that took as long came after an outage, milliseconds: whose lease ran out meanwhile could not extend it. */
+const LATE_MS = 2_000;
 
 export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   readonly epoch: bigint;
@@ -25,15 +29,22 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   readonly journal?: Journal | undefined;
   /** The engine forwards for it: the network may be told. */
   readonly onInstalled: (anchor: Pick<AnchorCopy, 'endpoints' | 'prefixes'>) => void;
+  /** How long after the registry was heard last a lease may be kept past its end, milliseconds; 0: it ends. */
+  readonly outageGraceMs: number;
+  /** What was forwarded for here until now, when it goes on under another epoch (default: nothing). */
+  readonly former?: readonly Ending[];
   /** False once the anchor was lost, or is to be served under another epoch: then it is not installed any more. */
   readonly isCurrent: () => boolean;
 }
 
 /** An anchor that this relay owns: its copy of the registry's state, installed in the packet engine under one epoch. */
 export interface ServedAnchor
-  extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'keep'> {
+  extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'keep' | 'heardMs'> {
   readonly epoch: bigint;
-  /** Ends what has expired, in the registry and in the engine. */
+  /**
+   * Ends what had expired when the registry answered last, in the registry and in the engine. While it does not answer, puts the ends
+   * of leases off instead.
+   */
   sweep(): Promise<void>;
   /** Resolves when it is on the disk who may claim the anchor while this relay is silent; null: nobody. */
   noteStandby(standby: JournalledStandby | null): Promise<void>;
@@ -64,7 +75,7 @@ export async function serveAnchor(
     throw error;
   }
   if (options.isCurrent()) options.onInstalled(copy);
-  return serving(copy, options);
+  return serving(copy, options, copy.heardMs);
 }
 
 /** An anchor of another relay that this one may take over at any moment. */
@@ -117,6 +128,7 @@ export async function followAnchor(
     async take(taken, resumed = []) {
       stopped = true;
       cancelLook();
+      const { heardMs } = copy;
       await copy.alone(async (catchUp) => {
         const { endpoints } = copy;
         const { epoch, untilMs } = taken;
@@ -133,7 +145,7 @@ export async function followAnchor(
       });
       if (taken.isCurrent()) {
         taken.onInstalled(copy);
-        return serving(copy, taken);
+        return serving(copy, taken, heardMs);
       }
       await copy.stop();
       await engine.command({ op: 'unfollow', anchor: id });
@@ -156,9 +168,13 @@ async function hintsOf({ anchor, registry, log }: AnchorCopyOptions): Promise<re
   }
 }
 
-function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
-  const { anchor, epoch, journal, log, registry, relay } = options;
+/** `heardMs`: when the registry was asked that answered before this relay was to serve the anchor. */
+function serving(copy: AnchorCopy, options: ServedAnchorOptions, heardMs: number): ServedAnchor {
+  const { anchor, epoch, journal, log, registry, relay, former = [], outageGraceMs: graceMs } = options;
   const { timers = processTimers } = options;
+  const stretched = stretching({ copy, epoch, registry, graceMs, heardMs, timers, log });
+  /** By the registry's clock, when it answered last; nothing is ended before it has. */
+  let answeredMs = 0;
   let touchedMs = timers.nowMs();
   let standby: JournalledStandby | null = null;
   copy.onEnded(options.onEnded);
@@ -173,6 +189,9 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
     written.note({ type: 'standby', standby });
     written.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
   }
+  stretched.resume(former);
+  // A standby that heard nothing for longer than it looks: neither did whoever wanted to extend.
+  if (timers.nowMs() - heardMs > LOOK_EVERY_MS + LATE_MS) stretched.away();
   return {
     ...copy,
     get prefixes() {
@@ -183,8 +202,21 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions): ServedAnchor {
     },
     epoch,
     async sweep() {
-      let more = true;
-      while (more) ({ more } = await registry.sweep(anchor, epoch, SWEEP_LIMIT));
+      const askedMs = timers.nowMs();
+      try {
+        await stretched.tell();
+        const latestMs = answeredMs;
+        for (let more = true; more; ) {
+          const swept = await registry.sweep(anchor, epoch, SWEEP_LIMIT, latestMs);
+          answeredMs = Math.max(answeredMs, swept.atMs);
+          more = swept.more;
+        }
+      } catch (error) {
+        if (isAway(error)) stretched.away();
+        throw error;
+      }
+      if (timers.nowMs() - askedMs > LATE_MS) stretched.away();
+      stretched.heard(askedMs);
       await copy.follow();
       if (timers.nowMs() < touchedMs + TOUCH_EVERY_MS) return;
       touchedMs = timers.nowMs();

@@ -60,6 +60,8 @@ export function settingsOf(scene: Scene, id: string | null): object {
             engine: 'userspace',
             masterKeyFile: `${scene.folder}/site.key`,
             ownershipMs: scene.ownershipMs,
+            // Its rules are exact: what ends, ends.
+            outageGraceMs: 0,
             announce: 'routed',
             plane: {
               listen: { host: '127.0.0.1', port: relay.port },

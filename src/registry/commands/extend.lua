@@ -22,14 +22,8 @@ if recall(request) then
   return { now, shown(lease, session) }
 end
 -- 2. Change.
-local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity', 'drains')
-lease.expiresAtMs = now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3])
-if meta[4] == '1' then
-  -- What is taken out of the pool ends at its time.
-  local place = placeOfSlot(cjson.decode(redis.call('HGET', META, 'plan')), lease.slot)
-  local range = place and closedRange(place.prefix, place.host)
-  lease.expiresAtMs = range and math.min(lease.expiresAtMs, range.untilMs) or lease.expiresAtMs
-end
+local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity')
+lease.expiresAtMs = closedBy(lease, now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3]))
 announce('extended', lease, session)
 save(lease)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))

@@ -3,7 +3,7 @@
   lease ends behind the back of a relay that still forwards for it.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 epoch  2 limit
+  ARGV  1 epoch  2 limit  3 ends what has run out by then, by this server's clock; '' for now
   Events  ended (expired or withdrawn), one a lease
   Returns {now, free slots, 1 when more is due, lease, reason, lease, reason ...}, or STALE_EPOCH, QUARANTINED
 ]]
@@ -16,7 +16,8 @@ if redis.call('HGET', META, 'epoch') ~= ARGV[1] or redis.call('HEXISTS', META, '
   return STALE_EPOCH
 end
 -- 2. Change.  spin: leases.sweep
-local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(now), 'LIMIT', 0, ARGV[2] + 1)
+local latestMs = math.min(now, tonumber(ARGV[3]) or now)
+local due = redis.call('ZRANGEBYSCORE', EXPIRIES, '-inf', whole(latestMs), 'LIMIT', 0, ARGV[2] + 1)
 local more = #due > tonumber(ARGV[2])
 local answer = { now, 0, more and 1 or 0 }
 for at = 1, math.min(#due, tonumber(ARGV[2])) do

@@ -60,7 +60,7 @@ async function relay(): Promise<{ node: RelayNode; ownership: Ownership; install
     },
   };
   const node = createRelayNode({
-    settings: { id: 'r1', port: 4556, innerMtu: 1280 } as never,
+    settings: { id: 'r1', port: 4556, innerMtu: 1280, outageGraceMs: 3_600_000 } as never,
     ...{ boot, registry, engine, journal, former, log: silent },
     siteKey: new Uint8Array(32),
     announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },

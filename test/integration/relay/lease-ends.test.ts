@@ -201,7 +201,7 @@ test('an engine that goes on with what a former process left hears of every leas
   const served = await serveAnchor(
     {
       ...{ anchor, epoch, untilMs: nowMs + 1_000, registry: store, engine: listening, log: silent },
-      ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs }, relay: 'r1' },
+      ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs }, relay: 'r1', outageGraceMs: 0 },
       ...{ onEnded: () => undefined, onResized: () => undefined, isCurrent: () => true },
       onInstalled: () => undefined,
     } as Parameters<typeof serveAnchor>[0],

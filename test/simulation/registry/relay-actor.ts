@@ -59,7 +59,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
   const journal = disk.journalOf(process);
   const former = new Map(disk.read());
   const node = product.createRelayNode({
-    settings: { id, port: 4556, innerMtu: 1280 } as RelaySettings,
+    settings: { id, port: 4556, innerMtu: 1280, outageGraceMs: 0 } as RelaySettings,
     boot,
     siteKey: SITE_KEY,
     registry,

@@ -68,6 +68,7 @@ function begin(one: Journalled): Promise<Carrying> {
     promisedMs: 450,
     askEveryMs: 100,
     graceMs: GRACE_MS,
+    outageGraceMs: GRACE_MS,
     wallMs: () => WALL_MS,
     timers: clock.timers,
     log: pino({ level: 'silent' }),

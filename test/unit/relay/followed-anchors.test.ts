@@ -45,7 +45,14 @@ test('an anchor that is claimed again while it is still being read is served wit
     followed.take(
       'a1',
       {
-        ...{ ...parts, epoch, untilMs: 1_000, relay: 'r1', isCurrent: () => current === epoch },
+        ...{
+          ...parts,
+          epoch,
+          untilMs: 1_000,
+          relay: 'r1',
+          outageGraceMs: 0,
+          isCurrent: () => current === epoch,
+        },
         ...{ onEnded: () => undefined, onResized: () => undefined, onInstalled: () => undefined },
       } satisfies ServedAnchorOptions,
       [],

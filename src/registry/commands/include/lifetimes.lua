@@ -1,4 +1,5 @@
 --- @include "anchor"
+--- @include "resources"
 -- How long a lease may last from now: as wished, at most as long as the pool says, and that falls with the slots that
 -- are left once half of them are leased.
 local function lifetime(wishMs, longest, shortest, capacity)
@@ -9,4 +10,15 @@ local function lifetime(wishMs, longest, shortest, capacity)
     mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
   end
   return math.floor(math.min(wishMs, mostMs))
+end
+
+-- When a lease that is to end at an instant does: what is taken out of the pool ends at its time.
+local function closedBy(lease, expiresAtMs)
+  local drains, plan = unpack(redis.call('HMGET', META, 'drains', 'plan'))
+  if drains ~= '1' then
+    return expiresAtMs
+  end
+  local place = placeOfSlot(cjson.decode(plan), lease.slot)
+  local range = place and closedRange(place.prefix, place.host)
+  return range and math.min(expiresAtMs, range.untilMs) or expiresAtMs
 end

@@ -136,7 +136,12 @@ local function restoreLease(plan, lease)
   local session = reportedSession(lease)
   -- Also what was acknowledged before its event was heard of.
   local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
-  local isNews = not stored or counterIn(stored.fence) < counterIn(lease.fence) or isActivated
+  -- And an end that its owner has put off while nobody could extend it.
+  local isLater = stored and lease.remainingMs > stored.expiresAtMs - now + SKEW_MS
+  local isNews = not stored
+    or counterIn(stored.fence) < counterIn(lease.fence)
+    or stored.fence == lease.fence and isLater
+    or isActivated
   if slot and session and isNews and lease.remainingMs > 0 then
     if not stored then
       takeSlot(slot)
