@@ -18,6 +18,7 @@ import { listRules } from '../../../src/linux/rules.ts';
 import { readSysctl } from '../../../src/linux/sysctl.ts';
 import { openTap } from '../../../src/linux/tun.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
+import { haveOwnEtc } from './own-etc.ts';
 
 function machine(): string {
   return JSON.stringify({
@@ -37,6 +38,7 @@ const dir = mkdtempSync(join(tmpdir(), 'mooring-crash-'));
 try {
   const resolvConf = join(dir, 'resolv.conf');
   writeFileSync(resolvConf, 'nameserver 192.0.2.53\n');
+  haveOwnEtc(dir);
   execFileSync('mount', ['--bind', resolvConf, '/etc/resolv.conf']);
   setLink('lo', { up: true });
   const lan = openTap({ name: 'lan0', mtu: 1500 });
@@ -96,5 +98,6 @@ try {
   lan.close();
   process.stdout.write(JSON.stringify({ before, once, twice, moved, restored, conflict, foreignStays }));
 } finally {
+  execFileSync('umount', ['/etc/resolv.conf']);
   rmSync(dir, { recursive: true, force: true });
 }

@@ -27,6 +27,7 @@ import {
   type Step,
   toldSystem,
 } from './killed-life.ts';
+import { haveOwnEtc } from './own-etc.ts';
 
 const [form, agentProgram] = process.argv.slice(2) as [FormName, string];
 const INTERNET = '203.0.113.9';
@@ -206,6 +207,7 @@ async function killed(step: number, agent: ReturnType<typeof ready>) {
 try {
   const resolvConf = join(dir, 'resolv.conf');
   writeFileSync(resolvConf, RESOLVERS);
+  haveOwnEtc(dir);
   execFileSync('mount', ['--bind', resolvConf, '/etc/resolv.conf']);
   execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', '/run']);
   setLink('lo', { up: true });
@@ -243,5 +245,6 @@ try {
   }
 } finally {
   holder.kill();
+  execFileSync('umount', ['/etc/resolv.conf']);
   rmSync(dir, { recursive: true, force: true });
 }
