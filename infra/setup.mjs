@@ -149,6 +149,8 @@ function unpackPackages() {
     const scratch = mkdtempSync(join(tmpdir(), 'mooring-setup-'));
     try {
       say(`apt-get download ${name}, unpacked in ${folder}`);
+      // A machine that lacks nothing else may never have read the lists.
+      run('apt-get', ['update', '-q']);
       run('apt-get', ['download', '-q', name], { cwd: scratch });
       mkdirSync(folder, { recursive: true });
       for (const file of readdirSync(scratch)) run('dpkg-deb', ['-x', join(scratch, file), folder]);
