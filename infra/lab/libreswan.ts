@@ -29,8 +29,6 @@ export interface PlutoOptions {
 export interface Pluto {
   /** What `whack` answers. */
   whack(args: string): Promise<string>;
-  /** The end of its log. */
-  log(lines?: number): Promise<string>;
 }
 
 /** Resolves when the daemon has its connections loaded and listens. */
@@ -54,6 +52,5 @@ export async function startPluto(lab: Lab, host: UmlHost, options: PlutoOptions)
   );
   return {
     whack: (args) => host.exec(`${PROGRAMS}/whack ${socket} ${args}`),
-    log: (lines = 30) => host.exec(`tail -n ${lines} ${own}/log`),
   };
 }
