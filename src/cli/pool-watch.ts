@@ -1,4 +1,5 @@
 import type { PoolSettings } from '../config/schema.ts';
+import { MooringError } from '../protocol/errors.ts';
 import type { Roster } from '../registry/pools.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -14,24 +15,33 @@ export interface PoolWatch {
   close(): void;
 }
 
-/** Declares the pools of a configuration file, and follows what pools there are, whoever declares them. */
+/**
+ * Declares the pools of a configuration file, and follows what pools there are, whoever declares them. A registry that
+ * forgets them is told again what they were last, and until it has taken that they stay what they were.
+ */
 export async function watchPools(
   pools: readonly PoolSettings[],
-  registry: Pick<Registry, 'declareFile' | 'roster'>,
+  registry: Pick<Registry, 'declareFile' | 'roster' | 'restore'>,
   log: Log,
 ): Promise<PoolWatch> {
   const listeners = new Set<(roster: Roster) => void>();
   await registry.declareFile(pools);
   let roster = (await registry.roster())!;
   let looking = false;
+  let isForgotten = false;
 
   async function look(): Promise<void> {
-    let found = await registry.roster(roster.revision);
+    let found = await registry.roster(isForgotten ? undefined : roster.revision);
     if (found === null) return;
-    // It counts upwards: the registry has lost what it knew, or it was emptied.
-    if (found.revision < roster.revision) {
-      log.warn({}, 'the registry has forgotten pools: saying again what the configuration says');
-      await registry.declareFile(pools);
+    // It counts upwards: the registry was emptied, or put back to a backup.
+    if (isForgotten || found.revision < roster.revision) {
+      if (!isForgotten) log.warn({}, 'the registry has forgotten pools: saying again what they were');
+      isForgotten = true;
+      await registry.restore(roster, pools).catch((error: unknown) => {
+        if (!(error instanceof MooringError) || error.temporary) throw error;
+        log.error({ error: error.message }, 'a pool cannot be what it was');
+      });
+      isForgotten = false;
       found = (await registry.roster())!;
     }
     roster = found;

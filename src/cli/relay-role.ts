@@ -129,6 +129,8 @@ export async function startRelay(
   }, RELAY_TTL_MS / 4);
   undo.push(() => clearInterval(heartbeat));
 
+  const cannotEnlist = (anchor: string) => (error: Error) =>
+    log.warn({ anchor, error: error.message }, 'cannot tell the pools which addresses the anchor has now');
   const declared = new Map<string, Anchor>();
   /** What the supervisor knows. */
   const told = new Map<string, { epoch: bigint; ttlMs: number; untilMs: number }>();
@@ -169,11 +171,13 @@ export async function startRelay(
     ttlMs: relay.ownershipMs,
     ttlOf: takeover.pairing.ttlOf,
     mayBegin: takeover.mayBegin,
-    report: (anchor, epoch, ttlMs) => {
+    report: async (anchor, epoch, ttlMs) => {
       const hadStandby = former.get(anchor)?.epoch === epoch && former.get(anchor)?.standby !== null;
       const hasStandby = hadStandby || takeover.pairing.hadStandby(anchor, epoch);
       const report = { relay: relay.id, boot, hasStandby, ...node.held(anchor) };
-      return registry.report(anchor, report, ttlMs);
+      const settled = await registry.report(anchor, report, ttlMs);
+      registry.enlist(anchor).catch(cannotEnlist(anchor));
+      return settled;
     },
     nobodyElse: (anchor, epoch) =>
       !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
@@ -266,6 +270,7 @@ export async function startRelay(
       .catch((error: Error) =>
         log.warn({ anchor, error: error.message }, 'cannot tell devices what they hold now'),
       );
+    registry.enlist(anchor).catch(cannotEnlist(anchor));
   };
   indexNext();
   undo.push(() => clearTimeout(indexing));

@@ -429,7 +429,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_f1f5c8c33a65',
+    name: 'mooring_claim_198f213504dd',
     keys: 14,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -543,8 +543,15 @@ holdUntil(now + ttlMs)
 return whole(epoch)
 end
 local function followPlan(plan)
-if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
+if not plan or plan == '' then
+return
+end
 local of = cjson.decode(plan)
+local stored = redis.call('HGET', META, 'plan')
+local known = stored and cjson.decode(stored)
+local isEmptied = redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0
+local hasGrown = known and of.slots > known.slots and table.concat(of.key, ' ') == table.concat(known.key, ' ')
+if isEmptied or hasGrown then
 redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
@@ -2593,7 +2600,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_155dbd720109',
+    name: 'mooring_report_635c9ee60d1e',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2681,8 +2688,15 @@ local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
 end
 local function followPlan(plan)
-if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
+if not plan or plan == '' then
+return
+end
 local of = cjson.decode(plan)
+local stored = redis.call('HGET', META, 'plan')
+local known = stored and cjson.decode(stored)
+local isEmptied = redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0
+local hasGrown = known and of.slots > known.slots and table.concat(of.key, ' ') == table.concat(known.key, ' ')
+if isEmptied or hasGrown then
 redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end

@@ -15,6 +15,12 @@ const SLOTS_AT_ONCE = 256;
 export interface Declaring {
   declareAnchor: Registry['declareAnchor'];
   /**
+   * An anchor whose owner has brought back the plan of its leases may be declared otherwise, by a file of before: brings
+   * both in line as a declaration does, so that what is leased is known, and drained where it is not declared. Null when
+   * they are.
+   */
+  settle(id: string): Promise<Anchor | null>;
+  /**
    * Lets go of what nobody holds or just held any more of an anchor's draining prefixes; null when all of a retiring anchor
    * has gone, and the anchor with it.
    */
@@ -22,7 +28,10 @@ export interface Declaring {
 }
 
 /** Changes what an anchor leases, while it leases. */
-export function declaring(connection: Connection, { snapshot }: Pick<Registry, 'snapshot'>): Declaring {
+export function declaring(
+  connection: Connection,
+  { anchor: described, snapshot }: Pick<Registry, 'anchor' | 'snapshot'>,
+): Declaring {
   /** Declares what `next` makes of the plan that is stored, and again when somebody else changed that meanwhile. */
   async function declare(
     declaration: CheckedDeclaration,
@@ -73,9 +82,22 @@ export function declaring(connection: Connection, { snapshot }: Pick<Registry, '
   return {
     declareAnchor: (wanted) => {
       const declaration = checkDeclaration(wanted);
-      return declare(declaration, (former, nowMs) =>
-        resize(former, declaration, nowMs, () => newKey(connection.random)),
-      );
+      return declare(declaration, (former, nowMs) => {
+        const resized = resize(former, declaration, nowMs, () => newKey(connection.random));
+        // What a registry drained that has forgotten the anchor since: its slots are the owner's to say (report.lua).
+        return former === null ? { ...resized, draining: wanted.draining ?? [] } : resized;
+      });
+    },
+
+    async settle(id) {
+      const anchor = await described(id);
+      if (anchor === null) return null;
+      const declaration = checkDeclaration(anchor);
+      const [nowMs, stored] = (await askAnchor(connection, 'layout', id, [])) as [number, string];
+      const following = (former: Plan | null, atMs: number) =>
+        resize(former, declaration, atMs, () => newKey(connection.random));
+      if (stored === '' || JSON.stringify(following(JSON.parse(stored), nowMs).plan) === stored) return null;
+      return declare(declaration, following);
     },
 
     async finishDraining(anchor) {

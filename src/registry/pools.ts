@@ -6,6 +6,7 @@ import type { Connection } from './connection.ts';
 import type { Declaring } from './declaring.ts';
 import { poolKey, poolPolicyKey, poolRevisionKey, poolsKey } from './keys.ts';
 import { SPI_COOLING_MS } from './plan.ts';
+import { poolMembers } from './pool-members.ts';
 import { disjoint } from './prefix-sets.ts';
 import {
   type Anchor,
@@ -14,7 +15,7 @@ import {
   type Owner,
   type Registry,
 } from './registry.ts';
-import { hostPrefix, takeSpace } from './space.ts';
+import { hostPrefix } from './space.ts';
 
 /** Policy of a pool: all that is said of it but its anchors. */
 export type PoolPolicy = Omit<PoolSettings, 'anchors'>;
@@ -63,13 +64,27 @@ export interface Pools {
   roster(revision?: number): Promise<Roster | null>;
   /** `declarePool` for each pool of a configuration file. */
   declareFile(pools: readonly PoolSettings[]): Promise<void>;
+  /**
+   * Says again all that was declared when `seen` was read, to a registry that has forgotten it (it was emptied, or put back to
+   * a backup), whoever had declared it: what `files` say counts as said before. Idempotent; rejects, having done the
+   * rest, with what cannot be said, or not before its owner has reported (temporary).
+   */
+  restore(seen: Roster, files: readonly PoolSettings[]): Promise<void>;
+  /** Makes a forgotten anchor known again as its owner knows it, so that nobody gets its addresses. */
+  redeclare(anchor: Anchor): Promise<void>;
+  /**
+   * Notes again what pools should know of an anchor, its addresses above all, where a fail-over has lost that, or its owner has
+   * brought back another plan than is declared: its owner's task, again and again.
+   */
+  enlist(anchor: string): Promise<void>;
   pool(name: string): Promise<PoolView | null>;
   /** How full an anchor is and who owns it. */
   anchorView(id: string): Promise<AnchorView | null>;
   /**
    * Makes the pool as said: new, or with another policy, grown or shrunk. Anchors that are not named stay as they are:
    * one goes by `retire: true` in its settings, as does a pool. Idempotent. Throws ERR_MOORING_OVERLAP where an address is
-   * another anchor's, ERR_MOORING_ANCHOR_IN_USE where leases would lose their shape, ERR_MOORING_BAD_INPUT naming a field.
+   * another anchor's, ERR_MOORING_ANCHOR_TAKEN where another pool has the anchor, ERR_MOORING_ANCHOR_IN_USE where leases would
+   * lose their shape, ERR_MOORING_BAD_INPUT naming a field.
    */
   declarePool(pool: PoolSettings, source: PoolSource): Promise<PoolView>;
   /** Drains every anchor of the pool. ERR_MOORING_UNKNOWN_POOL. */
@@ -89,12 +104,8 @@ export function poolCommands(
     const json = await connection.plain((redis) => redis.hget(poolPolicyKey(name), 'policy'));
     return json === null ? null : (JSON.parse(json) as PoolPolicy);
   };
-  const names = async () => (await connection.plain((redis) => redis.smembers(poolsKey()))).sort();
-  const anchorIds = async (pool: string) =>
-    (await connection.plain((redis) => redis.hkeys(poolPolicyKey(pool))))
-      .filter((field) => field.startsWith('anchor:'))
-      .map((field) => field.slice('anchor:'.length))
-      .sort();
+  const members = poolMembers(connection, anchors, async (pool) => (await policyOf(pool))?.retire === true);
+  const { names, anchorIds, changed } = members;
 
   async function anchorView(id: string): Promise<AnchorView | null> {
     const [anchor, owner] = await Promise.all([anchors.anchor(id), anchors.owner(id)]);
@@ -134,9 +145,10 @@ export function poolCommands(
   async function declareAnchor(policy: PoolPolicy, anchor: AnchorSettings): Promise<void> {
     const declaration = declarationOf(policy, anchor);
     const known = await anchors.anchor(anchor.id);
+    if (known !== null && known.pool !== policy.name) throw anchorTaken(known);
     const kept = known === null ? [] : deliveredPrefixes(known);
     const take = (prefixes: readonly string[], endpoints: readonly string[]) =>
-      takeSpace(connection, anchor.id, [...disjoint(prefixes), ...endpoints.map(hostPrefix)]);
+      members.take(anchor.id, spaceOf({ prefixes, endpoints }));
     // What it had and what it is to have, until it has it: nobody else gets either meanwhile.
     await take([...declaration.prefixes, ...kept], declaration.endpoints);
     try {
@@ -146,7 +158,14 @@ export function poolCommands(
       await take(kept, known?.endpoints ?? []).catch(() => undefined);
       throw error;
     }
-    await connection.plain((redis) => redis.hset(poolPolicyKey(policy.name), `anchor:${anchor.id}`, ''));
+    await members.add(policy.name, anchor.id);
+    await changed();
+  }
+
+  async function redeclare(anchor: Anchor): Promise<void> {
+    await members.take(anchor.id, spaceOf({ ...anchor, prefixes: deliveredPrefixes(anchor) }));
+    await anchors.declareAnchor(anchor);
+    await members.add(anchor.pool, anchor.id);
     await changed();
   }
 
@@ -157,20 +176,23 @@ export function poolCommands(
     );
   }
 
+  /** So that a file that says the same again says nothing. */
+  async function noteSaid(pool: string, field: string, said: unknown): Promise<void> {
+    await connection.plain((redis) => redis.hset(poolPolicyKey(pool), field, digestOf(said)));
+  }
+
   async function apply({ anchors: wanted, ...said }: PoolSettings, source: PoolSource): Promise<PoolPolicy> {
-    const note = async (field: string, digest: string) => {
-      if (source === 'file')
-        await connection.plain((redis) => redis.hset(poolPolicyKey(said.name), field, digest));
+    const note = async (field: string, of: unknown) => {
+      if (source === 'file') await noteSaid(said.name, field, of);
     };
     const stands = await isRepeated(said.name, 'said', digestOf(said), source);
     const policy = (stands ? await policyOf(said.name) : null) ?? said;
     const named = new Set<string>();
     // Anchors first: what cannot be is refused before anything of the policy has changed.
     for (const anchor of wanted) {
-      const digest = digestOf(anchor);
-      if (await isRepeated(said.name, `said:${anchor.id}`, digest, source)) continue;
+      if (await isRepeated(said.name, `said:${anchor.id}`, digestOf(anchor), source)) continue;
       await declareAnchor(policy, anchor);
-      await note(`said:${anchor.id}`, digest);
+      await note(`said:${anchor.id}`, anchor);
       named.add(anchor.id);
     }
     if (stands) return policy;
@@ -184,18 +206,9 @@ export function poolCommands(
         await declareAnchor(policy, settings);
       }
     }
-    await note('said', digestOf(said));
+    await note('said', said);
     await changed();
     return policy;
-  }
-
-  /** Nodes that look for changes find one. */
-  const changed = () => connection.plain((redis) => redis.incr(poolRevisionKey()));
-
-  async function viewOf(name: string): Promise<PoolView> {
-    const policy = await policyOf(name);
-    if (policy === null) throw unknownPool(name);
-    return view(policy);
   }
 
   return {
@@ -217,6 +230,35 @@ export function poolCommands(
       for (const pool of pools) await apply(pool, 'file');
     },
 
+    async restore(seen, files) {
+      const failures: unknown[] = [];
+      for (const policy of seen.policies) await writePolicy(policy);
+      for (const { anchors: ofFile, ...said } of files) {
+        await noteSaid(said.name, 'said', said);
+        for (const anchor of ofFile) await noteSaid(said.name, `said:${anchor.id}`, anchor);
+      }
+      for (const anchor of seen.anchors) {
+        await redeclare(anchor).catch((error: unknown) => failures.push(error));
+      }
+      await changed();
+      const passing = failures.find((error) => error instanceof MooringError && error.temporary);
+      if (failures.length > 0) throw passing ?? failures[0];
+    },
+
+    redeclare,
+
+    async enlist(id) {
+      const settled = await anchors.settle(id);
+      const known = settled ?? (await anchors.anchor(id));
+      if (known === null || (settled === null && (await members.has(known.pool, id)))) return;
+      // It may have gone meanwhile, and with it what was noted.
+      const still = await anchors.anchor(id);
+      if (still === null) return;
+      await members.take(id, spaceOf({ ...still, prefixes: deliveredPrefixes(still) }));
+      await members.add(still.pool, id);
+      await changed();
+    },
+
     async pool(name) {
       const policy = await policyOf(name);
       return policy === null ? null : view(policy);
@@ -231,12 +273,17 @@ export function poolCommands(
     async retirePool(name) {
       const policy = await policyOf(name);
       if (policy === null) throw unknownPool(name);
-      await writePolicy({ ...policy, retire: true });
+      const retired = { ...policy, retire: true };
+      await writePolicy(retired);
       await changed();
       for (const id of await anchorIds(name)) {
-        if ((await anchors.anchor(id))?.pool === name) await this.retireAnchor(id);
+        const anchor = await anchors.anchor(id);
+        if (anchor === null) await members.strike(name, id);
+        else if (anchor.pool === name) await this.retireAnchor(id);
       }
-      return viewOf(name);
+      const left = await view(retired);
+      await members.endIfEmpty(name);
+      return left;
     },
 
     async retireAnchor(id) {
@@ -256,16 +303,8 @@ export function poolCommands(
       if (anchor === null || (anchor.draining.length === 0 && !anchor.retiring)) return;
       const left = await anchors.finishDraining(anchor);
       if (left?.draining.length === anchor.draining.length) return;
-      const prefixes = left === null ? [] : [...deliveredPrefixes(left), ...left.endpoints.map(hostPrefix)];
-      await takeSpace(connection, id, prefixes);
-      const { pool } = anchor;
-      if (left === null) {
-        await connection.plain((redis) => redis.hdel(poolPolicyKey(pool), `anchor:${id}`));
-        if ((await policyOf(pool))?.retire === true && (await anchorIds(pool)).length === 0) {
-          await connection.plain((redis) => redis.srem(poolsKey(), pool));
-          await connection.plain((redis) => redis.del(poolPolicyKey(pool)));
-        }
-      }
+      if (left === null) await members.strike(anchor.pool, id);
+      else await members.take(id, spaceOf({ ...left, prefixes: deliveredPrefixes(left) }));
       await changed();
     },
   };
@@ -293,6 +332,11 @@ export function declarationOf(pool: PoolPolicy, anchor: AnchorSettings): AnchorD
   };
 }
 
+/** All addresses that an anchor keeps others from having, none twice. */
+function spaceOf({ prefixes, endpoints }: Pick<Anchor, 'prefixes' | 'endpoints'>): readonly string[] {
+  return [...disjoint(prefixes), ...endpoints.map(hostPrefix)];
+}
+
 function digestOf(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 32);
 }
@@ -310,5 +354,13 @@ function unknownAnchor(id: string): MooringError {
     'ERR_MOORING_UNKNOWN_ANCHOR',
     `anchor ${id} is not declared; take an id from the list of pools`,
     { data: { anchor: id } },
+  );
+}
+
+function anchorTaken({ id, pool }: Anchor): MooringError {
+  return new MooringError(
+    'ERR_MOORING_ANCHOR_TAKEN',
+    `anchor ${id} is pool ${pool}'s; give this one another id, or retire that one first and wait until it has gone`,
+    { rsip: 205, data: { anchor: id, pool, field: 'anchors' } },
   );
 }

@@ -144,9 +144,10 @@ export interface RelayAnnouncement {
 export interface Registry extends Pools, PoolTurns, Registrations {
   /**
    * Makes an anchor known, or lease other prefixes, idempotently: what is taken out is drained. Refuses
-   * (ERR_MOORING_ANCHOR_IN_USE) other block sizes, sharing or pool while a lease is held or cooling.
+   * (ERR_MOORING_ANCHOR_IN_USE) other block sizes, sharing or pool while a lease is held or cooling. `draining`: what was drained
+   * when the registry still knew it (default: nothing); it counts where the registry has forgotten the anchor.
    */
-  declareAnchor(declaration: AnchorDeclaration): Promise<Anchor>;
+  declareAnchor(declaration: AnchorDeclaration & Partial<Pick<Anchor, 'draining'>>): Promise<Anchor>;
   anchor(id: string): Promise<Anchor | null>;
   poolAnchors(pool: string): Promise<readonly string[]>;
 

@@ -344,7 +344,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
 
     async redeclare(anchor) {
       const known = served.get(anchor)?.declaration;
-      if (known !== undefined) await registry.declareAnchor(known);
+      if (known !== undefined) await registry.redeclare(known);
     },
 
     deadline(anchor, untilMs) {

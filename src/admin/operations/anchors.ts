@@ -166,7 +166,13 @@ export const anchorOperations = [
     params,
     query: nothing,
     answer: AnchorShown,
-    run: async ({ params: { anchor }, parts }) => shownAnchor(await parts.registry.retireAnchor(anchor)),
+    async run({ params: { anchor }, parts }) {
+      const { pool } = await anchorNamed(parts, anchor);
+      // Not while a declaration is under way that would bring it back.
+      return parts.registry.changing(pool, async () =>
+        shownAnchor(await parts.registry.retireAnchor(anchor)),
+      );
+    },
   }),
   operation({
     id: 'handOverAnchor',

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { parsePool } from '../../../src/config/pools.ts';
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
 import { createOwnership, type Ownership } from '../../../src/ownership/ownership.ts';
 import type { MooringError } from '../../../src/protocol/errors.ts';
@@ -38,10 +39,10 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function declare(): Promise<void> {
+async function declare(prefixes: readonly string[] = ['192.0.2.8/31']): Promise<void> {
   await registry.declareAnchor({
     ...{ id: 'a1', pool: 'p', sharing: 'shared', home: 'r1', portBlock: 1024, spiBlock: 256 },
-    ...{ prefixes: ['192.0.2.8/31'], endpoints: ['198.51.100.1'], coolingMs: 60_000 },
+    ...{ prefixes, endpoints: ['198.51.100.1'], coolingMs: 60_000 },
   });
 }
 
@@ -225,14 +226,36 @@ test('a relay that has read nothing of an anchor has nothing to report of it, an
   );
 });
 
+test('leases that came back from a prefix that is not declared any more are drained, and nobody gets their addresses', async () => {
+  await declare(['192.0.2.8/31', '192.0.2.16/30']);
+  const { node } = await relay();
+  const leases: Lease[] = [];
+  while (!leases.some(({ address }) => address.startsWith('192.0.2.1')))
+    leases.push(await acknowledged(node, `cat${leases.length}`));
+  await server.client().flushall();
+  // A file of before the growth is first.
+  await declare();
+  await settled();
+  await registry.enlist('a1');
+  const found = await heldInRegistry();
+  for (const lease of leases) expect(found.get(lease.id)).toMatchObject(resources(lease));
+  const { prefixes, draining } = (await registry.anchor('a1'))!;
+  expect([...prefixes, ...draining.map(({ prefix }) => prefix)]).toEqual(['192.0.2.8/31', '192.0.2.16/30']);
+  const thief = { id: 'a2', home: 'r1', endpoints: ['198.51.100.2'], prefixes: ['192.0.2.17/32'] };
+  await expect(
+    registry.declarePool(parsePool({ name: 'q', sharing: 'whole', anchors: [thief] }), 'operator'),
+  ).rejects.toMatchObject({ code: 'ERR_MOORING_OVERLAP' });
+  const again = await registry.plan('a1');
+  await registry.enlist('a1');
+  expect(await registry.plan('a1')).toBe(again);
+});
+
 describe('a registry that was put back to an old backup', () => {
   test('gets later leases back, and those that ended since end again', async () => {
     const { node, ownership } = await relay();
-    const redis = server.client();
     const early = await acknowledged(node, 'ann');
     const kept = await acknowledged(node, 'ben');
-    const keys = await redis.keys('*');
-    const backup = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
+    const restore = await backup();
     const late = await acknowledged(node, 'cat');
     await registry.free({ leaseId: early.id, device: early.device, requestId: hex() });
     await node.plane.apply({ anchor: 'a1', event: { type: 'owned', fence: '1-1', relay: 'r1' } });
@@ -241,17 +264,44 @@ describe('a registry that was put back to an old backup', () => {
     ownership.stop();
     await node.close();
     const again = await relay();
-    // At one moment, as a server that starts with another file.
-    const replaced = redis.multi().flushall();
-    for (const [at, key] of keys.entries()) replaced.restore(key, 0, backup[at] as Buffer);
-    await replaced.exec();
+    await restore();
     await settledAbove(again.ownership.owned().get('a1')!.epoch);
     const found = await heldInRegistry();
     expect([...found.keys()].sort()).toEqual([kept.id, late.id].sort());
     const counter = (fence: string) => Number(fence.slice(fence.indexOf('-') + 1));
     expect(counter((await registry.snapshot('a1')).lastId)).toBeGreaterThan(counter(lastId));
   });
+
+  test('gets leases back on what was added to their anchor since', async () => {
+    const { node, ownership } = await relay();
+    const early = await acknowledged(node, 'ann');
+    const restore = await backup();
+    await declare(['192.0.2.8/31', '192.0.2.16/30']);
+    const late: Lease[] = [];
+    while (!late.some(({ address }) => address.startsWith('192.0.2.1')))
+      late.push(await acknowledged(node, `cat${late.length}`));
+    await node.plane.apply({ anchor: 'a1', event: { type: 'owned', fence: '1-1', relay: 'r1' } });
+    ownership.stop();
+    await node.close();
+    const again = await relay();
+    await restore();
+    await settledAbove(again.ownership.owned().get('a1')!.epoch);
+    const found = await heldInRegistry();
+    for (const lease of [early, ...late]) expect(found.get(lease.id)).toMatchObject(resources(lease));
+  });
 });
+
+/** What the registry holds now; returns how to put it back at one moment, as a server that starts with another file. */
+async function backup(): Promise<() => Promise<void>> {
+  const redis = server.client();
+  const keys = await redis.keys('*');
+  const values = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
+  return async () => {
+    const replaced = redis.multi().flushall();
+    for (const [at, key] of keys.entries()) replaced.restore(key, 0, values[at] as Buffer);
+    await replaced.exec();
+  };
+}
 
 async function settledAbove(epoch: bigint): Promise<void> {
   await until(async () => {

@@ -14,10 +14,18 @@ local function counterIn(fence)
   return tonumber(string.match(fence, '%-(%d+)$'))
 end
 
--- Data that never handed out a slot was emptied: its plan numbers them anew, and the leases follow the one before.
+-- Data that never handed out a slot was emptied: its plan numbers them anew, and the leases follow the one before. Data of
+-- before the anchor grew: what was added since has further slots.
 local function followPlan(plan)
-  if plan and plan ~= '' and redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0 then
-    local of = cjson.decode(plan)
+  if not plan or plan == '' then
+    return
+  end
+  local of = cjson.decode(plan)
+  local stored = redis.call('HGET', META, 'plan')
+  local known = stored and cjson.decode(stored)
+  local isEmptied = redis.call('HGET', META, 'frontier') == '0' and redis.call('HLEN', LEASES) == 0
+  local hasGrown = known and of.slots > known.slots and table.concat(of.key, ' ') == table.concat(known.key, ' ')
+  if isEmptied or hasGrown then
     redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
   end
 end
