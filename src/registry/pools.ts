@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { AnchorSettings, PoolSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { askAnchor } from './asking.ts';
@@ -185,30 +186,38 @@ export function poolCommands(
     const note = async (field: string, of: unknown) => {
       if (source === 'file') await noteSaid(said.name, field, of);
     };
+    const present = await policyOf(said.name);
     const stands = await isRepeated(said.name, 'said', digestOf(said), source);
-    const policy = (stands ? await policyOf(said.name) : null) ?? said;
+    const policy = (stands ? present : null) ?? said;
+    // What its retirement has drained comes back with it, as it is said.
+    const revives = present?.retire === true && policy.retire !== true;
     const named = new Set<string>();
     // Anchors first: what cannot be is refused before anything of the policy has changed.
     for (const anchor of wanted) {
-      if (await isRepeated(said.name, `said:${anchor.id}`, digestOf(anchor), source)) continue;
+      const isSaid = await isRepeated(said.name, `said:${anchor.id}`, digestOf(anchor), source);
+      if (isSaid && !revives) continue;
       await declareAnchor(policy, anchor);
       await note(`said:${anchor.id}`, anchor);
       named.add(anchor.id);
     }
     if (stands) return policy;
-    await writePolicy(policy);
-    for (const id of await anchorIds(said.name)) {
-      // The others follow the policy as they are.
+    if (!isDeepStrictEqual(present, policy)) await follow(policy, named);
+    await note('said', said);
+    await changed();
+    return policy;
+  }
+
+  /** Anchors that are not named follow their pool's policy as they are; it is written when they do. */
+  async function follow(policy: PoolPolicy, named: ReadonlySet<string>): Promise<void> {
+    for (const id of await anchorIds(policy.name)) {
       const anchor = named.has(id) ? null : await anchors.anchor(id);
-      if (anchor !== null && anchor.pool === said.name) {
+      if (anchor !== null && anchor.pool === policy.name) {
         const { home, endpoints, prefixes, retiring } = anchor;
         const settings = { id, home, endpoints: [...endpoints], prefixes: [...prefixes], retire: retiring };
         await declareAnchor(policy, settings);
       }
     }
-    await note('said', said);
-    await changed();
-    return policy;
+    await writePolicy(policy);
   }
 
   return {

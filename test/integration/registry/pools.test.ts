@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parsePool } from '../../../src/config/pools.ts';
 import type { MooringError } from '../../../src/protocol/errors.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
-import { commandConnection } from '../../../src/registry/connection.ts';
+import { type Connection, commandConnection } from '../../../src/registry/connection.ts';
 import { hex128 } from '../../../src/registry/leases.ts';
 import type { GrantRequest, Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
@@ -10,6 +10,7 @@ import { commandsWithTestClock } from '../../oracle/registry-run.ts';
 import { type RealRedis, realRedis, silent } from './real-redis.ts';
 
 let server: RealRedis;
+let connection: Connection;
 let registry: Registry;
 let nowMs = 1_000_000;
 const turnClock = async (ms: number) => {
@@ -18,16 +19,13 @@ const turnClock = async (ms: number) => {
 };
 beforeAll(async () => {
   server = await realRedis();
+  connection = commandConnection(server.client(), commandsWithTestClock());
 });
 afterAll(() => server.stop());
 beforeEach(async () => {
   await server.client().flushall();
   await turnClock(0);
-  registry = createStore(
-    commandConnection(server.client(), commandsWithTestClock()),
-    silent,
-    async () => undefined,
-  );
+  registry = createStore(connection, silent, async () => undefined);
 });
 
 const LEASE_MS = 60_000;
@@ -193,6 +191,17 @@ describe('a pool', () => {
     expect((await view())?.prefixes).toEqual(['192.0.2.0/29']);
     await registry.declareFile([pool(['192.0.2.0/31'])]);
     expect((await view())?.prefixes).toEqual(['192.0.2.0/31']);
+  });
+
+  test('has anchors that follow its policy, whether they are named with it or not', async () => {
+    const more = { id: 'a2', home: 'r1', endpoints: ['203.0.113.2'], prefixes: ['192.0.2.8/31'] };
+    await declare(['192.0.2.0/31']);
+    await declare([], { anchors: [more] });
+    const leaseMs = { default: LEASE_MS, max: 2 * LEASE_MS };
+    await declare(['192.0.2.0/31'], { leaseMs });
+    const { anchors } = (await registry.roster())!;
+    expect(anchors.map(({ longestLeaseMs }) => longestLeaseMs)).toEqual([2 * LEASE_MS, 2 * LEASE_MS]);
+    expect((await registry.pool('p'))?.policy.leaseMs).toEqual(leaseMs);
   });
 
   test('tells those who look that it changed, and nothing otherwise', async () => {
