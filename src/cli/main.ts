@@ -38,14 +38,7 @@ async function main(argv: readonly string[]): Promise<void> {
     const { runDeviceCommand } = await import('../../clients/laptop/main.ts');
     return runDeviceCommand(command, rest);
   }
-  const { values } = parseArgs({
-    args: rest,
-    options: {
-      config: { type: 'string' },
-      engine: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    },
-  });
+  const values = optionsIn(rest);
   const configFile = () => {
     if (values.config === undefined) throw usage('--config is missing; name the configuration file');
     return values.config;
@@ -81,6 +74,21 @@ async function main(argv: readonly string[]): Promise<void> {
       return;
     default:
       throw usage(`there is no command ${JSON.stringify(command)}`);
+  }
+}
+
+function optionsIn(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        config: { type: 'string' },
+        engine: { type: 'string' },
+        json: { type: 'boolean', default: false },
+      },
+    }).values;
+  } catch (cause) {
+    throw usage((cause as Error).message.split('.')[0] ?? '');
   }
 }
 

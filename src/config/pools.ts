@@ -1,7 +1,7 @@
 import { Value } from 'typebox/value';
 import { contains, parseAddress, parsePrefix } from '../protocol/address.ts';
 import { checked } from '../protocol/checked.ts';
-import type { MooringError } from '../protocol/errors.ts';
+import { MooringError } from '../protocol/errors.ts';
 import { Pool, type PoolSettings } from './schema.ts';
 import { refuseSetting } from './settings-file.ts';
 
@@ -28,7 +28,8 @@ export function parsePool(value: unknown, source = 'pool'): PoolSettings {
   const refuse: Refuse = (field, found, remedy) => refuseSetting(source, field, found, remedy);
   const check = checked(Pool, ({ field, value: found, remedy }) => refuse(field, found, remedy));
   const pool = check(Value.Default(Pool, structuredClone(value)));
-  checkPools([pool], (field, found, remedy) => refuse(field.replace(/^pools\.0\./, ''), found, remedy));
+  const alone = (text: string) => text.replaceAll('pools.0.', '');
+  checkPools([pool], (field, found, remedy) => refuse(alone(field), found, alone(remedy)));
   return pool;
 }
 
@@ -38,6 +39,14 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
   const anchors = new Set<string>();
   const served: { field: string; prefix: Prefix }[] = [];
   const endpoints: { field: string; text: string; bytes: Uint8Array }[] = [];
+  const read = <T>(parse: (text: string, field: string) => T, text: string, field: string): T => {
+    try {
+      return parse(text, field);
+    } catch (error) {
+      if (error instanceof MooringError) throw refuse(field, text, String(error.data.remedy));
+      throw error;
+    }
+  };
   pools.forEach((pool, p) => {
     if (names.has(pool.name)) throw refuse(`pools.${p}.name`, pool.name, 'give every pool a name of its own');
     names.add(pool.name);
@@ -48,11 +57,16 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
         throw refuse(`${field}.id`, anchor.id, 'give every anchor an id of its own');
       anchors.add(anchor.id);
       anchor.endpoints.forEach((text, i) => {
-        const bytes = parseAddress(text, `${field}.endpoints.${i}`);
-        endpoints.push({ field: `${field}.endpoints.${i}`, text, bytes });
+        const named = `${field}.endpoints.${i}`;
+        const bytes = read(parseAddress, text, named);
+        if (NEVER_LEASED.some((space) => contains(parsePrefix(space), bytes)))
+          throw refuse(named, text, 'name an address that a host may have');
+        if (anchor.endpoints.findIndex((other) => parseAddress(other).length === bytes.length) < i)
+          throw refuse(named, text, 'name one address of each family at most');
+        endpoints.push({ field: named, text, bytes });
       });
       anchor.prefixes.forEach((text, i) => {
-        const prefix = parsePrefix(text, `${field}.prefixes.${i}`);
+        const prefix = read(parsePrefix, text, `${field}.prefixes.${i}`);
         checkRealm(prefix, pool.realm ?? 'public', (remedy) =>
           refuse(`${field}.prefixes.${i}`, text, remedy),
         );
@@ -77,7 +91,7 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
         `a tunnel endpoint is never leased: take it out of ${clash.field}`,
       );
     }
-    if (endpoints.some((other) => other !== endpoint && other.text === endpoint.text)) {
+    if (endpoints.some((other) => other !== endpoint && isSame(other.bytes, endpoint.bytes))) {
       throw refuse(endpoint.field, endpoint.text, 'give every anchor a tunnel endpoint of its own');
     }
   }
@@ -113,4 +127,8 @@ function checkRealm(
 
 function overlap(a: Prefix, b: Prefix): boolean {
   return contains(a, b.bytes) || contains(b, a.bytes);
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return contains({ bytes: a, bits: a.length * 8 }, b);
 }

@@ -24,17 +24,21 @@ export function readSettingsFile(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
-    throw new MooringError(
-      'ERR_MOORING_CONFIG',
-      `${file}: cannot be read; name a readable file with --config`,
-      { cause, data: { file } },
-    );
+    throw new MooringError('ERR_MOORING_CONFIG', `${file}: cannot be read; name a file that can be`, {
+      cause,
+      data: { file },
+    });
   }
+}
+
+/** What a file in YAML (or JSON) holds, unchecked. Throws ERR_MOORING_CONFIG. */
+export function readYaml(file: string): unknown {
+  return parseText(readSettingsFile(file), file);
 }
 
 /** The names at the top of a configuration file; none when it is not a mapping. Throws ERR_MOORING_CONFIG. */
 export function topLevelNames(file: string): readonly string[] {
-  const raw = parseText(readSettingsFile(file), file);
+  const raw = readYaml(file);
   return typeof raw === 'object' && raw !== null ? Object.keys(raw) : [];
 }
 

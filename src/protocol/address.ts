@@ -53,11 +53,11 @@ export function socketAddress(address: string, port: number, field = 'address'):
 
 /** Parses `address/bits`; a bare address is a host prefix. Host bits must be zero. */
 export function parsePrefix(text: string, field = 'prefix'): Prefix {
-  const [address = '', length] = text.split('/');
+  const [address = '', length, ...more] = text.split('/');
   const bytes = parseAddress(address, field);
   const width = bytes.length * 8;
   const bits = length === undefined ? width : Number(length);
-  if (!/^\d{1,3}$/.test(length ?? '0') || bits > width) {
+  if (!/^\d{1,3}$/.test(length ?? '0') || bits > width || more.length > 0) {
     throw badInput(field, text, `use a prefix length from 0 to ${width}`);
   }
   for (let bit = bits; bit < width; bit += 1) {

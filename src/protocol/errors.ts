@@ -78,6 +78,6 @@ export function badInput(field: string, value: unknown, remedy: string): Mooring
   const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value).slice(0, 80);
   return new MooringError('ERR_MOORING_BAD_INPUT', `${field}: ${shown} is not valid; ${remedy}`, {
     rsip: 205,
-    data: { field },
+    data: { field, remedy },
   });
 }

@@ -92,7 +92,8 @@ export const leaseNoun: Noun = {
         return list(work, {
           address: work.words[0],
           port: option(work, 'port'),
-          spi: spi === undefined ? undefined : String(Number(spi)),
+          // What is no number is the server's to refuse, by the name it was given.
+          spi: spi === undefined || Number.isNaN(Number(spi)) ? spi : String(Number(spi)),
         });
       },
     },

@@ -41,14 +41,13 @@ function rendered({ policy, retiring, anchors, revision }: PoolAnswer): string {
 
 const readPool = ({ client, words }: Work) => client.ask<PoolAnswer>('GET', `/v1/pools/${part(words[0])}`);
 
-/** What the pool is, in the form of the settings. */
-function settingsOf({ policy, anchors }: PoolAnswer) {
-  return {
-    ...policy,
-    anchors: anchors
-      .filter(({ retiring }) => !retiring)
-      .map(({ id, home, endpoints, prefixes }) => ({ id, home, endpoints, prefixes })),
-  };
+type AnchorSettings = Pick<AnchorAnswer, 'id' | 'home' | 'endpoints' | 'prefixes'>;
+
+/** The anchors of the pool that lease, in the form of the settings. */
+function anchorsOf({ anchors }: PoolAnswer): readonly AnchorSettings[] {
+  return anchors
+    .filter(({ retiring }) => !retiring)
+    .map(({ id, home, endpoints, prefixes }) => ({ id, home, endpoints, prefixes }));
 }
 
 async function put(work: Work, name: string, body: object, revision: string): Promise<void> {
@@ -59,39 +58,43 @@ async function put(work: Work, name: string, body: object, revision: string): Pr
 /** A pool in a file: YAML or JSON, in the form of `pools` of the configuration. */
 async function fileOf(work: Work): Promise<{ readonly name: string }> {
   const file = demanded(work, 'file');
-  const [{ readSettingsFile }, { parsePool }, { parse }] = await Promise.all([
+  const [{ readYaml }, { parsePool }] = await Promise.all([
     import('../../config/settings-file.ts'),
     import('../../config/pools.ts'),
-    import('yaml'),
   ]);
-  return parsePool(parse(readSettingsFile(file), { maxAliasCount: 0, logLevel: 'error' }), file);
+  return parsePool(readYaml(file), file);
+}
+
+/** What the pool becomes when some of its anchors change: those that are not said stay as they are. */
+async function change(
+  work: Work,
+  { policy, revision }: PoolAnswer,
+  anchors: readonly AnchorSettings[],
+): Promise<void> {
+  await put(work, policy.name, { ...policy, anchors }, revision);
 }
 
 async function grow(work: Work): Promise<void> {
   const pool = await readPool(work);
-  const settings = settingsOf(pool);
   const id = demanded(work, 'anchor');
   const prefixes = work.options.prefix ?? [];
   const endpoints = work.options.endpoint ?? [];
-  const present = settings.anchors.find((one) => one.id === id);
+  const present = anchorsOf(pool).find((one) => one.id === id);
   if (present === undefined) {
-    settings.anchors.push({ id, home: demanded(work, 'home'), endpoints, prefixes });
-  } else {
-    const home = option(work, 'home') ?? present.home;
-    const more = prefixes.filter((prefix) => !present.prefixes.includes(prefix));
-    settings.anchors = settings.anchors.map((one) =>
-      one === present ? { ...present, home, prefixes: [...present.prefixes, ...more] } : one,
-    );
+    await change(work, pool, [{ id, home: demanded(work, 'home'), endpoints, prefixes }]);
+    return;
   }
-  await put(work, pool.policy.name, settings, pool.revision);
+  const home = option(work, 'home') ?? present.home;
+  const more = prefixes.filter((prefix) => !present.prefixes.includes(prefix));
+  await change(work, pool, [{ ...present, home, prefixes: [...present.prefixes, ...more] }]);
 }
 
 async function shrink(work: Work): Promise<void> {
   const pool = await readPool(work);
-  const settings = settingsOf(pool);
+  const present = anchorsOf(pool);
   const out = work.options.prefix ?? [];
   if (out.length === 0) demanded(work, 'prefix');
-  const there = settings.anchors.flatMap(({ prefixes }) => prefixes);
+  const there = present.flatMap(({ prefixes }) => prefixes);
   const unknown = out.find((prefix) => !there.includes(prefix));
   if (unknown !== undefined) {
     throw new MooringError(
@@ -99,10 +102,9 @@ async function shrink(work: Work): Promise<void> {
       `--prefix ${unknown}: the pool has ${there.join(', ')}; name one of them as it stands there`,
     );
   }
-  const anchors = settings.anchors.map((one) => ({
-    ...one,
-    prefixes: one.prefixes.filter((prefix) => !out.includes(prefix)),
-  }));
+  const anchors = present
+    .filter(({ prefixes }) => prefixes.some((prefix) => out.includes(prefix)))
+    .map((one) => ({ ...one, prefixes: one.prefixes.filter((prefix) => !out.includes(prefix)) }));
   const empty = anchors.find(({ prefixes }) => prefixes.length === 0);
   if (empty !== undefined) {
     throw new MooringError(
@@ -110,7 +112,7 @@ async function shrink(work: Work): Promise<void> {
       `anchor ${empty.id} would have no prefix; retire it: mooring anchor retire ${empty.id}`,
     );
   }
-  await put(work, pool.policy.name, { ...settings, anchors }, pool.revision);
+  await change(work, pool, anchors);
 }
 
 export const poolNoun: Noun = {

@@ -42,6 +42,8 @@ export interface AdminBed {
   readonly server: RealRedis;
   readonly issuer: RunningIssuer;
   readonly url: string;
+  /** Where it listens. */
+  readonly base: string;
   /** What relays were asked, and what they answer. */
   readonly relayCalls: [relay: string, call: string, params: unknown][];
   relayFails: Error | null;
@@ -132,7 +134,7 @@ export async function startAdminBed(): Promise<AdminBed> {
     return fetched;
   };
   const bed: AdminBed = {
-    ...{ registry, server, issuer, url, relayCalls, token },
+    ...{ registry, server, issuer, url, base, relayCalls, token },
     relayFails: null,
     async ask(method, path, { as = 'root', headers = {}, body, raw } = {}) {
       const response = await fetch(`${base}${path}`, {

@@ -106,11 +106,17 @@ test('one elsewhere shows a certificate, and without it is told what is missing'
 });
 
 test('what is refused, misused or absent has its exit status and its words', async () => {
-  const [none, ownerless, misused, help] = await Promise.all([
+  const growing = join(directory, 'growing.yaml');
+  writeFileSync(growing, 'a: &a [1]\nname: [*a]\n');
+  const [none, ownerless, misused, help, odd, unknown, aliased, missing] = await Promise.all([
     local('lease', 'show', `a1.${'x'.repeat(22)}`),
     local('anchor', 'handover', 'a1', '--to', 'r2'),
     local('pool', 'inflate', 'shared'),
     mooring('lease', '--help'),
+    mooring('constructor', 'list'),
+    local('serve', '--nonsense'),
+    local('pool', 'add', '--file', growing),
+    local('pool', 'add', '--file', join(directory, 'no.yaml')),
   ]);
   expect(none).toMatchObject({ status: 1, out: '' });
   expect(none.error).toMatch(/^mooring: lease a1\.x+: there is none .* \[ERR_MOORING_NO_LEASE\]\n$/);
@@ -118,4 +124,15 @@ test('what is refused, misused or absent has its exit status and its words', asy
   expect(misused.status).toBe(2);
   expect(misused.error).toContain('mooring pool grow POOL');
   expect(help.out).toContain('mooring lease find ADDRESS');
+  for (const { status, error } of [odd, unknown]) {
+    expect(status).toBe(2);
+    expect(error).toMatch(/^mooring: Un[a-z]+ .*\n\nmooring: leases of/);
+  }
+  for (const [{ status, error }, file] of [
+    [aliased, 'growing.yaml'],
+    [missing, 'no.yaml'],
+  ] as const) {
+    expect(status).toBe(1);
+    expect(error).toMatch(new RegExp(`^mooring: \\S+${file}: .* \\[ERR_MOORING_CONFIG\\]\\n$`));
+  }
 });

@@ -93,7 +93,31 @@ describe('a configuration', () => {
     [
       'has host bits in a prefix',
       pool(anchor('a1', '192.0.2.1', '198.51.100.1/28')),
-      /prefixes\.0: "198\.51\.100\.1\/28" is not valid; clear the bits behind the prefix length/,
+      /mooring\.yaml: pools\.0\.anchors\.0\.prefixes\.0 is 198\.51\.100\.1\/28; clear the bits behind the prefix length/,
+    ],
+    [
+      'has two lengths in a prefix',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28/32')),
+      /use a prefix length from 0 to 32/,
+    ],
+    ...['0.0.0.0', '127.0.0.1', '169.254.1.1', '239.0.0.5', '::1', 'fe80::1', 'ff02::1'].map(
+      (address): [string, string, RegExp] => [
+        `has the tunnel endpoint ${address}`,
+        pool(anchor('a1', address, '198.51.100.0/28')),
+        /endpoints\.0 is .*; name an address that a host may have/,
+      ],
+    ),
+    [
+      'has two endpoints of one family',
+      pool(`{id: a1, home: r1, endpoints: [192.0.2.1, 192.0.2.2], prefixes: ['198.51.100.0/28']}`),
+      /endpoints\.1 is 192\.0\.2\.2; name one address of each family at most/,
+    ],
+    [
+      'gives two anchors one endpoint in two spellings',
+      pool(
+        `${anchor('a1', '2001:db8::1', '198.51.100.0/28')}, ${anchor('a2', '2001:DB8:0::1', '198.51.101.0/28')}`,
+      ),
+      /give every anchor a tunnel endpoint of its own/,
     ],
     [
       'has a prefix that is none',
