@@ -72,6 +72,16 @@ const UNPACKED = {
     folder: '/opt/mooring-lab/libreswan',
     why: 'a second, independent IKEv2 daemon as peer; beside strongSwan it can only be unpacked',
   },
+  'valkey-server': {
+    shows: '/opt/mooring-lab/valkey/usr/bin/valkey-server',
+    folder: '/opt/mooring-lab/valkey',
+    why: 'the registry on Valkey too; beside Redis its server need not be installed',
+    // The program that the server's package links to.
+    with: ['valkey-tools'],
+    // Debian 12 itself has none.
+    backports: 'bookworm',
+    isOptional: true,
+  },
 };
 
 const say = (text) => console.log(`setup: ${text}`);
@@ -137,7 +147,8 @@ export function installPackages(packages) {
 
 /** Unpacks what is missing of UNPACKED; the programs in it run from where they lie. */
 function unpackPackages() {
-  for (const [name, { shows, folder, why }] of Object.entries(UNPACKED)) {
+  for (const [name, one] of Object.entries(UNPACKED)) {
+    const { shows, folder, why, isOptional = false } = one;
     if (present(shows)) continue;
     say(`missing Debian package ${name}: ${why}`);
     if (!present('apt-get') || process.getuid?.() !== 0) {
@@ -146,18 +157,50 @@ function unpackPackages() {
       );
       continue;
     }
-    const scratch = mkdtempSync(join(tmpdir(), 'mooring-setup-'));
     try {
-      say(`apt-get download ${name}, unpacked in ${folder}`);
-      // A machine that lacks nothing else may never have read the lists.
-      run('apt-get', ['update', '-q']);
-      run('apt-get', ['download', '-q', name], { cwd: scratch });
-      mkdirSync(folder, { recursive: true });
-      for (const file of readdirSync(scratch)) run('dpkg-deb', ['-x', join(scratch, file), folder]);
-    } finally {
-      rmSync(scratch, { recursive: true, force: true });
+      unpack(name, one);
+    } catch (error) {
+      if (!isOptional) throw error;
+      say(`${error.message}\nwhat needs it will be skipped and named`);
     }
   }
+}
+
+function unpack(name, { folder, backports, with: others = [] }) {
+  const scratch = mkdtempSync(join(tmpdir(), 'mooring-setup-'));
+  try {
+    const lists = listsOf(scratch, backports);
+    const names = [name, ...others];
+    say(`apt-get download ${names.join(' ')}, unpacked in ${folder}`);
+    // A machine that lacks nothing else may never have read the lists.
+    run('apt-get', [...lists, 'update', '-q']);
+    run('apt-get', [...lists, 'download', '-q', ...names], { cwd: scratch });
+    mkdirSync(folder, { recursive: true });
+    for (const file of readdirSync(scratch).filter((one) => one.endsWith('.deb')))
+      run('dpkg-deb', ['-x', join(scratch, file), folder]);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Options of apt-get: the machine's own lists, or on that release those of its backports, which it need not know of. */
+function listsOf(scratch, release) {
+  const isRelease =
+    release !== undefined &&
+    existsSync('/etc/os-release') &&
+    readFileSync('/etc/os-release', 'utf8').includes(`VERSION_CODENAME=${release}\n`);
+  if (!isRelease) return [];
+  const keys = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  const source = `deb [signed-by=${keys}] http://deb.debian.org/debian ${release}-backports main\n`;
+  writeFileSync(join(scratch, 'sources.list'), source);
+  mkdirSync(join(scratch, 'lists', 'partial'), { recursive: true });
+  mkdirSync(join(scratch, 'cache', 'archives', 'partial'), { recursive: true });
+  return [
+    ['Dir::Etc::sourcelist', join(scratch, 'sources.list')],
+    ['Dir::Etc::sourceparts', '/dev/null'],
+    ['Dir::State::lists', join(scratch, 'lists')],
+    ['Dir::Cache', join(scratch, 'cache')],
+  ].flatMap(([option, value]) => ['-o', `${option}=${value}`]);
 }
 
 function installModules() {

@@ -41,6 +41,8 @@ export interface RedisProcessOptions {
   /** Lines of its configuration file. */
   readonly lines: readonly string[];
   readonly sentinel: boolean;
+  /** Default: `redis-server`. */
+  readonly program?: string | undefined;
   readonly user: { readonly name: string; readonly password: string } | undefined;
 }
 
@@ -51,6 +53,7 @@ export function redisProcess({
   directory,
   lines,
   sentinel,
+  program = 'redis-server',
   user,
 }: RedisProcessOptions): RedisProcess {
   const socket = path.join(directory, 'redis.sock');
@@ -70,9 +73,9 @@ export function redisProcess({
   let operator: Redis | undefined;
 
   const launch = () => {
-    const program = ['redis-server', configFile, ...(sentinel ? ['--sentinel'] : [])];
+    const words = [program, configFile, ...(sentinel ? ['--sentinel'] : [])];
     // Ends also when whoever started it is killed.
-    server = spawn('setpriv', ['--pdeathsig', 'KILL', ...program], { stdio: 'ignore' });
+    server = spawn('setpriv', ['--pdeathsig', 'KILL', ...words], { stdio: 'ignore' });
     server.on('error', () => undefined);
   };
   const running = () => server.pid !== undefined && server.exitCode === null && server.signalCode === null;

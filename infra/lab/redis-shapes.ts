@@ -31,6 +31,8 @@ export interface ShapeOptions {
   readonly tls?: boolean;
   /** An ACL user who may do everything; the default user is off. */
   readonly user?: { readonly name: string; readonly password: string };
+  /** Of every server and sentinel, for instance Valkey's; default `redis-server`. */
+  readonly program?: string;
   /** How long a server is silent before others call it down, milliseconds; default 1,000. */
   readonly downAfterMs?: number;
 }
@@ -134,6 +136,7 @@ async function startShape(wanted: Wanted): Promise<RedisShape> {
         directory: path.join(directory, name),
         lines: [...listening(address, port, tls !== undefined), ...lines],
         sentinel: port === SENTINEL_PORT,
+        program: wanted.program,
         user: wanted.user,
       });
       started.push(one);

@@ -17,11 +17,16 @@ export interface RealRedis {
 }
 
 /** A Redis of the test's own: a unix socket in a temporary directory, no file kept. */
-export async function realRedis(...settings: string[]): Promise<RealRedis> {
+export function realRedis(...settings: string[]): Promise<RealRedis> {
+  return realServer('redis-server', ...settings);
+}
+
+/** The same of another program, Valkey's. */
+export async function realServer(program: string, ...settings: string[]): Promise<RealRedis> {
   const folder = await mkdtemp(join(tmpdir(), 'mooring-redis-'));
   const socket = join(folder, 'redis.sock');
   const server = spawn(
-    'redis-server',
+    program,
     ['--port', '0', '--unixsocket', socket, '--dir', folder, '--save', '', ...settings],
     { stdio: 'ignore' },
   );
