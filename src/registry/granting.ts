@@ -5,7 +5,7 @@ import { type Connection, isRefused } from './connection.ts';
 import type { DeviceIndex } from './device-index.ts';
 import { indexServers } from './index-servers.ts';
 import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
-import { hex128, noteFree } from './leases.ts';
+import { hex128, isFull, noteFree } from './leases.ts';
 import { leaseFrom, packed, remoteText, sessionFrom, unpacked } from './records.ts';
 import { type Refusal, refusalError } from './refusals.ts';
 import type { Granted, GrantRequest, Registry } from './registry.ts';
@@ -192,7 +192,7 @@ export function grantCommands(
     }
     const abandoned = [request.requestId, intent.attempt];
     await connection.run('abandon', deviceKeys(request.device), abandoned);
-    throw noneError(request, refusals, all);
+    throw noneError(request, refusals, all || (await isFull(connection, request.pool)));
   }
 
   return { grant };

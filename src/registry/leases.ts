@@ -113,3 +113,11 @@ export async function noteFree(
 ): Promise<void> {
   await connection.plain((redis) => redis.zadd(poolKey(pool), 'XX', free, anchor));
 }
+
+/** Whether every anchor of a pool has said that nothing is free. */
+export async function isFull(connection: Connection, pool: string): Promise<boolean> {
+  const some = await connection.plain((redis) =>
+    redis.zrevrangebyscore(poolKey(pool), '+inf', '(0', 'LIMIT', 0, 1),
+  );
+  return some.length === 0;
+}

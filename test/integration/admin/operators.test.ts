@@ -197,6 +197,19 @@ describe('anchors and relays', () => {
     });
   });
 
+  test('an anchor is retired when a change of its pool that is under way is through, not amid it', async () => {
+    const order: string[] = [];
+    let retired: Promise<unknown> = Promise.resolve();
+    await bed.registry.changing('shared', async () => {
+      retired = bed.ask('DELETE', '/v1/anchors/a2').then(() => order.push('retired'));
+      // Long enough for an answer that waits for nothing.
+      for (let at = 0; at < 3; at += 1) await bed.ask('GET', '/v1/anchors/a2');
+      order.push('changed');
+    });
+    await retired;
+    expect(order).toEqual(['changed', 'retired']);
+  });
+
   test('a retired anchor grants no more', async () => {
     const { body } = await bed.ask('DELETE', '/v1/anchors/a2');
     expect(body).toMatchObject({ id: 'a2', retiring: true });

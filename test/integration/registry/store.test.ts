@@ -3,6 +3,7 @@ import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { MooringError } from '../../../src/protocol/errors.ts';
 import { type Device, LeaseEvent } from '../../../src/protocol/lease.ts';
+import { poolKey } from '../../../src/registry/keys.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import type { AnchorDeclaration, GrantRequest, Registry } from '../../../src/registry/registry.ts';
 import { cuttingProxy } from './cutting-proxy.ts';
@@ -281,6 +282,27 @@ describe('a grant', () => {
     });
     await serve({ id: 'a2', prefixes: ['192.0.2.16/32'], endpoints: ['198.51.100.2'] });
     expect((await registry.grant(wish('d1'))).lease.anchor).toBe('a2');
+  });
+
+  test('from more anchors than one request asks is refused for good when none has anything, and not before', async () => {
+    const ids = Array.from({ length: 20 }, (_, at) => `a${at}`);
+    for (const [at, id] of ids.entries())
+      await serve({ id, prefixes: [`192.0.2.${at}/32`], endpoints: [`198.51.100.${at}`] });
+    for (const id of ids.slice(1)) await registry.grant(wish(`on-${id}`, { anchor: id }));
+    // A hint that is long past: all but one are full, and that one comes last.
+    const hint = server.client();
+    await hint.zadd(poolKey('whole'), ...ids.flatMap((id) => [id === 'a0' ? 1 : 9, id]));
+    expect(await failure(registry.grant(wish('d1')))).toMatchObject({
+      code: 'ERR_MOORING_EXHAUSTED',
+      temporary: true,
+    });
+    expect((await registry.grant(wish('d1'))).lease.anchor).toBe('a0');
+    await failure(registry.grant(wish('d2')));
+    expect(await failure(registry.grant(wish('d2')))).toMatchObject({
+      code: 'ERR_MOORING_EXHAUSTED',
+      rsip: 308,
+      temporary: false,
+    });
   });
 
   test('of a kind that the pool does not offer is refused', async () => {
