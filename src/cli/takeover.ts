@@ -10,6 +10,8 @@ import type { Planes } from './planes.ts';
 
 /** An anchor with a standby is forwarded for so long without a word of registry or standby, milliseconds. */
 export const PAIRED_MS = 450;
+/** An anchor that is to have a standby is claimed for so long at first, milliseconds: its relay finds one within a second. */
+const BEGINNING_MS = 2_000;
 /** The owner asks its standbys so often, milliseconds. */
 export const ASK_EVERY_MS = 100;
 
@@ -82,7 +84,11 @@ export function createTakeover(options: {
       return { promise: async (anchors) => (await plane.promise({ anchors: [...anchors] })).promised };
     },
     note: options.note,
-    ttlMs: { paired: PAIRED_MS, alone: options.aloneMs },
+    ttlMs: {
+      paired: PAIRED_MS,
+      alone: options.aloneMs,
+      beginning: Math.min(BEGINNING_MS, options.aloneMs),
+    },
     askEveryMs: ASK_EVERY_MS,
     log,
   });

@@ -25,8 +25,11 @@ export interface PairingOptions {
    * may, after the registry has (default: nothing is).
    */
   note?(anchor: string, standby: Incarnation | null): Promise<void>;
-  /** How long an anchor with a standby is held without a word, and one without, milliseconds. */
-  readonly ttlMs: { readonly paired: number; readonly alone: number };
+  /**
+   * How long an anchor is held without a word, milliseconds: one with a standby; one without; one that is to have a standby, until it
+   * was looked for one: what a claim says at first, its standby must wait out.
+   */
+  readonly ttlMs: { readonly paired: number; readonly alone: number; readonly beginning: number };
   /** How often a promise is asked for, milliseconds. */
   readonly askEveryMs: number;
   readonly log: Logger;
@@ -65,6 +68,8 @@ export function createPairing(options: PairingOptions): Pairing {
   const appointed = new Map<string, bigint>();
   /** Whose giver stands by, though nobody is to. */
   const adopted = new Map<string, bigint>();
+  /** Nobody could stand by for them when it was looked last. */
+  const alone = new Set<string>();
   const planes = new Map<string, StandbyPlane>();
   const asking = new Set<string>();
   let reviewing = false;
@@ -96,6 +101,7 @@ export function createPairing(options: PairingOptions): Pairing {
   async function review(): Promise<void> {
     const owned = ownership.owned();
     for (const [anchor, { epoch }] of pairs) if (owned.get(anchor)?.epoch !== epoch) pairs.delete(anchor);
+    for (const anchor of alone) if (!owned.has(anchor)) alone.delete(anchor);
     for (const [anchor, epoch] of adopted) {
       if (owned.get(anchor)?.epoch === epoch && !options.wants(anchor))
         await appoint(anchor, epoch, undefined);
@@ -118,6 +124,8 @@ export function createPairing(options: PairingOptions): Pairing {
         }
         const same = best === undefined ? present === undefined : is(best);
         if (!same) await appoint(anchor, epoch, best);
+        if (best === undefined) alone.add(anchor);
+        else alone.delete(anchor);
       }),
     );
   }
@@ -200,7 +208,10 @@ export function createPairing(options: PairingOptions): Pairing {
   }
 
   return {
-    ttlOf: (anchor) => (pairs.has(anchor) ? ttlMs.paired : ttlMs.alone),
+    ttlOf(anchor) {
+      if (pairs.has(anchor)) return ttlMs.paired;
+      return options.wants(anchor) && !alone.has(anchor) ? ttlMs.beginning : ttlMs.alone;
+    },
     standbyOf: (anchor) => pairs.get(anchor)?.standby,
     hadStandby: (anchor, epoch) => appointed.get(anchor) === epoch,
     adopted(anchor, epoch) {

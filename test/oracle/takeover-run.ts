@@ -14,6 +14,7 @@ import { silent } from '../integration/registry/real-redis.ts';
 /** The numbers that relays run with. */
 export const PAIRED_MS = 450;
 export const ALONE_MS = 10_000;
+export const BEGINNING_MS = 2_000;
 const ASK_EVERY_MS = 100;
 /** How long the data path of a relay may go on after its deadline. */
 const LATE_MS = 50;
@@ -164,7 +165,11 @@ export class World {
               .map(({ anchor }) => anchor);
           }),
       }),
-      ttlMs: { paired: PAIRED_MS, alone: this.options.aloneMs ?? ALONE_MS },
+      ttlMs: {
+        paired: PAIRED_MS,
+        alone: this.options.aloneMs ?? ALONE_MS,
+        beginning: Math.min(BEGINNING_MS, this.options.aloneMs ?? ALONE_MS),
+      },
       askEveryMs: ASK_EVERY_MS,
       log: silent,
       timers,

@@ -78,7 +78,7 @@ describe.skipIf(missing('the end of a userspace relay process'))(
       60_000,
     );
 
-    /** Resolves with the owner when the other relay has the anchor ready. */
+    /** Resolves with the owner when the other relay has the anchor ready, and the claim of the beginning has run down. */
     async function ready(): Promise<string> {
       const relays = ['r1', 'r2'];
       const all = await eventually(

@@ -43,7 +43,7 @@ function relay({ id, boot }: typeof GIVER): {
     wants: () => false,
     candidates: async () => [],
     reach: () => Promise.reject(new Error('nobody is asked')),
-    ttlMs: { paired: TTL_MS, alone: TTL_MS },
+    ttlMs: { paired: TTL_MS, alone: TTL_MS, beginning: TTL_MS },
   });
   const ownership = createOwnership({
     ...{ registry, relay: id, boot, ttlMs: TTL_MS, log: silent },

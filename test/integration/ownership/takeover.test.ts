@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { commandConnection } from '../../../src/registry/connection.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
-import { PAIRED_MS, World, type WorldOptions } from '../../oracle/takeover-run.ts';
+import { BEGINNING_MS, PAIRED_MS, World, type WorldOptions } from '../../oracle/takeover-run.ts';
 import { type RealRedis, realRedis } from '../registry/real-redis.ts';
 
 let server: RealRedis;
@@ -13,8 +13,8 @@ beforeAll(async () => {
 afterAll(() => server.stop());
 afterEach(() => world.stop());
 
-/** Relays that have found each other: r1 owns, r2 stands by, and the first long claim has run down. */
-async function paired(
+/** Relays that have just found each other: r1 owns, r2 stands by. */
+async function begun(
   ids: readonly string[] = ['r1', 'r2'],
   options: WorldOptions = {},
   commands = commandsWithTestClock(),
@@ -24,7 +24,13 @@ async function paired(
   world = new World(connection, `a${worlds}`, options);
   await world.begin(ids);
   await world.until(() => world.nodes.get('r1')!.pairing.standbyOf(world.anchor) !== undefined, 5_000);
-  await world.advance(11_000);
+  return world;
+}
+
+/** The same, when the claim of the beginning has run down. */
+async function paired(...args: Parameters<typeof begun>): Promise<World> {
+  await begun(...args);
+  await world.advance(BEGINNING_MS);
   expect(world.forwarders()).toEqual(['r1']);
   return world;
 }
@@ -36,6 +42,13 @@ describe('a standby', () => {
     const tookMs = await world.until(() => world.forwarders().includes('r2'), 2_000);
     expect(tookMs).toBeGreaterThan(PAIRED_MS);
     expect(tookMs).toBeLessThan(700);
+  });
+
+  test('takes over soon from an owner that had only just begun', async () => {
+    await begun();
+    await world.advance(300);
+    world.lose('r1');
+    await world.until(() => world.forwarders().includes('r2'), BEGINNING_MS + PAIRED_MS);
   });
 
   test('lets the owner go on that only the registry has lost', async () => {
@@ -109,7 +122,7 @@ describe('a standby', () => {
     world.nodes.delete('r1');
     await world.until(() => world.forwarders().includes(second), 2_000);
     await world.until(() => world.nodes.get(second)!.pairing.standbyOf(world.anchor)?.id === third, 3_000);
-    await world.advance(11_000);
+    await world.advance(BEGINNING_MS);
     world.lose(second);
     await world.until(() => world.forwarders().includes(third), 2_000);
   });

@@ -100,7 +100,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     async note(anchor, named) {
       await node.noteStandby(anchor, named === null ? null : { ...named, planeUrl: '' });
     },
-    ttlMs: { paired: PAIRED_MS, alone: ALONE_MS },
+    ttlMs: { paired: PAIRED_MS, alone: ALONE_MS, beginning: ALONE_MS },
     askEveryMs: ASK_EVERY_MS,
     log,
     timers: process,
