@@ -93,7 +93,7 @@ describe('hello', () => {
     expect(socket.frames.some((answer) => answer.type === 'result')).toBe(false);
   });
 
-  it('comes first: work before it ends the socket with RSIP 301 and reaches neither registry nor relay', async () => {
+  it('R16: comes first: work before it ends the socket with RSIP 301 and reaches neither registry nor relay', async () => {
     const socket = await door.connect();
     const free = { type: 'free', id: 1, lease: leaseOf({ tenant: 'a', id: 'b' }).id };
     expect(await socket.ask(free)).toMatchObject({

@@ -24,6 +24,8 @@ import {
 } from './test-door.ts';
 
 const BOOT = '0123456789abcdef';
+/** What no token here says. */
+const CLOSED = { claim: 'plan', values: ['gold'] };
 
 let authority: Authority;
 let directory: string;
@@ -246,6 +248,56 @@ describe('a lease', () => {
   });
 });
 
+describe('what there is to lease', () => {
+  const shape = { leaseMs: { default: 60_000, max: 120_000 }, maxLeasesPerDevice: 2 };
+  it('is told with what a lease of it is, but for pools that the token does not open', async () => {
+    door.signalling.usePools([
+      { name: 'whole', sharing: 'whole', ...shape, realm: 'private' },
+      { name: 'shared', sharing: 'shared', portBlock: 64, spiBlock: 16, ...shape, remotePolicy: 'micro' },
+      { name: 'ports', sharing: 'shared', portBlock: 64, spiBlock: 16, ...shape, mayUseIpsec: [CLOSED] },
+      { name: 'closed', sharing: 'whole', ...shape, mayLease: [CLOSED] },
+      { name: 'retiring', sharing: 'whole', ...shape, retire: true },
+    ] as never);
+    const socket = await greeted();
+    const { result } = (await socket.ask({ type: 'pools', id: 2 })) as unknown as { result: object };
+    const times = { leaseMs: shape.leaseMs, maxLeases: 2 };
+    const open = { realm: 'public', remotePolicy: 'none', ...times };
+    expect(result).toEqual({
+      pools: [
+        { ...open, name: 'whole', realm: 'private', kinds: ['rsa-ip'], ports: null, spis: null },
+        {
+          ...open,
+          name: 'shared',
+          remotePolicy: 'micro',
+          kinds: ['rsap-ip', 'rsipsec'],
+          ports: 64,
+          spis: 16,
+        },
+        { ...open, name: 'ports', kinds: ['rsap-ip'], ports: 64, spis: null },
+      ],
+    });
+    const refused = (pool: string, id: number) => socket.ask({ ...wish('a'), pool, kind: 'rsa-ip', id });
+    expect(errorIn(await refused('closed', 3))).toMatchObject({ rsip: 312, name: 'LOCAL_ADDR_UNALLOWED' });
+    expect(errorIn(await refused('retiring', 4))).toMatchObject({
+      code: 'ERR_MOORING_POOL_RETIRING',
+      rsip: 312,
+    });
+  });
+
+  it('may be asked for by name, and what is refused is refused by its number', async () => {
+    const socket = await greeted();
+    const { lease } = grantIn(await socket.ask({ ...wish('a'), id: 2 }));
+    const neighbour = await greeted(1);
+    const asked = async (local: object, id: number) =>
+      errorIn(await neighbour.ask({ ...wish(String(id)), local, id })).name;
+    const { address, ports, spis } = lease;
+    expect(await asked({ address, port: ports!.first + 1 }, 3)).toBe('LOCAL_ADDRPORT_INUSE');
+    expect(await asked({ spi: spis!.first + 1 }, 4)).toBe('IPSEC_SPI_INUSE');
+    expect(await asked({ port: 80 }, 5)).toBe('LOCAL_ADDRPORT_UNALLOWED');
+    expect(await asked({ address: '192.0.2.99' }, 6)).toBe('LOCAL_ADDR_UNALLOWED');
+  });
+});
+
 describe('a held lease', () => {
   let socket: TestSocket;
   let lease: Lease;
@@ -279,10 +331,11 @@ describe('a held lease', () => {
     expect(relay.installs.at(-1)?.session.thumbprint).toBe(rekeyed.thumbprint);
   });
 
-  it('is extended in the registry and at its owner', async () => {
+  it('R20: is extended in the registry and at its owner, counted from the request', async () => {
     const answer = await socket.ask({ type: 'extend', lease: lease.id, leaseMs: 100_000, id: 3 });
     const extended = grantIn(answer).lease;
     expect(extended.remainingMs).toBeGreaterThan(90_000);
+    expect(extended.remainingMs).toBeLessThanOrEqual(100_000);
     expect(relay.applied).toMatchObject([{ anchor, event: { type: 'extended', lease: { id: lease.id } } }]);
   });
 
@@ -291,6 +344,26 @@ describe('a held lease', () => {
     expect(relay.applied).toMatchObject([{ anchor, event: { type: 'ended', reason: 'freed' } }]);
     expect((await registry.snapshot(anchor)).leases).toEqual([]);
     expect(await socket.ask({ type: 'free', lease: lease.id, id: 4 })).toMatchObject({ type: 'result' });
+  });
+
+  it('R21: goes with all others when its device de-registers, which is another registration afterwards', async () => {
+    const { lease: second } = grantIn(await socket.ask({ ...wish('b'), id: 3 }));
+    const neighbour = await greeted(1);
+    const { lease: other } = grantIn(await neighbour.ask({ ...wish('c'), id: 2 }));
+    const before = (await registry.registration(lease.device))?.clientId;
+    const answer = await socket.ask({ type: 'deregister', id: 4 });
+    const { freed } = (answer as unknown as { result: { freed: string[] } }).result;
+    expect(freed).toEqual(expect.arrayContaining([lease.id, second.id]));
+    expect(await registry.deviceLeases(lease.device)).toEqual([]);
+    expect((await registry.snapshot(anchor)).leases.map(({ id }) => id)).toEqual([other.id]);
+    const told = relay.applied.filter((one) => one.anchor === anchor);
+    expect(told.map(({ event }) => event.type)).toEqual(['ended', 'ended']);
+    expect(await registry.registration(lease.device)).toBeNull();
+    expect(await socket.ask({ type: 'deregister', id: 5 })).toMatchObject({ result: { freed: [] } });
+    await greeted();
+    const after = (await registry.registration(lease.device))?.clientId;
+    expect(after).toBeDefined();
+    expect(after).not.toBe(before);
   });
 
   it('is freed although its owner is away', async () => {
@@ -314,7 +387,7 @@ describe('a held lease', () => {
     expect(relay.rebinds).toEqual([{ anchor, datagram, address: '192.0.2.9', port: 4_000 }]);
   });
 
-  it('is out of reach for another device, in every way and in the same words', async () => {
+  it('R16: is out of reach for another device, in every way and in the same words', async () => {
     const stranger = await greeted(1);
     const before = relay.installs.length;
     const rebind = { type: 'rebind', datagram: 'A'.repeat(155), address: '192.0.2.9', port: 4_000 };

@@ -128,6 +128,13 @@ const DOWNLINK: readonly (readonly [string, () => Uint8Array, string])[] = [
   ['nothing', () => new Uint8Array(0), 'malformed'],
 ];
 
+it('R31: a first contact from outside reaches the holder of the port at once, and nobody before there is one', () => {
+  const knock = ip(PEER, SHARED, 6, tcp(40_000, 1030));
+  expect(down(knock)).toBe('ann');
+  tables = new LeaseTables();
+  expect(down(knock)).not.toBe('ann');
+});
+
 describe('a packet from the public side', () => {
   it.each(DOWNLINK)('R38: %s → %s', (_name, packet, verdict) => {
     expect(down(packet())).toBe(verdict);
