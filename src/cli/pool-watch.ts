@@ -6,6 +6,8 @@ import type { Log } from '../telemetry/log.ts';
 
 /** How long a change of pools takes to reach every node at most, milliseconds. */
 const LOOK_EVERY_MS = 2_000;
+/** A pool of the file that was refused, for what may go away, is declared again so many looks later. */
+const LOOKS_AFTER_REFUSAL = 15;
 
 export interface PoolWatch {
   /** As they were last seen. */
@@ -16,8 +18,10 @@ export interface PoolWatch {
 }
 
 /**
- * Declares the pools of a configuration file, and follows what pools there are, whoever declares them. A registry that
- * forgets them is told again what they were last, and until it has taken that they stay what they were.
+ * Declares the pools of a configuration file, and follows what pools there are, whoever declares them. A pool that is
+ * refused, because an operator's has its addresses or leases would lose their shape, is declared again and again, and
+ * meanwhile everything else is served: only where there is no pool at all does it throw. A registry that forgets its
+ * pools is told again what they were last, and until it has taken that they stay what they were.
  */
 export async function watchPools(
   pools: readonly PoolSettings[],
@@ -25,12 +29,30 @@ export async function watchPools(
   log: Log,
 ): Promise<PoolWatch> {
   const listeners = new Set<(roster: Roster) => void>();
-  await registry.declareFile(pools);
+  let refused: MooringError | null = null;
+  let looksUntilAgain = 0;
+
+  async function declare(): Promise<void> {
+    refused = null;
+    await registry.declareFile(pools).catch((error: unknown) => {
+      if (!(error instanceof MooringError) || isUnavailable(error)) throw error;
+      log.error({ error: error.message }, 'a pool is not what the configuration says');
+      refused = error;
+      looksUntilAgain = error.temporary ? 0 : LOOKS_AFTER_REFUSAL;
+    });
+  }
+
+  await declare();
   let roster = (await registry.roster())!;
+  if (refused !== null && roster.policies.length === 0) throw refused;
   let looking = false;
   let isForgotten = false;
 
   async function look(): Promise<void> {
+    if (refused !== null) {
+      looksUntilAgain -= 1;
+      if (looksUntilAgain < 0) await declare();
+    }
     let found = await registry.roster(isForgotten ? undefined : roster.revision);
     if (found === null) return;
     // It counts upwards: the registry was emptied, or put back to a backup.
@@ -68,4 +90,8 @@ export async function watchPools(
     },
     close: () => clearInterval(timer),
   };
+}
+
+function isUnavailable({ code }: MooringError): boolean {
+  return code === 'ERR_MOORING_REGISTRY_UNAVAILABLE';
 }

@@ -61,7 +61,7 @@ export function supervise(configFile: string, engine?: string): Promise<number> 
       const startedMs = performance.now();
       let isUp = false;
       const options = engine === undefined ? [] : ['--engine', engine];
-      const started = fork(serverProcess(), ['--config', configFile, ...options], {
+      const started = fork(beside('server-process'), ['--config', configFile, ...options], {
         stdio: ['inherit', 'inherit', 'inherit', 'ipc', far, ...names.map((name) => kept.get(name)!)],
         env: { ...process.env, [BRIEFING]: JSON.stringify(briefing) },
       });
@@ -159,16 +159,26 @@ export function supervise(configFile: string, engine?: string): Promise<number> 
     };
     process.on('SIGINT', stop);
     process.on('SIGTERM', stop);
-    // Another program or another configuration: the next process takes over what this one leaves.
-    process.on('SIGHUP', () => child?.kill('SIGTERM'));
+    // Another program or another configuration: the next process takes over what this one leaves, if it can read that.
+    process.on('SIGHUP', () => {
+      let isJudged = false;
+      const judge = (code: number | null) => {
+        if (isJudged) return;
+        isJudged = true;
+        if (code === 0) child?.kill('SIGTERM');
+        else watch.log('error', {}, 'the process is not replaced: its configuration is wrong');
+      };
+      const check = fork(beside('main'), ['check', '--config', configFile], {
+        stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      });
+      check.once('exit', judge);
+      check.once('error', () => judge(null));
+    });
     start();
   });
 }
 
-/** Beside this file, in source and in the built tree. */
-function serverProcess(): URL {
-  return new URL(
-    import.meta.url.endsWith('.ts') ? './server-process.ts' : './server-process.js',
-    import.meta.url,
-  );
+/** A program beside this file, in source and in the built tree. */
+function beside(name: string): URL {
+  return new URL(`./${name}${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
 }

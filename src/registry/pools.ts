@@ -63,7 +63,7 @@ export interface Pools {
   pools(): Promise<readonly PoolView[]>;
   /** What is declared now; null when nothing has been since `revision`: cheap enough to be asked often. */
   roster(revision?: number): Promise<Roster | null>;
-  /** `declarePool` for each pool of a configuration file. */
+  /** `declarePool` for each pool of a configuration file; rejects, having done the others, with what one was refused for. */
   declareFile(pools: readonly PoolSettings[]): Promise<void>;
   /**
    * Says again all that was declared when `seen` was read, to a registry that has forgotten it (it was emptied, or put back to
@@ -236,7 +236,9 @@ export function poolCommands(
     },
 
     async declareFile(pools) {
-      for (const pool of pools) await apply(pool, 'file');
+      const failures: unknown[] = [];
+      for (const pool of pools) await apply(pool, 'file').catch((error: unknown) => failures.push(error));
+      throwWorst(failures);
     },
 
     async restore(seen, files) {
@@ -250,8 +252,7 @@ export function poolCommands(
         await redeclare(anchor).catch((error: unknown) => failures.push(error));
       }
       await changed();
-      const passing = failures.find((error) => error instanceof MooringError && error.temporary);
-      if (failures.length > 0) throw passing ?? failures[0];
+      throwWorst(failures);
     },
 
     redeclare,
@@ -348,6 +349,12 @@ function spaceOf({ prefixes, endpoints }: Pick<Anchor, 'prefixes' | 'endpoints'>
 
 function digestOf(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 32);
+}
+
+/** What may pass is to be tried again, and then the others are seen again. */
+function throwWorst(failures: readonly unknown[]): void {
+  const passing = failures.find((error) => error instanceof MooringError && error.temporary);
+  if (failures.length > 0) throw passing ?? failures[0];
 }
 
 function unknownPool(name: string): MooringError {

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
@@ -135,4 +135,20 @@ test('what is refused, misused or absent has its exit status and its words', asy
     expect(status).toBe(1);
     expect(error).toMatch(new RegExp(`^mooring: \\S+${file}: .* \\[ERR_MOORING_CONFIG\\]\\n$`));
   }
+});
+
+test('a configuration that is wrong replaces nothing, when an operator asks for that', async () => {
+  const right = readFileSync(config);
+  const said = new Promise<string>((resolve) => {
+    let text = '';
+    program.stderr?.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes('is not replaced')) resolve(text);
+    });
+  });
+  writeFileSync(config, 'pools: [');
+  program.kill('SIGHUP');
+  expect(await said).toContain('is not YAML');
+  writeFileSync(config, right);
+  expect((await local('pool', 'list')).status).toBe(0);
 });

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { watchPools } from '../../../src/cli/pool-watch.ts';
 import { MooringError } from '../../../src/protocol/errors.ts';
 import type { Roster } from '../../../src/registry/pools.ts';
@@ -22,9 +22,15 @@ function forgetful() {
   const world = {
     now: rosterOf(7, 'filed', 'added'),
     refuse: null as MooringError | null,
+    /** What the file's pools are refused for. */
+    refuseFile: null as MooringError | null,
+    declared: 0,
     restored: [] as Roster[],
     registry: {
-      declareFile: async () => undefined,
+      declareFile: async () => {
+        world.declared += 1;
+        if (world.refuseFile !== null) throw world.refuseFile;
+      },
       roster: async (known?: number) => (known === world.now.revision ? null : world.now),
       restore: async (seen: Roster) => {
         if (world.refuse !== null) throw world.refuse;
@@ -77,4 +83,39 @@ test('what cannot be again for good is not tried for ever', async () => {
   await aLook();
   expect(heard.at(-1)).toEqual(['filed', 'new']);
   watch.close();
+});
+
+describe('a pool of the file that is refused', () => {
+  const overlap = new MooringError('ERR_MOORING_OVERLAP', 'an operator has declared its addresses');
+  const quarantined = new MooringError('ERR_MOORING_QUARANTINED', 'not now', { temporary: true });
+
+  test.each([
+    ['seldom where it stands against it', overlap, 16],
+    ['at every look where that passes', quarantined, 1],
+  ])('leaves the others served, and is declared again, %s', async (_, refusal, looks) => {
+    const world = forgetful();
+    world.refuseFile = refusal;
+    const { watch, heard } = await watched(world);
+    expect(heard).toEqual([['filed', 'added']]);
+    for (let at = 1; at < looks; at += 1) await aLook();
+    expect(world.declared).toBe(1);
+    world.refuseFile = null;
+    world.now = rosterOf(8, 'filed', 'added', 'clashed');
+    await aLook();
+    expect(world.declared).toBe(2);
+    expect(heard.at(-1)).toContain('clashed');
+    await aLook();
+    expect(world.declared).toBe(2);
+    watch.close();
+  });
+
+  test('is no start at all where there is no other, nor where nobody answers', async () => {
+    const world = forgetful();
+    world.now = rosterOf(0);
+    world.refuseFile = overlap;
+    await expect(watched(world)).rejects.toBe(overlap);
+    world.now = rosterOf(7, 'filed');
+    world.refuseFile = new MooringError('ERR_MOORING_REGISTRY_UNAVAILABLE', 'gone', { temporary: true });
+    await expect(watched(world)).rejects.toBe(world.refuseFile);
+  });
 });
