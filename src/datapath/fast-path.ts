@@ -22,7 +22,7 @@ export interface FastPath {
   anchor(anchor: FastAnchorSpec): FastAnchor;
   /** A session of `anchor`. One of that id that a former process left behind goes on as it was until it is changed. */
   session(anchor: FastAnchor, session: FastSessionSpec, listener: FastListener): FastSession;
-  /** Installs a lease, moves its deadline, or gives it to another session. */
+  /** Installs a lease, moves its deadline, or gives it to another session or another port block. */
   lease(lease: Lease, session: FastSession, untilMs: number): void;
   dropLease(id: string): void;
   /** Waits until no packet is under way in the fast engine that began before. Rare: it takes milliseconds. */

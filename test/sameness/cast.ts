@@ -107,7 +107,10 @@ export const ROLES: readonly Role[] = [
 ];
 
 /** Ports and SPIs worth trying: the edges of every block, one outside, and those with a meaning of their own. */
-export const PORTS = [1024, 1087, 1088, 1151, 1152, 1023, 2048, 2111, 2112, 500, 4500, 4556, 53, 0, 65535];
+export const PORTS = [
+  ...[1024, 1087, 1088, 1151, 1152, 1023, 2048, 2111, 2112, 500, 4500, 4556, 53, 0, 65535],
+  ...[2175, 2176],
+];
 export const SPIS = [
   0x1000_0000, 0x1000_000f, 0x1000_0010, 0x2000_0000, 0x2000_000f, 0x2000_0010, 0x0fff_ffff, 0, 1,
   0xffff_ffff,

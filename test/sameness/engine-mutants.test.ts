@@ -39,6 +39,12 @@ const MUTATIONS: readonly Mutation[] = [
     'return this.#blocks.get(number >>> this.#shift) ?? this.#blocks.get((number - 1) >>> this.#shift);',
   ),
   one(
+    'a port block that doubled is found by its lower half alone',
+    `${DECISION}/tables.ts`,
+    'for (let key = from; key <= to; key += 1) this.#blocks.set(key, lease);',
+    'this.#blocks.set(from, lease);',
+  ),
+  one(
     'overlapping fragments are put together',
     `${DECISION}/fragments.ts`,
     "return repeated ? 'fragment-repeated' : this.#spoil(datagram);",

@@ -1,4 +1,5 @@
 import { DEFAULT_MARKING } from '../../src/tunnel/dscp-ecn.ts';
+import { PORTS } from './cast.ts';
 import { type Step, type Story, withoutSharedCounts } from './story.ts';
 import type { PacketPlan } from './traffic.ts';
 
@@ -8,6 +9,7 @@ type Up = Extract<Step, { do: 'up' }>;
 
 const ANN = 0;
 const BOB = 1;
+const CYD = 2;
 const DAN = 3;
 
 const PLAIN: PacketPlan = {
@@ -47,6 +49,14 @@ export function story(steps: readonly Step[], paths: Partial<Record<number, numb
     },
     steps,
   };
+}
+
+/** To and from certain ports of the shared IPv4 address. */
+function both(role: number, ...ports: readonly number[]): Step[] {
+  return ports.flatMap((port) => {
+    const packet = { ...PLAIN, port: PORTS.indexOf(port) };
+    return [down(packet), up(role, { packet, own: false })];
+  });
 }
 
 const skip = (by: number) => ({ tamper: { kind: 'skip', by } as const });
@@ -156,6 +166,66 @@ export const GOLDEN: readonly { readonly name: string; readonly story: Story }[]
         up(ANN),
       ],
       { [ANN]: 0, [BOB]: 1 },
+    ),
+  },
+  {
+    name: 'a port block doubles beside smaller ones, and its neighbour is a stranger again when it ends',
+    story: story(
+      [
+        ...both(CYD, 2111, 2112),
+        { do: 'lease', role: CYD, number: 0, change: 'double' },
+        ...both(CYD, 2048, 2111, 2112, 2175, 2176),
+        down(BOBS),
+        { do: 'anchor', anchor: 0, change: 'hand-over' },
+        { do: 'lease', role: CYD, number: 0, change: 'double' },
+        ...both(CYD, 2111, 2112),
+        { do: 'lease', role: CYD, number: 0, change: 'shorten' },
+        { do: 'pass', ms: 60 },
+        ...both(CYD, 2048, 2112),
+        { do: 'lease', role: CYD, number: 0, change: 'double' },
+        { do: 'lease', role: CYD, number: 0, change: 'drop' },
+        ...both(CYD, 2048, 2112),
+        down(BOBS),
+      ],
+      { [BOB]: 1, [CYD]: 0 },
+    ),
+  },
+  {
+    name: 'a port block doubles only where the other half is free',
+    story: story(
+      [
+        { do: 'lease', role: ANN, number: 0, change: 'double' },
+        ...both(ANN, 1024, 1088),
+        { do: 'lease', role: BOB, number: 0, change: 'drop' },
+        { do: 'lease', role: ANN, number: 0, change: 'double' },
+        ...both(ANN, 1024, 1087, 1088, 1151, 1152),
+        down({ shape: 'esp' }),
+        { do: 'lease', role: BOB, number: 0, change: 'renew' },
+        ...both(ANN, 1088),
+        { do: 'lease', role: ANN, number: 0, change: 'renew' },
+        ...both(ANN, 1087, 1088),
+        { do: 'lease', role: BOB, number: 0, change: 'renew' },
+        down(BOBS),
+        ...both(ANN, 1087, 1088),
+      ],
+      { [ANN]: 0, [BOB]: 1 },
+    ),
+  },
+  {
+    name: 'a block comes beside one that has doubled already',
+    story: story(
+      [
+        ...[ANN, BOB].map((role): Step => ({ do: 'lease', role, number: 0, change: 'drop' })),
+        { do: 'lease', role: CYD, number: 0, change: 'drop' },
+        { do: 'lease', role: CYD, number: 0, change: 'double' },
+        ...both(CYD, 2048, 2112),
+        { do: 'lease', role: BOB, number: 0, change: 'renew' },
+        down(BOBS),
+        ...both(CYD, 2048, 2112, 2176),
+        { do: 'lease', role: CYD, number: 0, change: 'renew' },
+        ...both(CYD, 2048, 2112),
+      ],
+      { [ANN]: 0, [BOB]: 1, [CYD]: 0 },
     ),
   },
   {

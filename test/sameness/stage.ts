@@ -1,4 +1,5 @@
 import type { EngineCommand } from '../../src/datapath/engine-api.ts';
+import type { Block } from '../../src/protocol/lease.ts';
 import type { SessionState } from '../../src/protocol/relay-plane.ts';
 import { peekIndex } from '../../src/tunnel/control.ts';
 import { fragment, piece } from '../unit/datapath/fragment.ts';
@@ -253,6 +254,9 @@ class Stage {
       const heir = (role + 1) % ROLES.length;
       const session = sessionId(heir, this.#lives[heir]!);
       this.#command({ op: 'lease', anchor, lease: { ...lease, session }, untilMs: this.#farMs });
+    } else if (change === 'double') {
+      const ports = lease.ports === null ? null : doubled(lease.ports);
+      this.#command({ op: 'lease', anchor, lease: { ...lease, ports }, untilMs: this.#farMs });
     } else {
       const untilMs = change === 'renew' ? this.#farMs : this.#nowMs + 45;
       this.#command({ op: 'lease', anchor, lease, untilMs });
@@ -490,6 +494,11 @@ class Stage {
   #different(what: string, one: Subject, other: Subject): Difference {
     return new Difference(`${what} came from ${one.name} and not from ${other.name} at ${this.#step()}`);
   }
+}
+
+/** With its buddy: the block as far beside it as it is long. */
+function doubled({ first, count }: Block): Block {
+  return { first: first - (first % (2 * count)), count: 2 * count };
 }
 
 function headerChange(tamper: Tamper | null, device: StoryDevice): HeaderChange {

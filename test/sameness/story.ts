@@ -59,7 +59,7 @@ export type Step =
       readonly do: 'lease';
       readonly role: number;
       readonly number: number;
-      readonly change: 'renew' | 'shorten' | 'drop' | 'give';
+      readonly change: 'renew' | 'shorten' | 'double' | 'drop' | 'give';
     }
   | { readonly do: 'session'; readonly role: number; readonly change: 'drop' | 'again' }
   | {
@@ -184,7 +184,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
       do: fc.constant('lease' as const),
       role,
       number: fc.nat(1),
-      change: fc.constantFrom('renew' as const, 'shorten' as const, 'drop' as const, 'give' as const),
+      change: fc.constantFrom(...(['renew', 'shorten', 'double', 'drop', 'give'] as const)),
     }),
   },
   {

@@ -121,7 +121,7 @@ export const packetPlans: fc.Arbitrary<PacketPlan> = fc.record({
   near: mostly(NEAR.length, 8),
   far: mostly(FAR.length, 12),
   port: fc.nat(PORTS.length - 1),
-  farPort: mostly(PORTS.length, 10).map((n) => (n + PORTS.length - 3) % PORTS.length),
+  farPort: mostly(PORTS.length, 10).map((n) => (n + PORTS.indexOf(53)) % PORTS.length),
   spi: fc.nat(SPIS.length - 1),
   size: sizes,
   ttl: fc.oneof(

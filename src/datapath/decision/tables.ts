@@ -16,7 +16,8 @@ export interface LeaseEntry<S> {
   readonly id: string;
   readonly kind: LeaseKind;
   readonly address: Uint8Array;
-  readonly ports: Block | null;
+  /** May double while it is held. */
+  ports: Block | null;
   readonly spis: Block | null;
   /** First 32 bits of the IKE SPIs that are the device's. */
   readonly ikeSpis: Block | null;
@@ -58,45 +59,83 @@ export const LEARNING = {
   fragmentIds: { perLease: 256, keepMs: FRAGMENTS.keepMs, gives: 'oldest' },
 } as const satisfies Record<string, LearningLimit>;
 
-/** Blocks of one size on one address, so that a number finds its block by one shift and one look-up. */
+/** A block holds so many of the smallest ones beside it at most: what one lease takes of a table is bounded. */
+const MOST_ENTRIES = 4096;
+
+/**
+ * Blocks on one address, so that a number finds its block by one shift and one look-up: the shift of the smallest block there, under
+ * which a larger one has several entries.
+ */
 export class BlockTable<S> {
   readonly #blocks = new Map<number, LeaseEntry<S>>();
-  #count = 0;
+  readonly #sizes: 'one' | 'several';
   #shift = 0;
+
+  constructor(sizes: 'one' | 'several') {
+    this.#sizes = sizes;
+  }
 
   /** The lease whose block holds `number`. */
   get(number: number): LeaseEntry<S> | undefined {
     return this.#blocks.get(number >>> this.#shift);
   }
 
-  /** Throws ERR_MOORING_BLOCK_SIZE when other blocks of this address have another size. */
-  check(block: Block, field: string): void {
-    const { first, count } = block;
-    if (count < 1 || count > 2 ** 31 || (count & (count - 1)) !== 0 || first % count !== 0) {
-      throw badInput(field, `${first}+${count}`, 'use a power of two as count and a multiple of it as first');
-    }
-    if (this.#blocks.size > 0 && count !== this.#count) {
-      throw new MooringError(
-        'ERR_MOORING_BLOCK_SIZE',
-        `${field}: a block of ${count} beside blocks of ${this.#count} on one address; give the address one block size`,
-        { data: { field, count, expected: this.#count } },
-      );
-    }
+  /** Throws ERR_MOORING_BLOCK_SIZE when other blocks of this address have another size that the block cannot be beside. */
+  check({ count }: Block, field: string): void {
+    if (this.#blocks.size === 0) return;
+    const expected = 2 ** this.#shift;
+    const most = this.#sizes === 'one' ? 1 : MOST_ENTRIES;
+    if (count <= expected * most && expected <= count * most) return;
+    throw new MooringError(
+      'ERR_MOORING_BLOCK_SIZE',
+      `${field}: a block of ${count} beside blocks of ${expected} on one address; give the address one block size`,
+      { data: { field, count, expected } },
+    );
   }
 
-  holder(block: Block): LeaseEntry<S> | undefined {
-    return this.#blocks.size === 0 ? undefined : this.get(block.first);
+  /** Whoever has any of it. */
+  holders(block: Block): ReadonlySet<LeaseEntry<S>> {
+    const holders = new Set<LeaseEntry<S>>();
+    const [from, to] = this.#range(block);
+    if (to - from > this.#blocks.size) {
+      for (const [key, holder] of this.#blocks) if (from <= key && key <= to) holders.add(holder);
+      return holders;
+    }
+    for (let key = from; key <= to; key += 1) {
+      const holder = this.#blocks.get(key);
+      if (holder !== undefined) holders.add(holder);
+    }
+    return holders;
   }
 
   set(block: Block, lease: LeaseEntry<S>): void {
-    this.#count = block.count;
-    this.#shift = 31 - Math.clz32(block.count);
-    this.#blocks.set(block.first >>> this.#shift, lease);
+    const shift = 31 - Math.clz32(block.count);
+    if (this.#blocks.size === 0) this.#shift = shift;
+    else if (shift < this.#shift) this.#split(shift);
+    const [from, to] = this.#range(block);
+    for (let key = from; key <= to; key += 1) this.#blocks.set(key, lease);
   }
 
   delete(block: Block, lease: LeaseEntry<S>): void {
-    const key = block.first >>> this.#shift;
-    if (this.#blocks.get(key) === lease) this.#blocks.delete(key);
+    const [from, to] = this.#range(block);
+    for (let key = from; key <= to; key += 1) {
+      if (this.#blocks.get(key) === lease) this.#blocks.delete(key);
+    }
+  }
+
+  #split(shift: number): void {
+    const parts = 2 ** (this.#shift - shift);
+    const former = [...this.#blocks];
+    this.#blocks.clear();
+    for (const [key, lease] of former) {
+      for (let part = 0; part < parts; part += 1) this.#blocks.set(key * parts + part, lease);
+    }
+    this.#shift = shift;
+  }
+
+  /** The first and the last of its entries. */
+  #range({ first, count }: Block): readonly [from: number, to: number] {
+    return [first >>> this.#shift, (first + count - 1) >>> this.#shift];
   }
 }
 
@@ -121,12 +160,13 @@ export class LeaseTables<S> {
   }
 
   /**
-   * Installs or renews a lease: the same id again moves its deadline, or gives it to another session.
+   * Installs or renews a lease: the same id again moves its deadline, gives it to another session, or gives it another port block.
    * Throws ERR_MOORING_LEASE_CONFLICT when another lease that still runs holds any of it, and changes nothing then.
    */
   put(lease: Lease, session: S, untilMs: number, nowMs: number): LeaseEntry<S> {
     const known = this.#leases.get(lease.id);
     if (known !== undefined) {
+      this.#resize(known, lease, nowMs);
       detach(known);
       known.session = session;
       attach(known);
@@ -139,11 +179,12 @@ export class LeaseTables<S> {
       throw conflict(lease, 'it is a tunnel endpoint; an endpoint is never leased');
     }
     const entry = this.#addresses.get(address, 0, size) ?? newAddress<S>();
-    for (const rival of rivals(entry, lease)) {
-      if (nowMs < rival.untilMs) throw conflict(lease, `lease ${rival.id} holds it; free that one first`);
-      this.remove(rival.id);
-    }
     const { id, kind, ports, spis, ikeSpis = null } = lease;
+    if (kind !== 'rsa-ip') {
+      for (const [field, block] of Object.entries({ ports, spis, ikeSpis }))
+        checkBlock(block, `lease.${field}`);
+    }
+    this.#endRivals(rivals(entry, lease), lease, nowMs);
     const remote = remoteOf(lease, size);
     const added: LeaseEntry<S> = {
       id,
@@ -170,6 +211,32 @@ export class LeaseTables<S> {
     this.#leases.set(id, added);
     this.#addresses.set(address, entry);
     return added;
+  }
+
+  /** Gives a lease that is held the port block that it has by now. */
+  #resize(known: LeaseEntry<S>, lease: Lease, nowMs: number): void {
+    const { ports: former, at } = known;
+    const { ports } = lease;
+    if (former === null || ports === null) return;
+    if (former.first === ports.first && former.count === ports.count) return;
+    checkBlock(ports, 'lease.ports');
+    at.ports.check(ports, 'lease.ports');
+    this.#endRivals(
+      [...at.ports.holders(ports)].filter((holder) => holder !== known),
+      lease,
+      nowMs,
+    );
+    at.ports.delete(former, known);
+    at.ports.set(ports, known);
+    known.ports = ports;
+  }
+
+  /** Removes those whose time is over; throws when there is another. */
+  #endRivals(rivals: readonly LeaseEntry<S>[], lease: Lease, nowMs: number): void {
+    for (const rival of rivals) {
+      if (nowMs < rival.untilMs) throw conflict(lease, `lease ${rival.id} holds it; free that one first`);
+    }
+    for (const rival of rivals) this.remove(rival.id);
   }
 
   /** Forgets a lease and what was learned for it; nothing happens when it is not there. */
@@ -220,9 +287,9 @@ export class LeaseTables<S> {
 function newAddress<S>(): AddressEntry<S> {
   return {
     whole: null,
-    ports: new BlockTable(),
-    spis: new BlockTable(),
-    ikeSpis: new BlockTable(),
+    ports: new BlockTable('several'),
+    spis: new BlockTable('one'),
+    ikeSpis: new BlockTable('one'),
     queries: new Learned(LEARNING.queries),
     peerSpis: new Learned(LEARNING.peerSpis),
     cookies: new Learned(LEARNING.cookies),
@@ -249,13 +316,21 @@ function detach<S>(lease: LeaseEntry<S>): void {
 /** The leases that exclude this one: the whole address excludes all, a share the whole and its own blocks. */
 function rivals<S>(entry: AddressEntry<S>, lease: Lease): LeaseEntry<S>[] {
   if (lease.kind === 'rsa-ip') return [...entry.leases];
-  const holders = [
-    entry.whole,
-    lease.ports === null ? null : entry.ports.holder(lease.ports),
-    lease.spis === null ? null : entry.spis.holder(lease.spis),
-    lease.ikeSpis == null ? null : entry.ikeSpis.holder(lease.ikeSpis),
-  ];
-  return holders.filter((holder): holder is LeaseEntry<S> => holder != null);
+  const holders = new Set([
+    ...(entry.whole === null ? [] : [entry.whole]),
+    ...(lease.ports === null ? [] : entry.ports.holders(lease.ports)),
+    ...(lease.spis === null ? [] : entry.spis.holders(lease.spis)),
+    ...(lease.ikeSpis == null ? [] : entry.ikeSpis.holders(lease.ikeSpis)),
+  ]);
+  return [...holders];
+}
+
+/** Throws ERR_MOORING_BAD_INPUT for what is no block. */
+function checkBlock(block: Block | null, field: string): void {
+  if (block === null) return;
+  const { first, count } = block;
+  if (count >= 1 && count <= 2 ** 31 && (count & (count - 1)) === 0 && first % count === 0) return;
+  throw badInput(field, `${first}+${count}`, 'use a power of two as count and a multiple of it as first');
 }
 
 /** Throws ERR_MOORING_BAD_INPUT for a remote that no packet of the lease can reach. */

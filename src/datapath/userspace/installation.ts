@@ -187,7 +187,7 @@ export class Installation {
   }
 
   /**
-   * Installs a lease, moves its deadline, or gives it to another session of the anchor. Throws when it cannot; of an anchor that is
+   * Installs a lease, moves its deadline, or gives it to another session of the anchor or another port block. Throws when it cannot; of an anchor that is
    * stood by for, a lease whose resources are another's is told as an event instead, and the others stand by.
    */
   putLease(anchorId: string, lease: Lease, untilMs: number, nowMs: number): void {

@@ -5,6 +5,10 @@ import type { PlacedLease } from './leases.ts';
 interface AddressState {
   readonly octets: Uint8Array;
   readonly leases: Set<PlacedLease>;
+  /** Of its port blocks: that of the smallest, under which a larger one has several entries; null: there was none. */
+  portShift: number | null;
+  /** It was larger once. */
+  isNarrowed: boolean;
   /** It has an entry that was written here. */
   isWritten: boolean;
   /** Slot of the anchor whose tunnel endpoint it is. */
@@ -27,12 +31,33 @@ export class Addresses {
   }
 
   addLease(lease: PlacedLease): void {
-    this.#state(lease.address).leases.add(lease);
+    const state = this.#state(lease.address);
+    state.leases.add(lease);
+    // Under the shift of a former process the program finds what that has written, until it is written again.
+    state.portShift ??= this.#index.leftPortShift(lease.address);
     this.refresh(lease.address);
   }
 
+  /** The shift that port blocks of the address are in the index under; null: there is none. */
+  portShift(address: Uint8Array): number | null {
+    return this.#states.get(formatAddress(address))?.portShift ?? null;
+  }
+
+  /** Nothing may be in the index under a former one. */
+  setPortShift(address: Uint8Array, portShift: number): void {
+    const state = this.#state(address);
+    state.isNarrowed ||= state.portShift !== null;
+    state.portShift = portShift;
+  }
+
   removeLease(lease: PlacedLease): void {
-    this.#states.get(formatAddress(lease.address))?.leases.delete(lease);
+    const state = this.#states.get(formatAddress(lease.address));
+    if (state === undefined) return;
+    state.leases.delete(lease);
+    if (state.leases.size === 0) {
+      state.portShift = null;
+      state.isNarrowed = false;
+    }
     this.refresh(lease.address);
   }
 
@@ -73,9 +98,11 @@ export class Addresses {
       lease = whole.place;
     } else if (leases.length > 0 && whole === undefined) {
       flags |= flag.SHARED;
-      if (leases.every(({ isIndexed }) => isIndexed)) flags |= flag.COMPLETE;
+      // What a former process left under a larger shift is not found under this one.
+      const isHidden = state.isNarrowed && this.#index.hasLeft;
+      if (!isHidden && leases.every(({ isIndexed }) => isIndexed)) flags |= flag.COMPLETE;
       for (const one of leases) {
-        if (one.ports !== null) portShift = one.portShift;
+        if (one.ports !== null) portShift = state.portShift ?? one.portShift;
         if (one.spis !== null) spiShift = one.spiShift;
       }
     }
@@ -95,7 +122,7 @@ export class Addresses {
     if (known !== undefined) return known;
     const state: AddressState = {
       ...{ octets: address, leases: new Set<PlacedLease>(), isWritten: false },
-      ...{ endpoint: null, isHost: false },
+      ...{ portShift: null, isNarrowed: false, endpoint: null, isHost: false },
     };
     this.#states.set(name, state);
     return state;

@@ -114,6 +114,20 @@ export class IndexMap {
     return true;
   }
 
+  /** A former process wrote what this one has neither written again nor dropped. */
+  get hasLeft(): boolean {
+    return this.#left.size > 0;
+  }
+
+  /** The shift of an address's port blocks in what a former process wrote of it and this one has not written again. */
+  leftPortShift(address: Uint8Array): number | null {
+    this.#select('ADDRESS', address, 0);
+    if (!this.#left.has(Buffer.from(this.#key).toString('latin1'))) return null;
+    if (!this.#map.lookup(this.#key, this.#value)) return null;
+    const portShift = this.#valueView.getUint8(this.#in.portShift);
+    return portShift === this.noBlocks ? null : portShift;
+  }
+
   /** Removes an entry; with `slot`, only when it names that one. */
   remove(kind: IndexKind, address: Uint8Array, number: number, slot?: number): void {
     this.#select(kind, address, number);

@@ -10,7 +10,8 @@ export class PlacedLease {
   readonly id: string;
   readonly address: Uint8Array;
   readonly isWhole: boolean;
-  readonly ports: Block | null;
+  /** May double while it is held. */
+  ports: Block | null;
   readonly spis: Block | null;
   /** It has a rule that only the userspace engine holds. */
   readonly isSlow: boolean;
@@ -71,29 +72,47 @@ export class Leases {
   put(wanted: Lease, session: LeaseHolder, untilMs: number): void {
     const known = this.#byId.get(wanted.id);
     if (known !== undefined) {
-      known.untilMs = untilMs;
-      if (known.session === session) {
-        if (known.place !== null) session.places?.setUntil(known.place, boottimeOf(untilMs));
-        return;
-      }
-      const { session: before, place } = known;
-      known.session = session;
-      before.waiting.delete(known);
-      before.leases.delete(known);
-      session.leases.add(known);
-      this.#place(known);
-      if (place !== null) before.places?.give(place);
+      this.#change(known, wanted, session, untilMs);
       return;
     }
     const lease = new PlacedLease(wanted, session, untilMs);
-    for (const rival of this.addresses.leasesOn(lease.address)) {
-      // The userspace engine has decided that its time is over.
-      if (excludes(lease, rival)) this.drop(rival.id);
-    }
+    this.#dropRivals(lease);
     this.#byId.set(lease.id, lease);
     session.leases.add(lease);
     this.addresses.addLease(lease);
+    this.#fitPortShift(lease.address, lease.ports);
     this.#place(lease);
+  }
+
+  #change(known: PlacedLease, { ports }: Lease, session: LeaseHolder, untilMs: number): void {
+    const { session: before, place, ports: former } = known;
+    const isResized =
+      former !== null && ports !== null && (former.first !== ports.first || former.count !== ports.count);
+    known.untilMs = untilMs;
+    if (before === session && !isResized) {
+      if (place !== null) session.places?.setUntil(place, boottimeOf(untilMs));
+      return;
+    }
+    before.waiting.delete(known);
+    before.leases.delete(known);
+    known.session = session;
+    session.leases.add(known);
+    if (isResized) {
+      this.#fitPortShift(known.address, ports);
+      known.ports = ports;
+      this.#dropRivals(known);
+    }
+    // In another place: the program may be reading this one.
+    this.#place(known);
+    if (isResized) this.#removePorts(known, former, ports);
+    if (place !== null) before.places?.give(place);
+  }
+
+  /** The userspace engine has decided that their time is over. */
+  #dropRivals(lease: PlacedLease): void {
+    for (const rival of this.addresses.leasesOn(lease.address)) {
+      if (rival !== lease && excludes(lease, rival)) this.drop(rival.id);
+    }
   }
 
   drop(id: string): void {
@@ -128,27 +147,61 @@ export class Leases {
     lease.place = session.places?.take(lease, boottimeOf(lease.untilMs)) ?? null;
     if (lease.place === null) {
       session.waiting.add(lease);
+      lease.isIndexed = false;
+      // From here on a miss is no drop.
+      this.addresses.refresh(lease.address);
       this.#unindex(lease);
-    } else {
-      session.waiting.delete(lease);
-      lease.isIndexed = this.#putIndex(lease, lease.place);
+      return;
     }
+    session.waiting.delete(lease);
+    lease.isIndexed = this.#putIndex(lease, lease.place);
     this.addresses.refresh(lease.address);
   }
 
+  /** Where a port block is smaller than all of its address so far, they are found under its shift from now on. */
+  #fitPortShift(address: Uint8Array, ports: Block | null): void {
+    const former = this.addresses.portShift(address);
+    const shift = shiftOf(ports);
+    if (ports === null || (former !== null && former <= shift)) return;
+    const placed = this.addresses.leasesOn(address).filter(({ place }) => place !== null);
+    for (const one of placed) one.isIndexed = false;
+    // From here on a miss is no drop.
+    this.addresses.refresh(address);
+    for (const one of placed) this.#removePorts(one, one.ports);
+    this.addresses.setPortShift(address, shift);
+    for (const one of placed) one.isIndexed = this.#putIndex(one, one.place ?? 0);
+  }
+
   #putIndex(lease: PlacedLease, place: number): boolean {
-    const { address, ports, spis, portShift, spiShift } = lease;
+    const { address, spis, spiShift } = lease;
     const value = { slot: lease.session.slot, lease: place };
-    const hasPorts = ports === null || this.#index.put('PORTS', address, ports.first >>> portShift, value);
+    const hasPorts = this.#portKeys(lease, lease.ports).every((key) =>
+      this.#index.put('PORTS', address, key, value),
+    );
     const hasSpis = spis === null || this.#index.put('SPIS', address, spis.first >>> spiShift, value);
     return hasPorts && hasSpis;
   }
 
   #unindex(lease: PlacedLease): void {
-    const { address, ports, spis, portShift, spiShift } = lease;
+    const { address, spis, spiShift } = lease;
     lease.isIndexed = false;
-    if (ports !== null) this.#index.remove('PORTS', address, ports.first >>> portShift);
+    this.#removePorts(lease, lease.ports);
     if (spis !== null) this.#index.remove('SPIS', address, spis.first >>> spiShift);
+  }
+
+  /** Removes the entries of a block, but for those of another. */
+  #removePorts(lease: PlacedLease, ports: Block | null, but: Block | null = null): void {
+    const kept = new Set(this.#portKeys(lease, but));
+    for (const key of this.#portKeys(lease, ports)) {
+      if (!kept.has(key)) this.#index.remove('PORTS', lease.address, key);
+    }
+  }
+
+  #portKeys({ address }: PlacedLease, ports: Block | null): number[] {
+    const shift = this.addresses.portShift(address);
+    if (ports === null || shift === null) return [];
+    const from = ports.first >>> shift;
+    return Array.from({ length: Math.max(1, ports.count >>> shift) }, (_, at) => from + at);
   }
 }
 

@@ -302,6 +302,78 @@ describeAsRoot('the mirror in the XDP program', () => {
     expect(both.fromPeer(down(1024)), 'known whole: nobody leases it').toBe('dropped');
   });
 
+  /** The share with its port block doubled. */
+  const doubled = (first: number, id?: string): Lease => ({
+    ...share(first, id),
+    ports: { first, count: 128 },
+  });
+  const put = (lease: Lease, index: number, at = both) =>
+    at.rig.command({
+      ...{ op: 'lease', anchor: 'a1', untilMs: 1e15 },
+      lease: { ...lease, session: sessionId(index) },
+    });
+
+  it('doubles a port block in place, beside smaller ones', () => {
+    const ann = begin(both, 1, [share(1024)]);
+    const bob = begin(both, 2, [share(2048, 'bob')]);
+    expect(both.fromPeer(down(1100))).toBe('dropped');
+    put(doubled(1024), 1);
+    for (const port of [1024, 1087, 1088, 1151]) arrives(ann, down(port));
+    expect(both.fromPeer(down(1152))).toBe('dropped');
+    expect(both.fromDevice(ann.data(up(1151)))).toEqual(older(up(1151)));
+    expect(both.fromDevice(bob.data(up(1151)))).toBe(null);
+    arrives(bob, down(2048));
+    both.grace();
+    put(share(1024), 1);
+    expect(both.fromPeer(down(1088)), 'an older registry knows half of it').toBe('dropped');
+    arrives(ann, down(1087));
+    both.rig.command({ op: 'drop-lease', anchor: 'a1', id: share(1024).id });
+    expect(both.fromPeer(down(1024))).toBe('dropped');
+  });
+
+  it('leaves a block that doubles to the userspace engine where there is no second place for it', () => {
+    const ann = begin(both, 1, [share(1024, 'one'), share(2048, 'two')]);
+    put(doubled(1024, 'one'), 1);
+    for (const port of [1024, 1151]) {
+      expect(both.fromPeer(down(port))).toBe(null);
+      expect(both.fromDevice(ann.data(up(port)))).toBe(null);
+    }
+    expect(both.rig.takeToNetwork()).toEqual([up(1024), up(1151)]);
+    arrives(ann, down(2048));
+    both.grace();
+    for (const port of [1024, 1151, 2048]) arrives(ann, down(port));
+    expect(both.fromPeer(down(1152))).toBe('dropped');
+  });
+
+  it('finds doubled blocks when a smaller one comes beside them', () => {
+    const ann = begin(both, 1, [doubled(1024)]);
+    expect(both.fromPeer(down(2048))).toBe('dropped');
+    const bob = begin(both, 2, [share(2048, 'bob')]);
+    for (const port of [1024, 1151]) arrives(ann, down(port));
+    for (const port of [2048, 2111]) arrives(bob, down(port));
+    for (const port of [1023, 1152, 2112]) expect(both.fromPeer(down(port))).toBe('dropped');
+  });
+
+  it('loses nothing of the smaller blocks when the next process hears of the doubled one first', () => {
+    const ann = begin(both, 1, [share(1024)]);
+    const bob = begin(both, 2, [share(2048, 'bob')]);
+    put(doubled(1024), 1);
+    const next = new Both(both.bed, 0xb2n, 2);
+    anchor(next.rig, { endpoints: [ENDPOINT], epoch: 2n });
+    const session = (n: number) =>
+      next.rig.command({
+        ...{ op: 'session', anchor: 'a1' },
+        session: { id: sessionId(n), index: n, root: rootOf(n), hint: null },
+      });
+    session(1);
+    put(doubled(1024), 1, next);
+    arrives(bob, down(2048), next);
+    session(2);
+    put(share(2048, 'bob'), 2, next);
+    for (const port of [1024, 1151]) arrives(ann, down(port), next);
+    arrives(bob, down(2111), next);
+  });
+
   it('numbers no packet twice over many keys, and uses the place of a key again only after a grace period', () => {
     const ann = begin(both, 1, [share(1024)]);
     for (let round = 0; round < 9; round += 1) {

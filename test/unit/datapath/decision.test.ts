@@ -5,6 +5,7 @@ import { LEARNING, LeaseTables } from '../../../src/datapath/decision/tables.ts'
 import { decideUplink } from '../../../src/datapath/decision/uplink.ts';
 import { DOWNLINK_DROPS, UPLINK_DROPS } from '../../../src/datapath/decision/verdict.ts';
 import { parseAddress } from '../../../src/protocol/address.ts';
+import type { Lease } from '../../../src/protocol/lease.ts';
 import { ah, echo, esp, extended, icmp, ip, lease, quote, tcp, udp } from './packets.ts';
 
 const SHARED = '203.0.113.7';
@@ -403,14 +404,69 @@ describe('the tables', () => {
     expect(down(ip(PEER, SHARED, 50, esp(0x1000_0000)), END)).toBe('unleased-spi');
   });
 
-  it('refuse blocks of another size or not aligned to it', () => {
-    const bad = [block(4096, 32), block(4097, 64), block(4096, 48)];
-    for (const ports of bad) {
-      expect(() => tables.put(lease({ kind: 'rsap-ip', address: SHARED, ports }), 'eve', END, 0)).toThrow(
-        /lease.ports/,
-      );
+  it('refuse SPI blocks of another size, and what is no block', () => {
+    const bad: [Partial<Lease>, RegExp][] = [
+      [{ ports: block(4097, 64) }, /lease.ports/],
+      [{ ports: block(4096, 48) }, /lease.ports/],
+      [{ ports: block(4096, 64), spis: block(0x3000_0000, 32) }, /lease.spis/],
+    ];
+    for (const [fields, field] of bad) {
+      const wrong = lease({ kind: 'rsipsec', address: SHARED, ...fields });
+      expect(() => tables.put(wrong, 'eve', END, 0)).toThrow(field);
     }
     expect(down(ip(PEER, SHARED, 17, udp(53, 4096)))).toBe('unleased-port');
+  });
+
+  describe('with port blocks of several sizes on one address', () => {
+    const share = lease({ kind: 'rsap-ip', address: SHARED, ports: block(4096, 64) });
+    const whoseAre = (...ports: number[]) =>
+      ports.map((port) => down(ip(PEER, SHARED, 17, udp(53, port)))).join(' ');
+
+    it('double a block in place, downwards too, and keep what its lease had', () => {
+      tables.put(share, 'eve', END, 0);
+      up('eve', ip(SHARED, PEER, 1, echo(8, 5)));
+      tables.put({ ...share, ports: block(4096, 128) }, 'eve', END, 0);
+      expect(whoseAre(4095, 4096, 4159, 4160, 4223, 4224)).toBe(
+        'unleased-port eve eve eve eve unleased-port',
+      );
+      const upper = lease({ kind: 'rsap-ip', address: SHARED, ports: block(8256, 64) });
+      tables.put(upper, 'eve', END, 0);
+      tables.put({ ...upper, ports: block(8192, 128) }, 'eve', END, 0);
+      expect(whoseAre(8191, 8192, 8256, 8319, 8320)).toBe('unleased-port eve eve eve unleased-port');
+      expect(up('eve', ip(SHARED, PEER, 17, udp(8192, 53)))).toBe('forwarded');
+      expect(whoseAre(1024, 1088, 2048)).toBe('ann bob cyd');
+      expect(down(ip(PEER, SHARED, 1, echo(0, 5)))).toBe('eve');
+      tables.remove(share.id);
+      expect(whoseAre(4096, 4160, 8192)).toBe('unleased-port unleased-port eve');
+    });
+
+    it('find all of them when the smallest comes last', () => {
+      const address = '203.0.113.30';
+      const put = (name: Name, first: number, count: number) =>
+        tables.put(lease({ kind: 'rsap-ip', address, ports: block(first, count) }), name, END, 0);
+      put('ann', 2048, 256);
+      put('bob', 4096, 128);
+      put('cyd', 4224, 64);
+      const whose = (port: number) => down(ip(PEER, address, 17, udp(53, port)));
+      expect([2047, 2048, 2303, 2304, 4096, 4223, 4224, 4287, 4288].map(whose)).toEqual([
+        ...['unleased-port', 'ann', 'ann', 'unleased-port', 'bob', 'bob', 'cyd', 'cyd', 'unleased-port'],
+      ]);
+    });
+
+    it('refuse what another still has of the other half, and change nothing', () => {
+      tables.put(share, 'eve', END, 0);
+      tables.put(lease({ kind: 'rsap-ip', address: SHARED, ports: block(4160, 64) }), 'ann', 1_000, 0);
+      const doubled = { ...share, ports: block(4096, 128) };
+      expect(() => tables.put(doubled, 'eve', END, 999)).toThrow(
+        expect.objectContaining({ code: 'ERR_MOORING_LEASE_CONFLICT' }),
+      );
+      expect(whoseAre(4096, 4160)).toBe('eve ann');
+      tables.put(doubled, 'eve', END, 1_000);
+      expect(whoseAre(4096, 4160)).toBe('eve eve');
+      expect(() =>
+        tables.put(lease({ kind: 'rsap-ip', address: SHARED, ports: block(4160, 64) }), 'ann', END, 1_000),
+      ).toThrow(/holds it/);
+    });
   });
 
   it('forget a lease, and what was learned for it', () => {
