@@ -98,11 +98,14 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
 }
 
 function checkSizes(pool: PoolSettings, field: string, refuse: Refuse): void {
-  for (const size of ['portBlock', 'spiBlock'] as const) {
-    const value = pool[size];
+  const { portBlock, maxPortBlock = portBlock, spiBlock } = pool;
+  for (const [name, value] of Object.entries({ portBlock, maxPortBlock, spiBlock })) {
     if ((value & (value - 1)) !== 0) {
-      throw refuse(`${field}.${size}`, value, 'use a power of two');
+      throw refuse(`${field}.${name}`, value, 'use a power of two');
     }
+  }
+  if (maxPortBlock < portBlock) {
+    throw refuse(`${field}.maxPortBlock`, maxPortBlock, `use at least portBlock (${portBlock})`);
   }
   const { leaseMs } = pool;
   for (const name of ['default', 'min'] as const) {

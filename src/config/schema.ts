@@ -100,6 +100,14 @@ export const Pool = Type.Object(
       description: 'whole: an address a lease; shared: a block of ports and of SPIs a lease',
     }),
     portBlock: PowerOfTwo(8, 16384, 1024, 'ports a lease on a shared address; a power of two'),
+    maxPortBlock: Type.Optional(
+      Type.Integer({
+        minimum: 8,
+        maximum: 32_768,
+        description:
+          'ports that the block of a lease may double to, by its device asking for more while the neighbouring blocks are free; a power of two. Without it blocks stay as they are',
+      }),
+    ),
     spiBlock: PowerOfTwo(2, 65536, 256, 'SPIs a lease on a shared address; a power of two'),
     leaseMs: Type.Object(
       {

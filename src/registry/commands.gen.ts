@@ -429,7 +429,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_198f213504dd',
+    name: 'mooring_claim_1539c42e5e33',
     keys: 14,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -542,6 +542,10 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
+local function mostBlocks(plan)
+local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
+return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
 local function followPlan(plan)
 if not plan or plan == '' then
 return
@@ -564,7 +568,9 @@ local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_
 raise()
 if lost > 0 then
 local at = redis.call('HMGET', META, 'frontier', 'slots')
-local to = math.max(tonumber(at[1]), math.min(tonumber(at[1]) + lost, tonumber(at[2])))
+local plan = redis.call('HGET', META, 'plan')
+local most = plan and mostBlocks(cjson.decode(plan)) > 1 and tonumber(at[2]) or tonumber(at[1]) + lost
+local to = math.max(tonumber(at[1]), math.min(most, tonumber(at[2])))
 redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole(to))
 end
 redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
@@ -646,7 +652,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_db5a8e04a8ae',
+    name: 'mooring_declare_b082228829b8',
     keys: 14,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
@@ -727,7 +733,8 @@ redis.call('HSET', META, 'plan', ARGV[2], 'pool', plan.pool, 'capacity', plan.ca
 end
 redis.call(
 'HSET', META, 'schema', SCHEMA, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
-'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11]
+'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11],
+'maxPortBlock', ARGV[12]
 )
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
@@ -766,10 +773,11 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_3d5e0bc4ba03',
+    name: 'mooring_extend_01914817f54d',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
+local PORTS_UNAVAILABLE = -36
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -928,6 +936,129 @@ return range
 end
 end
 end
+local function isOpen(plan, slot)
+local place = placeOfSlot(plan, slot)
+return place ~= nil and closedRange(place.prefix, place.host) == nil
+end
+local function blockText(first, count)
+return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function mostBlocks(plan)
+local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
+return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
+local function takeSlot(slot)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
+return
+end
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function takeMoreSlots(slots)
+for _, slot in ipairs(slots) do
+takeSlot(slot)
+end
+countExtraSlots(#slots)
+end
+local function doubledFor(lease, wished)
+local plan = cjson.decode(redis.call('HGET', META, 'plan'))
+local first, count = portsIn(lease.ports)
+local most = mostBlocks(plan) * plan.portBlock
+while first and count < wished and count <= most do
+count = count * 2
+end
+if not first or count > most or not isOpen(plan, lease.slot) then
+return nil
+end
+first = first - first % count
+local slots, held, more = slotsOfPorts(plan, lease.slot, first, count), {}, {}
+if not slots then
+return nil
+end
+for _, slot in ipairs(slotsIn(plan, lease)) do
+held[slot] = true
+end
+for _, slot in ipairs(slots) do
+if not held[slot] then
+if not isFree(slot, lease.device) then
+return nil
+end
+more[#more + 1] = slot
+end
+end
+return { blockText(first, count), more }
+end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
@@ -986,7 +1117,8 @@ local function lifetime(wishMs, longest, shortest, capacity)
 local mostMs = tonumber(longest or wishMs)
 local leastMs = tonumber(shortest or mostMs)
 if leastMs < mostMs then
-local left = 1 - redis.call('HLEN', LEASES) / math.max(1, tonumber(capacity))
+local held = redis.call('HLEN', LEASES) + (redis.call('HGET', META, 'extraSlots') or 0)
+local left = 1 - held / math.max(1, tonumber(capacity))
 mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
 end
 return math.floor(math.min(wishMs, mostMs))
@@ -1012,10 +1144,21 @@ local request = 'extend:' .. lease.id .. ':' .. ARGV[1]
 if recall(request) then
 return { now, shown(lease, session) }
 end
+local wished = tonumber(ARGV[6]) or 0
+local _, has = portsIn(lease.ports)
+local doubled
+if wished > (has or 0) then
+doubled = doubledFor(lease, wished)
+if not doubled then
+return PORTS_UNAVAILABLE
+end
+lease.ports = doubled[1]
+end
 local meta = redis.call('HMGET', META, 'longestLeaseMs', 'shortestLeaseMs', 'capacity')
 lease.expiresAtMs = closedBy(lease, now + lifetime(tonumber(ARGV[5]), meta[1], meta[2], meta[3]))
 announce('extended', lease, session)
 save(lease)
+takeMoreSlots(doubled and doubled[2] or {})
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
 remember(request, 'E')
 return { now, shown(lease, session) }`,
@@ -1028,7 +1171,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_cc62995243c0',
+    name: 'mooring_free_5a6f1743fca0',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -1140,6 +1283,56 @@ end
 forgetOldest(1)
 end
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -1154,6 +1347,49 @@ redis.call('HSET', FORMER, 's:' .. slot, device)
 local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -1234,7 +1470,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
+coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
@@ -1256,7 +1492,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_1f03ed36f1d1',
+    name: 'mooring_grant_f5dc588b469c',
     keys: 14,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1602,6 +1838,35 @@ return nil
 end
 end
 end
+local function mostBlocks(plan)
+local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
+return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
+local function firstOfBlocks(plan, slot, blocks)
+local place = placeOfSlot(plan, slot)
+if not place then
+return slot
+end
+local segment = place.segment
+local row = math.floor(place.number / segment.addresses)
+local ahead = -(plan.firstPortBlock + row) % blocks
+if row == 0 or ahead == 0 then
+return slot
+end
+return segment.first + math.min(segment.slots, (row + ahead) * segment.addresses)
+end
+local function freshSlot(plan, blocks)
+local slot = tonumber(redis.call('HGET', META, 'frontier'))
+for _ = 1, LOOK_AHEAD do
+slot = firstOfBlocks(plan, slot, blocks)
+if slot >= plan.slots then
+return nil
+elseif isOpen(plan, slot) then
+return whole(slot)
+end
+slot = slot + 1
+end
+end
 local function pickSlot(plan, device, kind)
 if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
 return nil
@@ -1612,13 +1877,7 @@ if isOpen(plan, former[at]) then
 return former[at]
 end
 end
-local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-if isOpen(plan, slot) then
-return whole(slot)
-end
-end
-return coolSlotFor(plan, kind)
+return freshSlot(plan, mostBlocks(plan)) or freshSlot(plan, 1) or coolSlotFor(plan, kind)
 end
 local function takeSlot(slot)
 local number = tonumber(slot)
@@ -1645,6 +1904,49 @@ local function freeSlots()
 local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
 local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
 return math.min(tonumber(of[1]), unleased)
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -1721,7 +2023,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
+coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
@@ -1826,7 +2128,8 @@ local function lifetime(wishMs, longest, shortest, capacity)
 local mostMs = tonumber(longest or wishMs)
 local leastMs = tonumber(shortest or mostMs)
 if leastMs < mostMs then
-local left = 1 - redis.call('HLEN', LEASES) / math.max(1, tonumber(capacity))
+local held = redis.call('HLEN', LEASES) + (redis.call('HGET', META, 'extraSlots') or 0)
+local left = 1 - held / math.max(1, tonumber(capacity))
 mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
 end
 return math.floor(math.min(wishMs, mostMs))
@@ -2600,7 +2903,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_635c9ee60d1e',
+    name: 'mooring_report_ed04a8a12212',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2687,6 +2990,10 @@ end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
 end
+local function mostBlocks(plan)
+local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
+return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
 local function followPlan(plan)
 if not plan or plan == '' then
 return
@@ -2709,7 +3016,9 @@ local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_
 raise()
 if lost > 0 then
 local at = redis.call('HMGET', META, 'frontier', 'slots')
-local to = math.max(tonumber(at[1]), math.min(tonumber(at[1]) + lost, tonumber(at[2])))
+local plan = redis.call('HGET', META, 'plan')
+local most = plan and mostBlocks(cjson.decode(plan)) > 1 and tonumber(at[2]) or tonumber(at[1]) + lost
+local to = math.max(tonumber(at[1]), math.min(most, tonumber(at[2])))
 redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole(to))
 end
 redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
@@ -2761,7 +3070,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_748d4c3c7a9e',
+    name: 'mooring_restore_67a1d4bd0b9d',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -2898,6 +3207,9 @@ end
 end
 return left * rightSize + right
 end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
 local function unpermute(value, width, key, tweak)
 return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end
@@ -2914,6 +3226,23 @@ end
 local head, tail = string.match(address, '^(.*)::(.*)$')
 head, tail = groupsOf(head or address), groupsOf(tail or '')
 return head .. string.rep('0', 32 - #head - #tail) .. tail
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
 end
 local function formerSlots(device)
 local slots = {}
@@ -2962,6 +3291,55 @@ redis.call('HSET', FORMER, 's:' .. slot, device)
 local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
+end
+local function takeMoreSlots(slots)
+for _, slot in ipairs(slots) do
+takeSlot(slot)
+end
+countExtraSlots(#slots)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -3039,7 +3417,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
+coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
@@ -3111,10 +3489,21 @@ end
 redis.call('HSET', META, 'frontier', whole(to))
 return #resting < 2 * limit and to >= tonumber(restTo) and '0' or '1'
 end
-local function unleasedSlotOf(plan, lease)
-local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
-local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
-return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
+local function lostSlots(plan, stored, lease)
+local held, lost = {}, {}
+for _, slot in ipairs(stored and slotsIn(plan, stored) or {}) do
+held[slot] = true
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+for _, slot in ipairs(slotsIn(plan, lease)) do
+if not held[slot] then
+if tonumber(slot) < frontier and not redis.call('ZSCORE', COOLING, slot) then
+return nil
+end
+lost[#lost + 1] = slot
+end
+end
+return lost
 end
 local function heldFrom(text, saidMs)
 local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
@@ -3157,7 +3546,12 @@ session.leases[#session.leases + 1] = name
 end
 local function restoreLease(plan, lease)
 local stored = leaseOf(lease.id)
-local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
+local first, count = portsIn(lease.ports)
+lease.slot = stored and stored.slot or slotOf(plan, hexOf(lease.address), first)
+if stored and first and select(2, portsIn(stored.ports)) > count then
+lease.ports = stored.ports
+end
+local lost = lease.slot and lostSlots(plan, stored, lease)
 local session = reportedSession(lease)
 local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
 local isLater = stored and lease.remainingMs > stored.expiresAtMs - now + SKEW_MS
@@ -3165,13 +3559,11 @@ local isNews = not stored
 or counterIn(stored.fence) < counterIn(lease.fence)
 or stored.fence == lease.fence and isLater
 or isActivated
-if slot and session and isNews and lease.remainingMs > 0 then
-if not stored then
-takeSlot(slot)
-end
+if lost and session and isNews and lease.remainingMs > 0 then
+takeMoreSlots(lost)
+countExtraSlots(stored and 0 or -1)
 session = restoreSession(session)
 lease.expiresAtMs = now + lease.remainingMs
-lease.slot = slot
 lease.pendingUntilMs = now + RESTORED_PENDING_MS
 joinSession(session, lease)
 announce(lease.state == 'active' and 'activated' or 'extended', lease, session)
@@ -3218,7 +3610,7 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_7ba3aaed831b',
+    name: 'mooring_revoke_083c3b1f7d97',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -3333,6 +3725,56 @@ end
 forgetOldest(1)
 end
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -3347,6 +3789,49 @@ redis.call('HSET', FORMER, 's:' .. slot, device)
 local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -3420,7 +3905,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
+coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
@@ -3918,7 +4403,7 @@ end
 return now`,
   },
   sweep: {
-    name: 'mooring_sweep_c5fdc643f6d6',
+    name: 'mooring_sweep_ad20bd2b9c7f',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -4027,6 +4512,56 @@ end
 forgetOldest(1)
 end
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -4046,6 +4581,49 @@ local function freeSlots()
 local of = redis.call('HMGET', META, 'capacity', 'frontier', 'slots')
 local unleased = tonumber(of[3] or of[1]) - tonumber(of[2]) + redis.call('ZCOUNT', COOLING, '-inf', whole(now))
 return math.min(tonumber(of[1]), unleased)
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -4111,7 +4689,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
+coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
@@ -4334,7 +4912,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_5730ea63b7bc',
+    name: 'mooring_withdraw_33380e3db47e',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
@@ -4443,6 +5021,56 @@ end
 forgetOldest(1)
 end
 end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
 local function formerSlots(device)
 local slots = {}
 for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
@@ -4457,6 +5085,49 @@ redis.call('HSET', FORMER, 's:' .. slot, device)
 local former = formerSlots(device)
 former[#former + 1] = slot
 redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
 end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -4527,7 +5198,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-coolSlot(lease.slot, lease.device)
+coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
 return shown(lease, session)
@@ -4572,4 +5243,5 @@ export const REFUSALS = {
   PORTS_UNALLOWED: -33,
   SPIS_INUSE: -34,
   SPIS_UNAVAILABLE: -35,
+  PORTS_UNAVAILABLE: -36,
 } as const;

@@ -36,8 +36,8 @@ export function leaseCommands(connection: Connection): Leases {
       return event;
     },
 
-    async extend({ leaseId, device, leaseMs, requestId }) {
-      const args = [requestId, leaseId, device.tenant, device.id, leaseMs];
+    async extend({ leaseId, device, leaseMs, ports, requestId }) {
+      const args = [requestId, leaseId, device.tenant, device.id, leaseMs, ports ?? ''];
       const answer = await askAnchor(connection, 'extend', anchorOf(leaseId), args, `lease ${leaseId}`);
       const [nowMs, text] = answer as [number, string];
       const lease = leaseFrom(text, nowMs);

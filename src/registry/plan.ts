@@ -129,6 +129,7 @@ export function checkDeclaration(declaration: AnchorDeclaration): CheckedDeclara
     prefixes: prefixes.map(prefixText),
     endpoints: endpoints.map(formatAddress),
     portBlock,
+    maxPortBlock: maxPortBlockOf(declaration, portBlock),
     spiBlock: powerOfTwo('anchor.spiBlock', declaration.spiBlock ?? DEFAULT_BLOCK, 65_536),
     coolingMs,
     spiCoolingMs: declaration.spiCoolingMs ?? Math.max(SPI_COOLING_MS, coolingMs),
@@ -137,6 +138,13 @@ export function checkDeclaration(declaration: AnchorDeclaration): CheckedDeclara
     retiring: declaration.retiring ?? false,
     home,
   };
+}
+
+function maxPortBlockOf({ maxPortBlock }: AnchorDeclaration, portBlock: number): number {
+  if (maxPortBlock === undefined) return portBlock;
+  const checked = powerOfTwo('anchor.maxPortBlock', maxPortBlock, 32_768);
+  if (checked >= portBlock) return checked;
+  throw badInput('anchor.maxPortBlock', maxPortBlock, `use at least portBlock (${portBlock})`);
 }
 
 /** The shape of a declaration's slots. */

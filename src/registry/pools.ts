@@ -336,6 +336,7 @@ export function declarationOf(pool: PoolPolicy, anchor: AnchorSettings): AnchorD
       ? {}
       : {
           portBlock: pool.portBlock,
+          maxPortBlock: pool.maxPortBlock ?? pool.portBlock,
           spiBlock: pool.spiBlock,
           spiCoolingMs: pool.spiCoolingMs ?? Math.max(SPI_COOLING_MS, pool.coolingMs),
         }),

@@ -134,6 +134,12 @@ const NAMED: Readonly<Record<Refusal, Named>> = {
       `${subject}: the SPI asked for is not leased, or not with this address and port; leave one of them open`,
     detail: { rsip: 402 },
   },
+  PORTS_UNAVAILABLE: {
+    code: 'ERR_MOORING_PORTS_UNAVAILABLE',
+    text: (subject) =>
+      `${subject}: so many ports are not to be had in one block with its own; ask for fewer, or lease another block`,
+    detail: { rsip: 309 },
+  },
   PLAN_MOVED: {
     code: 'ERR_MOORING_PLAN_MOVED',
     text: (subject) => `${subject}: somebody else is changing its declaration; look at it and declare again`,

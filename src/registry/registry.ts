@@ -16,6 +16,8 @@ export interface AnchorDeclaration {
   readonly endpoints: readonly string[];
   /** Ports a lease on a shared address, a power of two; default 64. */
   readonly portBlock?: number;
+  /** Ports that a lease's block may double to, a power of two; default: it does not double. */
+  readonly maxPortBlock?: number;
   /** SPIs a lease on a shared address, a power of two; default 64. */
   readonly spiBlock?: number;
   /** How long freed resources rest before another device gets them, milliseconds; default 2 min (RFC 6887 §15). */
@@ -206,11 +208,15 @@ export interface Registry extends Pools, PoolTurns, Registrations {
   activate(anchor: string, leaseId: string, epoch: bigint): Promise<Lease>;
   /** Takes a pending lease back; null when it is already gone. Refused when it is active. */
   withdraw(leaseId: string): Promise<EndedEvent | null>;
-  /** The lease now lasts `leaseMs` from now. RSIP 306 when it is not the device's. */
+  /**
+   * The lease now lasts `leaseMs` from now, and has at least so many `ports` (default: those that it has): its block doubles in place,
+   * and nothing else of it changes. RSIP 306 when it is not the device's; 309 when it cannot have all of them: nothing has changed.
+   */
   extend(params: {
     leaseId: string;
     device: Device;
     leaseMs: number;
+    ports?: number | undefined;
     requestId: string;
   }): Promise<ExtendedEvent>;
   /** Ends the device's lease. RSIP 306 when it is not the device's. */

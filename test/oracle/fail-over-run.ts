@@ -15,7 +15,7 @@ const DEVICES = ['0', '1', '2', '3', '4', '5'];
 export type Step =
   | { op: 'grant'; device: number }
   | { op: 'follow' | 'sweep' | 'cut' }
-  | { op: 'activate' | 'free' | 'extend'; lease: number }
+  | { op: 'activate' | 'free' | 'extend' | 'double'; lease: number }
   | { op: 'advance'; ms: number };
 
 export const anyStep: fc.Arbitrary<Step> = fc.oneof(
@@ -28,7 +28,7 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
-      op: fc.constantFrom(...(['activate', 'activate', 'free', 'extend'] as const)),
+      op: fc.constantFrom(...(['activate', 'activate', 'free', 'extend', 'double'] as const)),
       lease: fc.nat(5),
     }),
   },
@@ -82,6 +82,14 @@ export async function runFailOver(
   const sessions = new Map<string, Session>();
   let lastId = '0-0';
   const granted: { id: string; device: number }[] = [];
+  /** A name for each slot of a lease. */
+  const resources = ({ address, ports }: Lease): string[] => {
+    if (ports === null) return [`${address} -`];
+    const { first, count } = ports;
+    const names: string[] = [];
+    for (let port = first; port < first + count; port += layout.portBlock) names.push(`${address} ${port}`);
+    return names;
+  };
   /** Resource → the device that had it last, and until when. */
   const rests = new Map<string, { device: string; endedMs: number }>();
   /** Ended by its device's or the clock's doing, whether or not the owner has heard. */
@@ -90,7 +98,7 @@ export async function runFailOver(
   const hex = () => randomBytes(16).toString('hex');
   const end = (lease: Lease) => {
     ended.add(lease.id);
-    rests.set(resource(lease), { device: lease.device.id, endedMs: nowMs });
+    for (const one of resources(lease)) rests.set(one, { device: lease.device.id, endedMs: nowMs });
   };
   const apply = (event: LeaseEvent) => {
     if (event.type === 'granted') sessions.set(event.session.id, event.session);
@@ -136,13 +144,21 @@ export async function runFailOver(
         const held = one === undefined ? undefined : leases.get(one.id);
         if (one === undefined || held === undefined || held.lease.state !== 'active') break;
         const answer = await connection.run('free', anchorKeys(anchor), [hex(), one.id, 't', one.device]);
-        if (!isRefused(answer)) end(held.lease);
+        if (!isRefused(answer)) end(leaseFrom((answer as [number, string])[1], nowMs));
         break;
       }
       case 'extend': {
         const one = at(step.lease);
         if (one !== undefined)
           await connection.run('extend', anchorKeys(anchor), [hex(), one.id, 't', one.device, LEASE_MS]);
+        break;
+      }
+      case 'double': {
+        const one = at(step.lease);
+        const ports = one === undefined ? null : leases.get(one.id)?.lease.ports;
+        if (one === undefined || ports == null) break;
+        const args = [hex(), one.id, 't', one.device, LEASE_MS, 2 * ports.count];
+        await connection.run('extend', anchorKeys(anchor), args);
         break;
       }
       case 'advance':
@@ -202,7 +218,8 @@ export async function runFailOver(
     // Freed, which the owner has not heard, and its resources are another lease's by now.
     if (found === undefined && ended.has(lease.id)) continue;
     if (found === undefined) throw new Error(`${lease.id}, acknowledged and installed, is lost`);
-    same(`resource of ${lease.id}`, resource(found), resource(lease));
+    const missing = resources(lease).filter((one) => !resources(found).includes(one));
+    same(`what ${lease.id} has no more`, missing.join(), '');
     same(`session of ${lease.id}`, found.session, lease.session);
     same(`device of ${lease.id}`, found.device.id, lease.device.id);
   }
@@ -211,7 +228,7 @@ export async function runFailOver(
     const fence = BigInt(lease.fence.slice(lease.fence.indexOf('-') + 1));
     if (fence <= known && !leases.has(lease.id)) throw new Error(`${lease.id} ended, and is back`);
   }
-  const inUse = after.leases.map(resource);
+  const inUse = after.leases.flatMap(resources);
   same('each resource once', new Set(inUse).size, inUse.length);
   const [frontier, capacity] = await redis.hmget(keys[0]!, 'frontier', 'capacity');
   const resting = await redis.zcard(keys[5]!);
@@ -235,20 +252,17 @@ export async function runFailOver(
     ]);
     if (isRefused(answer)) continue;
     const lease = leaseFrom((answer as [number, string])[1], nowMs);
-    if (inUse.includes(resource(lease))) throw new Error(`${resource(lease)} is given twice`);
-    const rest = rests.get(resource(lease));
+    const [got = ''] = resources(lease);
+    if (inUse.includes(got)) throw new Error(`${got} is given twice`);
+    const rest = rests.get(got);
     if (rest !== undefined && rest.device !== comer && nowMs - rest.endedMs < COOLING_MS)
-      throw new Error(`${resource(lease)} of ${rest.device} has not rested before ${comer} got it`);
-    inUse.push(resource(lease));
+      throw new Error(`${got} of ${rest.device} has not rested before ${comer} got it`);
+    inUse.push(got);
     const [of, number] = lease.fence.split('-').map(Number);
     if (of! <= Number(epoch) || number! <= Number(counter))
       throw new Error(`fence ${lease.fence} may have been given before`);
   }
   return { lost: Number(counter) - kept };
-}
-
-function resource({ address, ports }: Lease): string {
-  return `${address} ${ports?.first ?? '-'}`;
 }
 
 function kindOf({ sharing }: Layout): string {

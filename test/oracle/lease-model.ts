@@ -6,13 +6,23 @@
 export interface ModelLease {
   readonly id: string;
   readonly device: string;
-  readonly slot: string;
+  /** Its own first, then those that it has doubled into. */
+  slots: readonly string[];
+  readonly spis: string;
   state: 'pending' | 'active';
   expiresAtMs: number;
   readonly pendingUntilMs: number;
 }
 
-export type Verdict = 'ok' | 'exhausted' | 'bad-bind' | 'withdrawn' | 'ended' | 'not-pending' | 'no-owner';
+export type Verdict =
+  | 'ok'
+  | 'exhausted'
+  | 'bad-bind'
+  | 'ports-unavailable'
+  | 'withdrawn'
+  | 'ended'
+  | 'not-pending'
+  | 'no-owner';
 
 interface Answered {
   readonly verdict: Verdict;
@@ -58,9 +68,15 @@ export class LeaseModel {
   }
 
   /** Judges the resource that a new grant came with; returns what is wrong with it. */
-  granted(request: string, device: string, id: string, slot: string, leaseMs: number): string | undefined {
+  granted(
+    request: string,
+    device: string,
+    id: string,
+    { slot, spis }: { slot: string; spis: string },
+    leaseMs: number,
+  ): string | undefined {
     for (const other of this.leases.values()) {
-      if (other.slot === slot) return `${slot} is leased to ${other.device} already`;
+      if (other.slots.includes(slot)) return `${slot} is leased to ${other.device} already`;
     }
     const rest = this.resting.get(slot);
     const own = [...this.resting.values()].some((one) => one.device === device);
@@ -76,7 +92,8 @@ export class LeaseModel {
     this.leases.set(id, {
       id,
       device,
-      slot,
+      slots: [slot],
+      spis,
       state: 'pending',
       expiresAtMs: this.nowMs + leaseMs,
       pendingUntilMs: this.nowMs + Math.min(PENDING_MS, leaseMs),
@@ -95,9 +112,29 @@ export class LeaseModel {
     }
   }
 
+  /** Whether a lease may have these slots, its own among them; null: the anchor has not all of them. */
+  expectDoubled(lease: ModelLease, slots: readonly string[] | null): Verdict {
+    const isFree = (slot: string) => {
+      const rest = this.resting.get(slot);
+      if (rest !== undefined) return rest.device === lease.device || rest.coolAtMs <= this.nowMs;
+      return ![...this.leases.values()].some((other) => other !== lease && other.slots.includes(slot));
+    };
+    return slots?.every((slot) => lease.slots.includes(slot) || isFree(slot)) ? 'ok' : 'ports-unavailable';
+  }
+
+  doubled(lease: ModelLease, slots: readonly string[]): void {
+    for (const slot of slots) {
+      this.resting.delete(slot);
+      this.everUsed.add(slot);
+    }
+    lease.slots = slots;
+  }
+
   end(lease: ModelLease, as: 'withdrawn' | 'ended'): void {
     this.leases.delete(lease.id);
-    this.resting.set(lease.slot, { device: lease.device, coolAtMs: this.nowMs + this.coolingMs });
+    for (const slot of lease.slots) {
+      this.resting.set(slot, { device: lease.device, coolAtMs: this.nowMs + this.coolingMs });
+    }
     for (const [request, answered] of this.requests) {
       if (answered.lease === lease.id) this.requests.set(request, { verdict: as });
     }

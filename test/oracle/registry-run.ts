@@ -29,7 +29,7 @@ export type Op =
   | { op: 'grant'; device: number; leaseMs: number; again: number | null }
   | { op: 'activate'; lease: number }
   | { op: 'withdraw'; lease: number }
-  | { op: 'extend'; lease: number; device: number | null; leaseMs: number; twice: boolean }
+  | { op: 'extend'; lease: number; device: number | null; leaseMs: number; doubled: number; twice: boolean }
   | { op: 'free'; lease: number; device: number | null; twice: boolean }
   | { op: 'attach'; lease: number; key: number }
   | { op: 'advance'; ms: number }
@@ -54,12 +54,14 @@ export const anyOp: fc.Arbitrary<Op> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ op: fc.constant('activate' as const), lease: anyLease }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('withdraw' as const), lease: anyLease }) },
   {
-    weight: 2,
+    weight: 4,
     arbitrary: fc.record({
       op: fc.constant('extend' as const),
       lease: anyLease,
       device: maybe,
       leaseMs,
+      // So often the ports that a share has at first.
+      doubled: fc.nat(3),
       twice: fc.boolean(),
     }),
   },
@@ -88,19 +90,24 @@ export interface Layout {
   readonly sharing: 'whole' | 'shared';
   readonly prefixes: readonly string[];
   readonly portBlock: number;
+  readonly maxPortBlock: number;
   readonly capacity: number;
 }
 
+const PLAIN = { portBlock: 64, maxPortBlock: 64 };
+
 export const LAYOUTS: readonly Layout[] = [
-  { sharing: 'whole', prefixes: ['192.0.2.4/30'], portBlock: 64, capacity: 4 },
-  { sharing: 'whole', prefixes: ['192.0.2.7/32', '2001:db8::2/127'], portBlock: 64, capacity: 3 },
-  { sharing: 'shared', prefixes: ['192.0.2.9/32'], portBlock: 16_384, capacity: 3 },
-  { sharing: 'shared', prefixes: ['192.0.2.8/31'], portBlock: 32_768, capacity: 2 },
+  { sharing: 'whole', prefixes: ['192.0.2.4/30'], ...PLAIN, capacity: 4 },
+  { sharing: 'whole', prefixes: ['192.0.2.7/32', '2001:db8::2/127'], ...PLAIN, capacity: 3 },
+  { sharing: 'shared', prefixes: ['192.0.2.9/32'], portBlock: 16_384, maxPortBlock: 32_768, capacity: 3 },
+  { sharing: 'shared', prefixes: ['192.0.2.8/31'], portBlock: 32_768, maxPortBlock: 32_768, capacity: 2 },
+  { sharing: 'shared', prefixes: ['192.0.2.9/32'], portBlock: 4_096, maxPortBlock: 16_384, capacity: 15 },
 ];
 
 const VERDICTS: Readonly<Partial<Record<Refusal, Verdict>>> = {
   EXHAUSTED: 'exhausted',
   BAD_BIND: 'bad-bind',
+  PORTS_UNAVAILABLE: 'ports-unavailable',
   WITHDRAWN: 'withdrawn',
   REQUEST_ENDED: 'ended',
   NOT_PENDING: 'not-pending',
@@ -178,7 +185,8 @@ export async function runAgainstModel(
           break;
         }
         same('lease id', lease.id, id);
-        const wrong = model.granted(wish.request, `t/${wish.device}`, id, resource(lease), op.leaseMs);
+        const got = { slot: slotsOf(lease, layout)[0]!, spis: spisOf(lease) };
+        const wrong = model.granted(wish.request, `t/${wish.device}`, id, got, op.leaseMs);
         if (wrong !== undefined) throw new Error(wrong);
         ids.push(id);
         break;
@@ -206,12 +214,21 @@ export async function runAgainstModel(
         if (id === undefined) break;
         const who = op.device ?? Number(model.leases.get(id)?.device.slice(2) ?? 0);
         const lease = model.heldBy(id, `t/${who}`);
-        const good = lease?.state === 'active';
+        const held = lease?.state === 'active' ? lease : undefined;
+        const ports = op.doubled === 0 ? '' : layout.portBlock * 2 ** op.doubled;
         const request = hex();
+        let isDone = false;
         for (let sending = 0; sending < (op.twice ? 2 : 1); sending += 1) {
-          const answer = await ask('extend', request, id, 't', who, op.leaseMs);
-          same(`extend ${id}`, isRefused(answer) ? answer.refused : 'ok', good ? 'ok' : 'BAD_BIND');
-          if (good && sending === 0) lease.expiresAtMs = model.nowMs + op.leaseMs;
+          const slots = held === undefined ? null : slotsDoubled(held, Number(ports), layout);
+          const asked = held === undefined ? 'bad-bind' : isDone ? 'ok' : model.expectDoubled(held, slots);
+          const answer = await ask('extend', request, id, 't', who, op.leaseMs, ports);
+          const said = isRefused(answer) ? (VERDICTS[answer.refused] ?? answer.refused) : 'ok';
+          same(`extend ${id} to ${ports} ports`, said, asked);
+          if (held !== undefined && asked === 'ok' && !isDone) {
+            model.doubled(held, slots ?? []);
+            held.expiresAtMs = model.nowMs + op.leaseMs;
+            isDone = true;
+          }
           if (op.twice) await setClock(model.nowMs + 1);
         }
         break;
@@ -268,17 +285,28 @@ export async function runAgainstModel(
   async function compare(id: string): Promise<void> {
     const { leases, sessions } = await store.snapshot(id);
     same('leases', list(leases.map(show)), list([...model.leases.values()].map(showModel)));
-    same('each resource once', new Set(leases.map(resource)).size, leases.length);
+    const leased = leases.flatMap((lease) => slotsOf(lease, layout));
+    same('each resource once', new Set(leased).size, leased.length);
     checkSessions(leases, sessions);
-    const [frontier, capacity] = await redis.hmget(anchorKeys(id)[0]!, 'frontier', 'capacity');
-    const resting = await redis.zcard(anchorKeys(id)[5]!);
-    const free = Number(capacity) - Number(frontier);
-    same('free + leased + cooling', free + leases.length + resting, layout.capacity);
+    const of = await redis.hmget(anchorKeys(id)[0]!, 'frontier', 'capacity', 'extraSlots');
+    const [frontier, capacity, extra] = of.map(Number) as [number, number, number];
+    // As good as new are those that were passed over.
+    const passed = await redis.zcount(anchorKeys(id)[5]!, 0, 0);
+    const resting = (await redis.zcard(anchorKeys(id)[5]!)) - passed;
+    const free = capacity - frontier + passed;
+    same('free + leased + cooling', free + leased.length + resting, layout.capacity);
     same('cooling', resting, model.resting.size);
+    same('slots that leases have doubled into', extra, leased.length - leases.length);
   }
 
-  function showModel({ id, device, slot, state, expiresAtMs }: ModelLease): string {
-    return `${id} ${device} ${slot} ${state} ${expiresAtMs - model.nowMs}`;
+  function show(lease: Lease): string {
+    const { id: name, device: of, state, remainingMs } = lease;
+    const slots = list(slotsOf(lease, layout));
+    return `${name} ${of.tenant}/${of.id} ${slots} ${spisOf(lease)} ${state} ${remainingMs}`;
+  }
+
+  function showModel({ id: name, device: of, slots, spis, state, expiresAtMs }: ModelLease): string {
+    return `${name} ${of} ${list(slots)} ${spis} ${state} ${expiresAtMs - model.nowMs}`;
   }
 
   async function checkStream(id: string): Promise<void> {
@@ -310,13 +338,30 @@ function checkSessions(leases: readonly Lease[], sessions: readonly Session[]): 
   same('session indexes', new Set(sessions.map((session) => session.index)).size, sessions.length);
 }
 
-function show(lease: Lease): string {
-  const { id, device, state, remainingMs } = lease;
-  return `${id} ${device.tenant}/${device.id} ${resource(lease)} ${state} ${remainingMs}`;
+/** A name for each address, or for each port block of it that is a share. */
+function slotsOf({ address, ports }: Lease, { portBlock }: Layout): string[] {
+  if (ports === null) return [`${address} -`];
+  return Array.from(
+    { length: ports.count / portBlock },
+    (_, at) => `${address} ${ports.first + at * portBlock}`,
+  );
 }
 
-function resource({ address, ports, spis }: Lease): string {
-  return `${address} ${ports?.first ?? '-'} ${spis?.first ?? '-'}`;
+/** The slots of a lease when it has at least so many ports; null where there is no such block. */
+function slotsDoubled(
+  { slots }: ModelLease,
+  ports: number,
+  { sharing, portBlock, maxPortBlock }: Layout,
+): readonly string[] | null {
+  if (ports <= slots.length * portBlock) return sharing === 'whole' && ports > 0 ? null : slots;
+  const [address, port] = slots[0]!.split(' ');
+  const first = Number(port) - (Number(port) % ports);
+  if (sharing === 'whole' || ports > maxPortBlock || first < 1024) return null;
+  return Array.from({ length: ports / portBlock }, (_, at) => `${address} ${first + at * portBlock}`);
+}
+
+function spisOf({ spis, ikeSpis }: Lease): string {
+  return `${spis?.first ?? '-'} ${ikeSpis?.first ?? '-'}`;
 }
 
 function kindOf({ sharing }: Layout): string {

@@ -5,7 +5,7 @@
   ARGV  1 the plan that this one follows, as it is stored, or ''  2 plan JSON (plan.ts)
         3 '1' when it numbers the slots anew: only while nobody holds or just held one of the old
         4 declaration JSON  5 home relay  6 coolingMs  7 spiCoolingMs  8 longestLeaseMs  9 shortestLeaseMs
-        10 '1' while something of it is drained  11 quarantineMs
+        10 '1' while something of it is drained  11 quarantineMs  12 maxPortBlock
   Events  declared, when addresses come or go
   Returns the pool it was in before, or '', or LEASES_WOULD_BE_ORPHANED, PLAN_MOVED, QUARANTINED
 ]]
@@ -40,7 +40,8 @@ end
 -- 4. What may change at any time.
 redis.call(
   'HSET', META, 'schema', SCHEMA, 'declaration', ARGV[4], 'home', ARGV[5], 'coolingMs', ARGV[6], 'spiCoolingMs', ARGV[7],
-  'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11]
+  'longestLeaseMs', ARGV[8], 'shortestLeaseMs', ARGV[9], 'drains', ARGV[10], 'quarantineMs', ARGV[11],
+  'maxPortBlock', ARGV[12]
 )
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)

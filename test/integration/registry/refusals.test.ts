@@ -78,6 +78,13 @@ const CAUSES: Partial<Record<RsipErrorNumber, () => Promise<unknown> | unknown>>
     return grant('e', { kind: 'rsa-ip' });
   },
   309: async () => {
+    await serve({ maxPortBlock: 16_384 });
+    const { id } = await grant('d', { local: { address: '192.0.2.0', port: 8192 } });
+    const more = { ports: 16_384, requestId: hex128() };
+    await expect(
+      registry.extend({ leaseId: id, device: device('d'), leaseMs: 60_000, ...more }),
+    ).rejects.toMatchObject({ rsip: 309 });
+    await server.client().flushall();
     await serve({ prefixes: ['192.0.2.0/32'], portBlock: 32_768 });
     await grant('d');
     return grant('e');

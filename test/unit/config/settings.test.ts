@@ -50,6 +50,16 @@ describe('a configuration', () => {
       /pools\.0\.portBlock is 1000; use a power of two/,
     ],
     [
+      'lets port blocks double to what is no power of two',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'maxPortBlock: 3000,'),
+      /pools\.0\.maxPortBlock is 3000; use a power of two/,
+    ],
+    [
+      'lets port blocks double to less than they have',
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'maxPortBlock: 512,'),
+      /pools\.0\.maxPortBlock is 512; use at least portBlock \(1024\)/,
+    ],
+    [
       'leases private addresses to the public',
       pool(anchor('a1', '192.0.2.1', '10.1.0.0/28')),
       /prefixes\.0 is 10\.1\.0\.0\/28; it is private address space: set `realm: private`/,

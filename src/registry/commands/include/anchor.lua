@@ -1,7 +1,7 @@
 --- @include "codes"
 --- @include "now"
 -- The keys of an anchor, always all of them and in this order (keys.ts): one hash tag, so one slot.
---   META      hash   schema, plan, pool, epoch, counter, owner, boot, untilMs, standby, standbyBoot, server, quarantine…, report…, home, frontier, nextIndex
+--   META      hash   schema, plan, pool, epoch, counter, owner, boot, untilMs, standby, standbyBoot, server, quarantine…, report…, home, frontier, extraSlots, nextIndex
 --   LEASES    hash   lease -> record (records.lua)
 --   SESSIONS  hash   device -> the record of its session
 --   INDEXES   bits   session indexes in use

@@ -1,7 +1,7 @@
 --- @include "events"
 --- @include "records"
 --- @include "requests"
---- @include "slots"
+--- @include "blocks"
 --- @include "quarantine"
 local function leaseOf(id)
   local name = nameOf(id)
@@ -69,14 +69,14 @@ local function leaveSession(session, lease)
   end
 end
 
--- Ends a lease: event, then the record goes, its slot cools, its session goes with the last lease, and its
+-- Ends a lease: event, then the record goes, its slots cool, its session goes with the last lease, and its
 -- id stays decided. Returns the lease as it is answered.
 local function endLease(lease, reason)
   local session = sessionOf(lease.device)
   announce('ended ' .. reason, lease, session)
   redis.call('HDEL', LEASES, nameOf(lease.id))
   redis.call('ZREM', EXPIRIES, nameOf(lease.id))
-  coolSlot(lease.slot, lease.device)
+  coolSlots(slotsOf(lease), lease.device)
   leaveSession(session, lease)
   remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
   return shown(lease, session)

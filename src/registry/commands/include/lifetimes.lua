@@ -6,7 +6,8 @@ local function lifetime(wishMs, longest, shortest, capacity)
   local mostMs = tonumber(longest or wishMs)
   local leastMs = tonumber(shortest or mostMs)
   if leastMs < mostMs then
-    local left = 1 - redis.call('HLEN', LEASES) / math.max(1, tonumber(capacity))
+    local held = redis.call('HLEN', LEASES) + (redis.call('HGET', META, 'extraSlots') or 0)
+    local left = 1 - held / math.max(1, tonumber(capacity))
     mostMs = leastMs + (mostMs - leastMs) * math.min(1, math.max(0, left * 2))
   end
   return math.floor(math.min(wishMs, mostMs))

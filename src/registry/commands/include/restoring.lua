@@ -40,7 +40,10 @@ local function beginRestoring(how)
   raise()
   if lost > 0 then
     local at = redis.call('HMGET', META, 'frontier', 'slots')
-    local to = math.max(tonumber(at[1]), math.min(tonumber(at[1]) + lost, tonumber(at[2])))
+    -- Where blocks may double, slots were passed over: any may have been handed out.
+    local plan = redis.call('HGET', META, 'plan')
+    local most = plan and mostBlocks(cjson.decode(plan)) > 1 and tonumber(at[2]) or tonumber(at[1]) + lost
+    local to = math.max(tonumber(at[1]), math.min(most, tonumber(at[2])))
     redis.call('HSET', META, 'restMs', whole(now + tonumber(of[5])), 'restTo', whole(to))
   end
   redis.call('HSET', META, 'restoring', how .. (of[1] and ' ended 0' or ' rest 0'))
@@ -85,11 +88,23 @@ local function restAll(_, limit)
   return #resting < 2 * limit and to >= tonumber(restTo) and '0' or '1'
 end
 
--- The slot of a lease's resources, where nobody has it: it rests, or was never handed out as far as this data knows.
-local function unleasedSlotOf(plan, lease)
-  local slot = slotOf(plan, hexOf(lease.address), tonumber(string.match(lease.ports, '^%d+')))
-  local isFresh = slot and tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier'))
-  return (isFresh or slot and redis.call('ZSCORE', COOLING, slot)) and slot
+-- The slots of a lease's resources that it has not in this data, where nobody has any of them: they rest, or were never handed out as
+-- far as this data knows.
+local function lostSlots(plan, stored, lease)
+  local held, lost = {}, {}
+  for _, slot in ipairs(stored and slotsIn(plan, stored) or {}) do
+    held[slot] = true
+  end
+  local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+  for _, slot in ipairs(slotsIn(plan, lease)) do
+    if not held[slot] then
+      if tonumber(slot) < frontier and not redis.call('ZSCORE', COOLING, slot) then
+        return nil
+      end
+      lost[#lost + 1] = slot
+    end
+  end
+  return lost
 end
 
 -- A lease that an owner has, as it crosses: its end is what was left of its life when it was said.
@@ -140,7 +155,13 @@ end
 -- spin: leases.report
 local function restoreLease(plan, lease)
   local stored = leaseOf(lease.id)
-  local slot = stored and stored.slot or unleasedSlotOf(plan, lease)
+  local first, count = portsIn(lease.ports)
+  lease.slot = stored and stored.slot or slotOf(plan, hexOf(lease.address), first)
+  -- A port block never becomes smaller: one that doubled and whose owner has not heard of it stays.
+  if stored and first and select(2, portsIn(stored.ports)) > count then
+    lease.ports = stored.ports
+  end
+  local lost = lease.slot and lostSlots(plan, stored, lease)
   local session = reportedSession(lease)
   -- Also what was acknowledged before its event was heard of.
   local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
@@ -150,13 +171,11 @@ local function restoreLease(plan, lease)
     or counterIn(stored.fence) < counterIn(lease.fence)
     or stored.fence == lease.fence and isLater
     or isActivated
-  if slot and session and isNews and lease.remainingMs > 0 then
-    if not stored then
-      takeSlot(slot)
-    end
+  if lost and session and isNews and lease.remainingMs > 0 then
+    takeMoreSlots(lost)
+    countExtraSlots(stored and 0 or -1)
     session = restoreSession(session)
     lease.expiresAtMs = now + lease.remainingMs
-    lease.slot = slot
     lease.pendingUntilMs = now + RESTORED_PENDING_MS
     joinSession(session, lease)
     announce(lease.state == 'active' and 'activated' or 'extended', lease, session)

@@ -73,7 +73,42 @@ local function coolSlotFor(plan, kind)
   end
 end
 
--- Where `device` gets a slot: the one it had last, else a fresh one, else the longest cooled.
+-- How many port blocks one may double to.
+local function mostBlocks(plan)
+  local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
+  return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
+
+-- The first slot from `slot` on whose port block is the first of `blocks` that may become one.
+local function firstOfBlocks(plan, slot, blocks)
+  local place = placeOfSlot(plan, slot)
+  if not place then
+    return slot
+  end
+  local segment = place.segment
+  local row = math.floor(place.number / segment.addresses)
+  local ahead = -(plan.firstPortBlock + row) % blocks
+  if row == 0 or ahead == 0 then
+    return slot
+  end
+  return segment.first + math.min(segment.slots, (row + ahead) * segment.addresses)
+end
+
+local function freshSlot(plan, blocks)
+  local slot = tonumber(redis.call('HGET', META, 'frontier'))
+  for _ = 1, LOOK_AHEAD do
+    slot = firstOfBlocks(plan, slot, blocks)
+    if slot >= plan.slots then
+      return nil
+    elseif isOpen(plan, slot) then
+      return whole(slot)
+    end
+    slot = slot + 1
+  end
+end
+
+-- Where `device` gets a slot: the one it had last, else a fresh one, where blocks may double beside what nobody has, else the
+-- longest cooled.
 local function pickSlot(plan, device, kind)
   -- While much is drained there may be more slots than leases that an anchor can hold.
   if plan.slots > MOST_LEASES and redis.call('HLEN', LEASES) >= MOST_LEASES then
@@ -85,13 +120,7 @@ local function pickSlot(plan, device, kind)
       return former[at]
     end
   end
-  local frontier = tonumber(redis.call('HGET', META, 'frontier'))
-  for slot = frontier, math.min(frontier + LOOK_AHEAD, plan.slots) - 1 do
-    if isOpen(plan, slot) then
-      return whole(slot)
-    end
-  end
-  return coolSlotFor(plan, kind)
+  return freshSlot(plan, mostBlocks(plan)) or freshSlot(plan, 1) or coolSlotFor(plan, kind)
 end
 
 local function takeSlot(slot)
