@@ -39,9 +39,21 @@ export interface HeldLease {
   /** K_root of its session, 32 octets: a secret. */
   readonly root: Uint8Array;
   extend(leaseMs?: number): Promise<Lease>;
+  /**
+   * Has its port block double in place until it holds at least so many ports; those that it had stay. Resolves when they are forwarded:
+   * `lease` and the event `extended` have the block. Throws LOCAL_ADDRPORT_UNAVAILABLE (309) when it cannot have all of them, and has what it
+   * had then; temporary refusals are retried with back-off.
+   */
+  widen(ports: number): Promise<Lease>;
   /** Carries a sealed CONTROL datagram to the relay that owns the session, with the address believed. */
   rebind(datagram: Uint8Array, believed: SocketAddress): Promise<void>;
   free(): Promise<void>;
+}
+
+interface ExtensionWish {
+  readonly leaseMs?: number | undefined;
+  /** At least so many. */
+  readonly ports?: number;
 }
 
 export interface Device {
@@ -143,7 +155,8 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
       },
       tunnel,
       root,
-      extend: (wishedMs) => extension.now(wishedMs),
+      extend: (wishedMs) => extension.now({ leaseMs: wishedMs }),
+      widen: (ports) => persevere(() => extension.now({ ports })),
       async rebind(datagram, believed) {
         await client.request(
           'rebind',
@@ -187,9 +200,12 @@ export async function createDevice(options: DeviceOptions): Promise<Device> {
       this.#cancel();
     }
 
-    async now(leaseMs = this.#leaseMs): Promise<Lease> {
-      const params = { lease: this.lease.id, ...(leaseMs === undefined ? {} : { leaseMs }) };
-      const { lease } = await client.request('extend', params);
+    async now({ leaseMs = this.#leaseMs, ports }: ExtensionWish = {}): Promise<Lease> {
+      const { lease } = await client.request('extend', {
+        lease: this.lease.id,
+        ...(leaseMs === undefined ? {} : { leaseMs }),
+        ...(ports === undefined ? {} : { ports }),
+      });
       this.#renewed(lease);
       emit({ type: 'extended', lease });
       return lease;

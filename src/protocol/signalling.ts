@@ -55,7 +55,12 @@ export const Request = {
   deregister: request('deregister', {}),
   /** Tunnel parameters of a lease the device already holds (after a restart, or with another key). */
   attach: request('attach', { lease: LeaseId }),
-  extend: request('extend', { lease: LeaseId, leaseMs: Type.Optional(LeaseMs) }),
+  extend: request('extend', {
+    lease: LeaseId,
+    leaseMs: Type.Optional(LeaseMs),
+    /** At least so many ports: the lease's block doubles in place, or all is refused (RFC 3102 §3.1). */
+    ports: Type.Optional(Type.Integer({ minimum: 1, maximum: 65536 })),
+  }),
   free: request('free', { lease: LeaseId }),
   rebind: request('rebind', {
     lease: LeaseId,
@@ -93,6 +98,8 @@ export const OfferedPool = Type.Object({
   /** Ports and SPIs a lease; null where leases are whole addresses. */
   ports: Type.Union([Type.Integer(), Type.Null()]),
   spis: Type.Union([Type.Integer(), Type.Null()]),
+  /** Ports that a lease's block may double to; absent: it does not double. */
+  maxPorts: Type.Optional(Type.Integer()),
   leaseMs: Type.Object({ default: Type.Integer(), max: Type.Integer() }),
   /** What has to be declared of the remote (RFC 3103 §7.2). */
   remotePolicy: Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')]),

@@ -148,7 +148,7 @@ export function createRelayPlane(options: {
 }
 
 /**
- * Whether the owner's lease lasts as long as the registry answered. In a history that was lost with a primary it does not, though the
+ * Whether the owner's lease lasts as long as the registry answered, and has as many ports. In a history that was lost with a primary it does not, though the
  * owner has followed: it follows whoever came after.
  */
 function isHeard({ fence, lease }: ExtendedEvent, held: Lease | undefined): boolean {
@@ -156,5 +156,6 @@ function isHeard({ fence, lease }: ExtendedEvent, held: Lease | undefined): bool
   const [epoch, counter] = fence.split('-').map(BigInt) as [bigint, bigint];
   const [heldEpoch, heldCounter] = held.fence.split('-').map(BigInt) as [bigint, bigint];
   if (epoch === heldEpoch) return heldCounter >= counter;
-  return held.remainingMs + HEARD_WITHIN_MS >= lease.remainingMs;
+  const hasPorts = (held.ports?.count ?? 0) >= (lease.ports?.count ?? 0);
+  return hasPorts && held.remainingMs + HEARD_WITHIN_MS >= lease.remainingMs;
 }

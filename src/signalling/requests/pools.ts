@@ -13,7 +13,9 @@ function offered(policy: PoolPolicy, { principal }: Caller): OfferedPool {
   const { name, realm = 'public', leaseMs, remotePolicy = 'none', maxLeasesPerDevice: maxLeases } = policy;
   const isWhole = policy.sharing === 'whole';
   const ports = isWhole ? null : (policy.portBlock ?? null);
+  const maxPorts = isWhole ? undefined : policy.maxPortBlock;
   return {
+    ...(maxPorts === undefined ? {} : { maxPorts }),
     ...{ name, realm, remotePolicy, maxLeases, ports },
     kinds: isWhole ? ['rsa-ip'] : mayUseIpsec(principal, policy) ? ['rsap-ip', 'rsipsec'] : ['rsap-ip'],
     spis: isWhole || !mayUseIpsec(principal, policy) ? null : (policy.spiBlock ?? null),

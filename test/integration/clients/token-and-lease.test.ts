@@ -48,7 +48,14 @@ beforeAll(async () => {
     endpoints: ['203.0.113.1'],
     home: 'relay-1',
   });
-  ({ epoch } = await registry.claim('anchor-1', 'relay-1', BOOT, 600_000));
+  await registry.declareAnchor({
+    ...{ id: 'anchor-2', pool: 'shared', sharing: 'shared', home: 'relay-1' },
+    ...{ portBlock: 8_192, maxPortBlock: 16_384 },
+    ...{ prefixes: ['198.51.100.80/32'], endpoints: ['203.0.113.2'] },
+  });
+  for (const anchor of ['anchor-1', 'anchor-2']) {
+    ({ epoch } = await registry.claim(anchor, 'relay-1', BOOT, 600_000));
+  }
   const identity = authority.devices[0]!;
   writeFileSync(join(directory, 'client.json'), JSON.stringify(await exportJWK(identity.privateKey)));
 });
@@ -63,7 +70,9 @@ beforeEach(async () => {
     registry,
     planeFor: async () => plane(),
     verifier: authority.verifier,
-    pools: [{ name: 'whole', leaseMs: { default: 60_000, max: 120_000 }, maxLeasesPerDevice: 4 }],
+    pools: ['whole', 'shared'].map((name) => ({
+      ...{ name, leaseMs: { default: 60_000, max: 120_000 }, maxLeasesPerDevice: 4 },
+    })),
   });
 });
 afterEach(async () => {
@@ -76,7 +85,8 @@ function plane(): RelayPlane {
   const nothing = async () => ({});
   return {
     async install({ lease, session, sealing }) {
-      const active = lease.state === 'active' ? lease : await registry.activate('anchor-1', lease.id, epoch);
+      const active =
+        lease.state === 'active' ? lease : await registry.activate(lease.anchor, lease.id, epoch);
       if (sealing === undefined) return { lease: active };
       const root = deriveRoot(ANCHOR_KEY, session);
       return {
@@ -245,6 +255,26 @@ describe('a lease', () => {
     expect(new Set(extended)).toEqual(new Set([held.lease.id]));
     expect(held.lease.remainingMs).toBeLessThanOrEqual(1_200);
     await held.free();
+  });
+
+  test('has more ports when its program asks for them, beside those that it has', async () => {
+    const events: DeviceEvent[] = [];
+    const device = await start(newState(), (event) => events.push(event));
+    const wish = { pool: 'shared', kind: 'rsap-ip' } as const;
+    const first = await device.lease({ request: 'a1'.repeat(16), ...wish });
+    const held = await device.lease({ request: 'a2'.repeat(16), ...wish });
+    const before = held.lease;
+    const ports = { first: before.ports!.first, count: 16_384 };
+    for (let time = 0; time < 2; time += 1) {
+      const { remainingMs, fence, ...wider } = await held.widen(10_000);
+      expect({ ...before, ports }).toMatchObject(wider);
+    }
+    expect(held.lease.ports).toEqual(ports);
+    expect(events.filter(({ type }) => type === 'extended')).toHaveLength(2);
+    const refusal = { rsip: 309, temporary: false };
+    await expect(first.widen(10_000), 'what is below is never leased').rejects.toMatchObject(refusal);
+    await expect(held.widen(16_385)).rejects.toMatchObject(refusal);
+    await Promise.all([first.free(), held.free()]);
   });
 
   test('is extended as soon as the machine wakes, and asked for anew if it ended in its sleep', async () => {

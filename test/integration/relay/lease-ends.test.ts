@@ -163,6 +163,10 @@ test('an extension that a former primary has answered, and the present one does 
     fence,
     lease: { ...event.lease, fence, remainingMs: LEASE_MS + 5_000 },
   });
+  const wider = { ...event.lease, fence: `${epoch - 1n}-99`, ports: { first: 4_096, count: 128 } };
+  await expect(
+    plane().apply({ anchor, event: { ...event, fence: wider.fence, lease: wider } }),
+  ).rejects.toMatchObject({ temporary: true });
   for (const fence of [`${epoch}-99`, `${epoch - 1n}-99`]) {
     await expect(plane().apply({ anchor, event: lost(fence) })).rejects.toMatchObject({ temporary: true });
   }

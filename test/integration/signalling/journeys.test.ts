@@ -56,6 +56,7 @@ beforeEach(async () => {
     prefixes: [`198.51.100.${anchors}/32`],
     endpoints: [`203.0.113.${anchors}`],
     home: 'relay-1',
+    maxPortBlock: 256,
   });
   const { epoch } = await registry.claim(anchor, 'relay-1', BOOT, 60_000);
   relay = ownerRelay(epoch);
@@ -337,6 +338,26 @@ describe('a held lease', () => {
     expect(extended.remainingMs).toBeGreaterThan(90_000);
     expect(extended.remainingMs).toBeLessThanOrEqual(100_000);
     expect(relay.applied).toMatchObject([{ anchor, event: { type: 'extended', lease: { id: lease.id } } }]);
+  });
+
+  it('has more ports in one block when it asks for them, once its owner knows, or keeps what it had', async () => {
+    let arrive = () => {};
+    const arrived = new Promise<void>((resolve) => {
+      arrive = resolve;
+    });
+    relay.reach = () => arrived;
+    socket.send({ type: 'extend', lease: lease.id, ports: 100, id: 3 });
+    await expect.poll(async () => (await registry.snapshot(anchor)).leases[0]?.ports?.count).toBe(128);
+    expect(socket.frames.some((frame) => 'id' in frame && frame.id === 3)).toBe(false);
+    arrive();
+    await expect.poll(() => socket.frames.at(-1)).toMatchObject({ type: 'result', id: 3 });
+    const wider = grantIn(socket.frames.at(-1)!).lease;
+    const ports = { first: lease.ports!.first, count: 128 };
+    expect(wider).toEqual({ ...lease, ports, fence: wider.fence, remainingMs: wider.remainingMs });
+    expect(relay.applied).toMatchObject([{ anchor, event: { type: 'extended', lease: { ports } } }]);
+    const more = await socket.ask({ type: 'extend', lease: lease.id, ports: 512, id: 4 });
+    expect(errorIn(more)).toMatchObject({ rsip: 309, name: 'LOCAL_ADDRPORT_UNAVAILABLE', temporary: false });
+    expect((await registry.snapshot(anchor)).leases[0]?.ports).toEqual(ports);
   });
 
   it('is freed in the registry and at its owner, and freeing it again is the same answer', async () => {
