@@ -4,7 +4,7 @@ import { type Connection, isRefused, type Random } from './connection.ts';
 import { anchorKeys, poolKey } from './keys.ts';
 import { type CheckedDeclaration, checkDeclaration, type Plan } from './plan.ts';
 import { refusalError } from './refusals.ts';
-import type { Anchor, Registry } from './registry.ts';
+import type { Anchor, AnchorDeclaration, Registry } from './registry.ts';
 import { drained, drainingOf, type Resized, resize } from './resizing.ts';
 
 /** Declarations of one anchor at the same time wait for each other so often. */
@@ -14,6 +14,8 @@ const SLOTS_AT_ONCE = 256;
 
 export interface Declaring {
   declareAnchor: Registry['declareAnchor'];
+  /** Throws what `declareAnchor` would be refused for, as things are now. */
+  foresee(declaration: AnchorDeclaration): Promise<void>;
   /**
    * An anchor whose owner has brought back the plan of its leases may be declared otherwise, by a file of before: brings
    * both in line as a declaration does, so that what is leased is known, and drained where it is not declared. Null when
@@ -87,6 +89,23 @@ export function declaring(
         // What a registry drained that has forgotten the anchor since: its slots are the owner's to say (report.lua).
         return former === null ? { ...resized, draining: wanted.draining ?? [] } : resized;
       });
+    },
+
+    async foresee(wanted) {
+      const declaration = checkDeclaration(wanted);
+      const [nowMs, stored] = (await askAnchor(connection, 'layout', wanted.id, [])) as [number, string];
+      if (stored === '') {
+        resize(null, declaration, nowMs, () => []);
+        return;
+      }
+      const former = JSON.parse(stored) as Plan;
+      if (!resize(former, declaration, nowMs, () => []).isAnew) return;
+      const answer = await askAnchor(connection, 'occupancy', wanted.id, []);
+      const [, held, free] = answer as unknown as [number, number, number];
+      if (held > 0 || free < former.capacity || drainingOf(former).length > 0)
+        throw refusalError('LEASES_WOULD_BE_ORPHANED', `anchor ${wanted.id}`, {
+          data: { anchor: wanted.id },
+        });
     },
 
     async settle(id) {

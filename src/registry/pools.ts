@@ -2,21 +2,13 @@ import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { AnchorSettings, PoolSettings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
+import { type AnchorChange, anchorChanges, spaceWith } from './anchor-changes.ts';
 import { askAnchor } from './asking.ts';
 import type { Connection } from './connection.ts';
 import type { Declaring } from './declaring.ts';
 import { poolKey, poolPolicyKey, poolRevisionKey, poolsKey } from './keys.ts';
-import { SPI_COOLING_MS } from './plan.ts';
 import { poolMembers } from './pool-members.ts';
-import { disjoint } from './prefix-sets.ts';
-import {
-  type Anchor,
-  type AnchorDeclaration,
-  deliveredPrefixes,
-  type Owner,
-  type Registry,
-} from './registry.ts';
-import { hostPrefix } from './space.ts';
+import type { Anchor, Owner, Registry } from './registry.ts';
 
 /** Policy of a pool: all that is said of it but its anchors. */
 export type PoolPolicy = Omit<PoolSettings, 'anchors'>;
@@ -107,6 +99,7 @@ export function poolCommands(
   };
   const members = poolMembers(connection, anchors, async (pool) => (await policyOf(pool))?.retire === true);
   const { names, anchorIds, changed } = members;
+  const changes = anchorChanges(anchors, members);
 
   async function anchorView(id: string): Promise<AnchorView | null> {
     const [anchor, owner] = await Promise.all([anchors.anchor(id), anchors.owner(id)]);
@@ -143,28 +136,8 @@ export function poolCommands(
     return (await connection.plain((redis) => redis.hget(poolPolicyKey(pool), field))) === digest;
   }
 
-  async function declareAnchor(policy: PoolPolicy, anchor: AnchorSettings): Promise<void> {
-    const declaration = declarationOf(policy, anchor);
-    const known = await anchors.anchor(anchor.id);
-    if (known !== null && known.pool !== policy.name) throw anchorTaken(known);
-    const kept = known === null ? [] : deliveredPrefixes(known);
-    const take = (prefixes: readonly string[], endpoints: readonly string[]) =>
-      members.take(anchor.id, spaceOf({ prefixes, endpoints }));
-    // What it had and what it is to have, until it has it: nobody else gets either meanwhile.
-    await take([...declaration.prefixes, ...kept], declaration.endpoints);
-    try {
-      const declared = await anchors.declareAnchor(declaration);
-      await take(deliveredPrefixes(declared), declared.endpoints);
-    } catch (error) {
-      await take(kept, known?.endpoints ?? []).catch(() => undefined);
-      throw error;
-    }
-    await members.add(policy.name, anchor.id);
-    await changed();
-  }
-
   async function redeclare(anchor: Anchor): Promise<void> {
-    await members.take(anchor.id, spaceOf({ ...anchor, prefixes: deliveredPrefixes(anchor) }));
+    await members.take(anchor.id, spaceWith(anchor));
     await anchors.declareAnchor(anchor);
     await members.add(anchor.pool, anchor.id);
     await changed();
@@ -183,41 +156,43 @@ export function poolCommands(
   }
 
   async function apply({ anchors: wanted, ...said }: PoolSettings, source: PoolSource): Promise<PoolPolicy> {
-    const note = async (field: string, of: unknown) => {
-      if (source === 'file') await noteSaid(said.name, field, of);
-    };
     const present = await policyOf(said.name);
     const stands = await isRepeated(said.name, 'said', digestOf(said), source);
     const policy = (stands ? present : null) ?? said;
     // What its retirement has drained comes back with it, as it is said.
     const revives = present?.retire === true && policy.retire !== true;
-    const named = new Set<string>();
-    // Anchors first: what cannot be is refused before anything of the policy has changed.
+    const news = new Map<string, AnchorSettings>();
     for (const anchor of wanted) {
       const isSaid = await isRepeated(said.name, `said:${anchor.id}`, digestOf(anchor), source);
-      if (isSaid && !revives) continue;
-      await declareAnchor(policy, anchor);
-      await note(`said:${anchor.id}`, anchor);
-      named.add(anchor.id);
+      if (!isSaid || revives) news.set(anchor.id, anchor);
     }
-    if (stands) return policy;
-    if (!isDeepStrictEqual(present, policy)) await follow(policy, named);
-    await note('said', said);
+    const isOther = !isDeepStrictEqual(present, policy);
+    const following = isOther ? await followers(policy, news) : [];
+    const wishes: AnchorChange[] = [];
+    for (const anchor of [...news.values(), ...following]) wishes.push(await changes.foresee(policy, anchor));
+    await changes.carryOut(wishes, async (id) => {
+      await changed();
+      const anchor = news.get(id);
+      if (source === 'file' && anchor !== undefined) await noteSaid(said.name, `said:${id}`, anchor);
+    });
+    if (isOther) await writePolicy(policy);
+    if (source === 'file' && !stands) await noteSaid(said.name, 'said', said);
     await changed();
     return policy;
   }
 
-  /** Anchors that are not named follow their pool's policy as they are; it is written when they do. */
-  async function follow(policy: PoolPolicy, named: ReadonlySet<string>): Promise<void> {
-    for (const id of await anchorIds(policy.name)) {
-      const anchor = named.has(id) ? null : await anchors.anchor(id);
-      if (anchor !== null && anchor.pool === policy.name) {
-        const { home, endpoints, prefixes, retiring } = anchor;
-        const settings = { id, home, endpoints: [...endpoints], prefixes: [...prefixes], retire: retiring };
-        await declareAnchor(policy, settings);
-      }
-    }
-    await writePolicy(policy);
+  /** Anchors of a pool that are not named: they follow its policy as they are. */
+  async function followers(
+    { name }: PoolPolicy,
+    named: ReadonlyMap<string, unknown>,
+  ): Promise<AnchorSettings[]> {
+    const others = (await anchorIds(name)).filter((id) => !named.has(id));
+    const found = await Promise.all(others.map((id) => anchors.anchor(id)));
+    return found.flatMap((anchor) => {
+      if (anchor === null || anchor.pool !== name) return [];
+      const { id, home, endpoints, prefixes, retiring } = anchor;
+      return [{ id, home, endpoints: [...endpoints], prefixes: [...prefixes], retire: retiring }];
+    });
   }
 
   return {
@@ -264,7 +239,7 @@ export function poolCommands(
       // It may have gone meanwhile, and with it what was noted.
       const still = await anchors.anchor(id);
       if (still === null) return;
-      await members.take(id, spaceOf({ ...still, prefixes: deliveredPrefixes(still) }));
+      await members.take(id, spaceWith(still));
       await members.add(still.pool, id);
       await changed();
     },
@@ -314,38 +289,10 @@ export function poolCommands(
       const left = await anchors.finishDraining(anchor);
       if (left?.draining.length === anchor.draining.length) return;
       if (left === null) await members.strike(anchor.pool, id);
-      else await members.take(id, spaceOf({ ...left, prefixes: deliveredPrefixes(left) }));
+      else await members.take(id, spaceWith(left));
       await changed();
     },
   };
-}
-
-/** What the anchors of a pool share, said of each. */
-export function declarationOf(pool: PoolPolicy, anchor: AnchorSettings): AnchorDeclaration {
-  const { id, home, endpoints, prefixes } = anchor;
-  const { max, min = max } = pool.leaseMs;
-  return {
-    ...{ id, home, endpoints, prefixes },
-    pool: pool.name,
-    sharing: pool.sharing,
-    coolingMs: pool.coolingMs,
-    longestLeaseMs: max,
-    shortestLeaseMs: min,
-    retiring: pool.retire === true || anchor.retire === true,
-    ...(pool.sharing === 'whole'
-      ? {}
-      : {
-          portBlock: pool.portBlock,
-          maxPortBlock: pool.maxPortBlock ?? pool.portBlock,
-          spiBlock: pool.spiBlock,
-          spiCoolingMs: pool.spiCoolingMs ?? Math.max(SPI_COOLING_MS, pool.coolingMs),
-        }),
-  };
-}
-
-/** All addresses that an anchor keeps others from having, none twice. */
-function spaceOf({ prefixes, endpoints }: Pick<Anchor, 'prefixes' | 'endpoints'>): readonly string[] {
-  return [...disjoint(prefixes), ...endpoints.map(hostPrefix)];
 }
 
 function digestOf(value: unknown): string {
@@ -371,13 +318,5 @@ function unknownAnchor(id: string): MooringError {
     'ERR_MOORING_UNKNOWN_ANCHOR',
     `anchor ${id} is not declared; take an id from the list of pools`,
     { data: { anchor: id } },
-  );
-}
-
-function anchorTaken({ id, pool }: Anchor): MooringError {
-  return new MooringError(
-    'ERR_MOORING_ANCHOR_TAKEN',
-    `anchor ${id} is pool ${pool}'s; give this one another id, or retire that one first and wait until it has gone`,
-    { rsip: 205, data: { anchor: id, pool, field: 'anchors' } },
   );
 }
