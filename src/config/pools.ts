@@ -17,8 +17,10 @@ const NEVER_LEASED = [
   '::/127',
   'fe80::/10',
   'ff00::/8',
-];
-const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'];
+].map((text) => parsePrefix(text));
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'].map((text) =>
+  parsePrefix(text),
+);
 
 /**
  * A pool as an operator writes it, in a file or in a request: checked, with its defaults filled in. Throws
@@ -37,7 +39,7 @@ export function parsePool(value: unknown, source = 'pool'): PoolSettings {
 export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void {
   const names = new Set<string>();
   const anchors = new Set<string>();
-  const served: { field: string; prefix: Prefix }[] = [];
+  const served: Served[] = [];
   const endpoints: { field: string; text: string; bytes: Uint8Array }[] = [];
   const read = <T>(parse: (text: string, field: string) => T, text: string, field: string): T => {
     try {
@@ -59,7 +61,7 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
       anchor.endpoints.forEach((text, i) => {
         const named = `${field}.endpoints.${i}`;
         const bytes = read(parseAddress, text, named);
-        if (NEVER_LEASED.some((space) => contains(parsePrefix(space), bytes)))
+        if (NEVER_LEASED.some((space) => contains(space, bytes)))
           throw refuse(named, text, 'name an address that a host may have');
         if (anchor.endpoints.findIndex((other) => parseAddress(other).length === bytes.length) < i)
           throw refuse(named, text, 'name one address of each family at most');
@@ -70,18 +72,11 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
         checkRealm(prefix, pool.realm ?? 'public', (remedy) =>
           refuse(`${field}.prefixes.${i}`, text, remedy),
         );
-        const clash = served.find((other) => overlap(other.prefix, prefix));
-        if (clash !== undefined) {
-          throw refuse(
-            `${field}.prefixes.${i}`,
-            text,
-            `it overlaps ${clash.field}; an address belongs to one anchor`,
-          );
-        }
-        served.push({ field: `${field}.prefixes.${i}`, prefix });
+        served.push({ field: `${field}.prefixes.${i}`, text, prefix });
       });
     });
   });
+  checkOverlaps(served, refuse);
   for (const endpoint of endpoints) {
     const clash = served.find((other) => contains(other.prefix, endpoint.bytes));
     if (clash !== undefined) {
@@ -94,6 +89,29 @@ export function checkPools(pools: readonly PoolSettings[], refuse: Refuse): void
     if (endpoints.some((other) => other !== endpoint && isSame(other.bytes, endpoint.bytes))) {
       throw refuse(endpoint.field, endpoint.text, 'give every anchor a tunnel endpoint of its own');
     }
+  }
+}
+
+interface Served {
+  readonly field: string;
+  readonly text: string;
+  readonly prefix: Prefix;
+}
+
+/** Two prefixes have nothing in common, or one has all of the other: in their order one after the other shows it. */
+function checkOverlaps(served: readonly Served[], refuse: Refuse): void {
+  const inOrder = served.toSorted(
+    ({ prefix: a }, { prefix: b }) =>
+      a.bytes.length - b.bytes.length || Buffer.compare(a.bytes, b.bytes) || a.bits - b.bits,
+  );
+  let outer: Served | undefined;
+  for (const one of inOrder) {
+    if (outer === undefined || !contains(outer.prefix, one.prefix.bytes)) {
+      outer = one;
+      continue;
+    }
+    const [first, later] = served.indexOf(outer) < served.indexOf(one) ? [outer, one] : [one, outer];
+    throw refuse(later.field, later.text, `it overlaps ${first.field}; an address belongs to one anchor`);
   }
 }
 
@@ -121,7 +139,7 @@ function checkRealm(
   realm: 'public' | 'private',
   refuse: (remedy: string) => MooringError,
 ): void {
-  const inside = (spaces: readonly string[]) => spaces.some((text) => overlap(parsePrefix(text), prefix));
+  const inside = (spaces: readonly Prefix[]) => spaces.some((space) => overlap(space, prefix));
   if (inside(NEVER_LEASED)) throw refuse('name addresses that a host may have');
   if (realm === 'public' && inside(PRIVATE)) {
     throw refuse('it is private address space: set `realm: private` for the pool, or name public addresses');

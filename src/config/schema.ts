@@ -42,6 +42,7 @@ const Anchor = Type.Object(
     }),
     prefixes: Type.Array(Type.String(), {
       minItems: 1,
+      maxItems: 256,
       description:
         'public addresses or prefixes that it serves, whole. One that is taken out is drained: no new leases, and it goes with its last one',
     }),

@@ -160,3 +160,51 @@ describe('a configuration', () => {
     );
   });
 });
+
+describe('prefixes', () => {
+  const alone = (prefixes: readonly string[]) =>
+    parseSettings(
+      JSON.stringify({
+        relay: { id: 'r1', interface: 'pub0' },
+        pools: [
+          {
+            name: 'p',
+            sharing: 'whole',
+            anchors: [{ id: 'a1', home: 'r1', endpoints: ['203.0.113.1'], prefixes }],
+          },
+        ],
+      }),
+    );
+
+  it('that overlap are refused, whichever is named first, and no others', () => {
+    let state = 4;
+    const below = (most: number) => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return Math.floor((state / 2 ** 32) * most);
+    };
+    const found = { overlap: 0, none: 0 };
+    for (let round = 0; round < 400; round += 1) {
+      const ranges = Array.from({ length: 2 + below(5) }, () => {
+        const bits = 24 + below(9);
+        const size = 2 ** (32 - bits);
+        const first = below(256 / size) * size;
+        return { text: `192.0.2.${first}/${bits}`, first, last: first + size - 1 };
+      });
+      const meet = ranges.some((one, at) =>
+        ranges.some((other, o) => o < at && one.first <= other.last && other.first <= one.last),
+      );
+      const declare = () => alone(ranges.map(({ text }) => text));
+      if (meet) expect(declare).toThrow(/it overlaps pools\.0\.anchors\.0\.prefixes\.\d; an address belongs/);
+      else expect(declare).not.toThrow();
+      found[meet ? 'overlap' : 'none'] += 1;
+    }
+    expect(Math.min(...Object.values(found))).toBeGreaterThan(20);
+  });
+
+  it('are so many for an anchor that nothing which handles them takes long', () => {
+    const singles = (count: number) =>
+      Array.from({ length: count }, (_, at) => `198.51.${at >> 8}.${at & 255}/32`);
+    expect(() => alone(singles(256))).not.toThrow();
+    expect(() => alone(singles(257))).toThrow(/anchors\.0\.prefixes is .*more than 256 items/);
+  });
+});
