@@ -295,8 +295,14 @@ export function poolCommands(
   };
 }
 
+/** The same for the same settings, in whatever order a file names them. */
 function digestOf(value: unknown): string {
-  return createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 32);
+  return createHash('sha256').update(JSON.stringify(value, inOrder)).digest('hex').slice(0, 32);
+}
+
+function inOrder(_: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
 /** What may pass is to be tried again, and then the others are seen again. */

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { parsePool } from '../../../src/config/pools.ts';
+import type { PoolSettings } from '../../../src/config/schema.ts';
 import type { MooringError } from '../../../src/protocol/errors.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { type Connection, commandConnection } from '../../../src/registry/connection.ts';
@@ -189,6 +190,12 @@ describe('a pool', () => {
     await declare(['192.0.2.0/29']);
     await registry.declareFile([file]);
     expect((await view())?.prefixes).toEqual(['192.0.2.0/29']);
+    // Another node's file, which names the same in another order.
+    const reversed = (value: object) => Object.fromEntries(Object.entries(value).reverse());
+    await registry.declareFile([
+      { ...reversed(file), anchors: file.anchors.map(reversed) } as unknown as PoolSettings,
+    ]);
+    expect((await view())?.prefixes).toEqual(['192.0.2.0/29']);
     await registry.declareFile([pool(['192.0.2.0/31'])]);
     expect((await view())?.prefixes).toEqual(['192.0.2.0/31']);
   });
@@ -214,9 +221,18 @@ describe('a pool', () => {
 
   test('leases for a shorter time from half of it leased on, down to its least', async () => {
     await serve(['192.0.2.0/29'], { leaseMs: { default: LEASE_MS, max: LEASE_MS, min: 20_000 } });
-    const times: number[] = [];
-    for (let at = 0; at < 8; at += 1) times.push((await grant(`d${at}`)).remainingMs);
+    const leases: Lease[] = [];
+    for (let at = 0; at < 8; at += 1) leases.push(await grant(`d${at}`));
+    const times = leases.map(({ remainingMs }) => remainingMs);
     expect(times).toEqual([60_000, 60_000, 60_000, 60_000, 60_000, 50_000, 40_000, 30_000]);
+    const [first, ...others] = leases;
+    const extended = async () => {
+      const asked = { leaseId: first!.id, device: first!.device, leaseMs: 1e9, requestId: hex128() };
+      return (await registry.extend(asked)).lease.remainingMs;
+    };
+    expect(await extended()).toBe(20_000);
+    for (const lease of others.slice(0, 4)) await free(lease);
+    expect(await extended()).toBe(60_000);
   });
 });
 
