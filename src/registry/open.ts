@@ -22,6 +22,8 @@ export interface RedisPlace {
   readonly redis?: RedisSettings | undefined;
   /** Name of the connection. */
   readonly name: string;
+  /** How often it is looked whether servers have become unfit, milliseconds; default a minute. */
+  readonly lookEveryMs?: number;
   readonly log: Logger;
 }
 
@@ -33,6 +35,8 @@ export interface RegistryPlace extends Partial<Omit<RedisPlace, 'log'>> {
   readonly log: Logger;
 }
 
+/** What was fit at the start may be told otherwise, or have been taken over by a server that never was: milliseconds. */
+const LOOK_EVERY_MS = 60_000;
 /** Sentinels or a cluster may be amid a fail-over: they are given so long, milliseconds. */
 const FAIL_OVER_MS = 10_000;
 
@@ -46,10 +50,11 @@ export async function openRegistry({
   redis: files,
   dataDir,
   name = `mooring-${process.pid}-${randomBytes(4).toString('hex')}`,
+  lookEveryMs = LOOK_EVERY_MS,
   log,
 }: RegistryPlace): Promise<Registry> {
   if (url !== undefined) {
-    const { client, close } = await reachRedis({ url, redis: files, name, log });
+    const { client, close } = await reachRedis({ url, redis: files, name, lookEveryMs, log });
     return opened(commandConnection(client), log, async () => close());
   }
   if (dataDir === undefined) {
@@ -72,11 +77,12 @@ async function opened(connection: Connection, log: Logger, close: () => Promise<
   return createStore(connection, log, close);
 }
 
-/** Connects to servers and refuses unfit ones. Throws like `openRegistry`. */
+/** Connects to servers and refuses unfit ones; those that become unfit later are named in the log. Throws like `openRegistry`. */
 export async function reachRedis({
   url,
   redis: files = {},
   name,
+  lookEveryMs = LOOK_EVERY_MS,
   log,
 }: RedisPlace): Promise<{ readonly client: RedisClient; close(): void }> {
   const address = parseRedisUrl(url);
@@ -84,8 +90,10 @@ export async function reachRedis({
   const client = clientFor(address, files, log, name);
   const endWatch = watchSentinels(address, files, log, () => client.disconnect(true));
   let closed = false;
+  let looking: NodeJS.Timeout | undefined;
   const close = () => {
     closed = true;
+    clearInterval(looking);
     endWatch();
     client.disconnect();
   };
@@ -98,6 +106,15 @@ export async function reachRedis({
   try {
     await connected(client, address, files);
     await refuseUnfit(client, shown, address, files, log);
+    const quiet = log.child({}, { level: 'silent' });
+    looking = setInterval(() => {
+      refuseUnfit(client, shown, address, files, quiet).catch((error: unknown) => {
+        // What else may be wrong now, amid a fail-over, passes or shows by itself.
+        if (error instanceof MooringError && error.data.policy !== undefined)
+          log.error({ registry: shown }, error.message);
+      });
+    }, lookEveryMs);
+    looking.unref();
     return { client, close };
   } catch (cause) {
     close();

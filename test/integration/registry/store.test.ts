@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import pino from 'pino';
 import { Value } from 'typebox/value';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { MooringError } from '../../../src/protocol/errors.ts';
@@ -450,6 +451,49 @@ describe('a server that is not fit', () => {
     expect(code(error)).toBe('ERR_MOORING_REGISTRY_UNFIT');
     expect(error.message).toContain('CONFIG SET maxmemory-policy noeviction');
     await evicting.stop();
+  });
+
+  test('is named in the log when it becomes so later', async () => {
+    const said: string[] = [];
+    const log = pino({ level: 'error' }, { write: (line) => said.push(line) });
+    const watching = await openRegistry({ url: server.socket, lookEveryMs: 20, log });
+    try {
+      await server.client().config('SET', 'maxmemory-policy', 'volatile-lru');
+      await until(() => said.some((line) => line.includes('CONFIG SET maxmemory-policy noeviction')));
+    } finally {
+      await server.client().config('SET', 'maxmemory-policy', 'noeviction');
+      await watching.close();
+    }
+  });
+
+  test('that has no memory left does nothing by halves, says what mends it, and goes on then', async () => {
+    await serve();
+    const kept = await registry.grant(wish('d1'));
+    await registry.activate('a1', kept.lease.id, 1n);
+    const before = await registry.snapshot('a1');
+    const asked = wish('d2');
+    await server.client().config('SET', 'maxmemory', '1');
+    try {
+      const extension = { leaseId: kept.lease.id, device: kept.lease.device, leaseMs: 90_000 };
+      for (const work of [
+        () => registry.grant(asked),
+        () => registry.extend({ ...extension, requestId: hex() }),
+        () => registry.renew('a1', 'r1', 1n, 60_000),
+      ]) {
+        expect(await failure(work())).toMatchObject({
+          code: 'ERR_MOORING_REGISTRY_UNAVAILABLE',
+          temporary: true,
+          message: expect.stringMatching(/no memory left.*CONFIG SET maxmemory/),
+        });
+      }
+      expect((await registry.snapshot('a1')).lastId).toBe(before.lastId);
+    } finally {
+      await server.client().config('SET', 'maxmemory', '0');
+    }
+    const granted = await registry.grant(asked);
+    expect((await registry.snapshot('a1')).leases.map(({ id }) => id).sort()).toEqual(
+      [kept.lease.id, granted.lease.id].sort(),
+    );
   });
 
   test('is refused when it is older than 7.0', async () => {
