@@ -22,18 +22,26 @@ export interface Owners {
 
 const RETRY_MS = 100;
 
+interface Known {
+  readonly relay: string;
+  readonly epoch: bigint;
+  /** Monotonic milliseconds: the registry would have named nobody else until then, had nobody given the anchor away. */
+  untilMs: number;
+}
+
 /**
- * The registry is asked each time who the owner is. While it is away, the owner it named last is asked: an owner
- * that is none any more refuses by itself.
+ * The registry is asked who the owner is where that is not known, where its claim may have run out, and where it has just failed
+ * to answer. While the registry is away, the owner it named last is asked: an owner that is none any more refuses by itself.
  */
 export function createOwners(
   registry: Pick<SignallingRegistry, 'owner'>,
   planeFor: PlaneFor,
-  timers: Pick<Timers, 'after'> = processTimers,
+  timers: Timers = processTimers,
 ): Owners {
-  const lastKnown = new Map<string, { relay: string; epoch: bigint }>();
+  const lastKnown = new Map<string, Known>();
 
-  async function find(anchor: string): Promise<OwnerRelay> {
+  async function look(anchor: string): Promise<Known> {
+    const askedMs = timers.nowMs();
     const owner = await registry.owner(anchor).catch((error: unknown) => {
       const known = lastKnown.get(anchor);
       if (known === undefined) throw error;
@@ -43,9 +51,32 @@ export function createOwners(
       lastKnown.delete(anchor);
       throw unreachable(anchor, 'it has no owner');
     }
-    const { relay, epoch } = owner;
-    lastKnown.set(anchor, { relay, epoch });
-    return { relay, epoch, plane: await planeFor(relay) };
+    const { relay, epoch, remainingMs } = owner;
+    const known = { relay, epoch, untilMs: askedMs + remainingMs };
+    lastKnown.set(anchor, known);
+    return known;
+  }
+
+  async function askOwner<T>(anchor: string, call: (owner: OwnerRelay) => Promise<T>): Promise<T> {
+    const askKnown = async (known: Known): Promise<T> => {
+      const { relay, epoch } = known;
+      try {
+        return await call({ relay, epoch, plane: await planeFor(relay) });
+      } catch (error) {
+        known.untilMs = 0;
+        throw error;
+      }
+    };
+    const known = lastKnown.get(anchor);
+    if (known !== undefined && timers.nowMs() < known.untilMs) {
+      try {
+        return await askKnown(known);
+      } catch (error) {
+        // It may have given the anchor away.
+        if (isForGood(error)) throw error;
+      }
+    }
+    return askKnown(await look(anchor));
   }
 
   return {
@@ -55,15 +86,17 @@ export function createOwners(
       const deadline = new Promise<never>((_, reject) => {
         callOff = timers.after(withinMs, () => {
           isOver = true;
+          const known = lastKnown.get(anchor);
+          if (known !== undefined) known.untilMs = 0;
           reject(unreachable(anchor, `its owner did not answer within ${withinMs} ms`));
         });
       });
       const attempts = async () => {
         for (;;) {
           try {
-            return await call(await find(anchor));
+            return await askOwner(anchor, call);
           } catch (error) {
-            if (isOver || (error instanceof MooringError && !error.temporary)) throw error;
+            if (isOver || isForGood(error)) throw error;
             await new Promise<void>((resolve) => timers.after(RETRY_MS, resolve));
             if (isOver) throw error;
           }
@@ -80,6 +113,10 @@ export function createOwners(
       }
     },
   };
+}
+
+function isForGood(error: unknown): boolean {
+  return error instanceof MooringError && !error.temporary;
 }
 
 function unreachable(anchor: string, why: string): MooringError {

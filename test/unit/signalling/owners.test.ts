@@ -47,6 +47,29 @@ describe('asking the owner of an anchor', () => {
     await expect(owners.ask('b', 150, async ({ relay }) => relay)).rejects.toMatchObject({ temporary: true });
   });
 
+  it('asks the registry again when the claim that it named runs out, or at once when whoever has it refuses', async () => {
+    let nowMs = 0;
+    let refuses = false;
+    const named = [owner('relay-1', 1n, 450), owner('relay-1', 1n, 450), owner('relay-2', 2n, 450)];
+    let look = 0;
+    const owners = createOwners({ owner: async () => named[look++] ?? null }, planeFor, {
+      nowMs: () => nowMs,
+      after: () => () => undefined,
+    });
+    const ask = () =>
+      owners.ask('a', 1_000, async ({ relay }) => {
+        if (relay === 'relay-1' && refuses) throw temporary;
+        return [relay, look];
+      });
+    expect(await ask()).toEqual(['relay-1', 1]);
+    nowMs = 449;
+    expect(await ask()).toEqual(['relay-1', 1]);
+    nowMs = 450;
+    expect(await ask()).toEqual(['relay-1', 2]);
+    refuses = true;
+    expect(await ask()).toEqual(['relay-2', 3]);
+  });
+
   it('gives at once what the owner refuses for good', async () => {
     const owners = createOwners({ owner: async () => owner('relay-1', 1n) }, planeFor);
     const refusal = new MooringError('ERR_MOORING_SEALING_REFUSED', 'no');
