@@ -14,7 +14,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_878dbef45e9b',
+    name: 'mooring_activate_7adacc02b4de',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -36,13 +36,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -144,11 +143,13 @@ end
 if quarantined() then
 return QUARANTINED
 end
-local lease = leaseOf(ARGV[1])
+local isCurrent = redis.call('HGET', META, 'epoch') == ARGV[1]
+local function activated(id)
+local lease = leaseOf(id)
 if lease and lease.state == 'active' and not isOver(lease) then
-return { now, shown(lease, sessionOf(lease.device)) }
+return shown(lease, sessionOf(lease.device))
 end
-if redis.call('HGET', META, 'epoch') ~= ARGV[2] then
+if not isCurrent then
 return STALE_EPOCH
 end
 if not lease or isOver(lease) then
@@ -159,7 +160,13 @@ local session = sessionOf(lease.device)
 announce('activated', lease, session)
 save(lease)
 redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
-return { now, shown(lease, session) }`,
+return shown(lease, session)
+end
+local answers = { now }
+for at = 2, #ARGV do
+answers[at] = activated(ARGV[at])
+end
+return answers`,
   },
   appoint: {
     name: 'mooring_appoint_eab98b180d39',
@@ -238,7 +245,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_10f455d2dbad',
+    name: 'mooring_attach_7225bbb7eacc',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -259,13 +266,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -429,7 +435,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   claim: {
-    name: 'mooring_claim_1539c42e5e33',
+    name: 'mooring_claim_2f22c98efbc0',
     keys: 14,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -453,13 +459,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -652,7 +657,7 @@ redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_b082228829b8',
+    name: 'mooring_declare_e306fe02c621',
     keys: 14,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
@@ -699,13 +704,12 @@ return of[2] ~= false
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -773,7 +777,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_01914817f54d',
+    name: 'mooring_extend_7c075c375b71',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -795,13 +799,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -1171,7 +1174,7 @@ redis.call('HDEL', HELD, unpack(ARGV))
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_5a6f1743fca0',
+    name: 'mooring_free_096d986e72e4',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -1194,13 +1197,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -1492,7 +1494,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_f5dc588b469c',
+    name: 'mooring_grant_4b1217e95cf1',
     keys: 14,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1526,13 +1528,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -2903,7 +2904,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_ed04a8a12212',
+    name: 'mooring_report_a77dfafe7845',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2926,13 +2927,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -3070,7 +3070,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_67a1d4bd0b9d',
+    name: 'mooring_restore_8a3b3effafa3',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3091,13 +3091,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -3610,7 +3609,7 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_083c3b1f7d97',
+    name: 'mooring_revoke_0bf81ef2e20c',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -3633,13 +3632,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -4198,7 +4196,7 @@ sessions,
 }`,
   },
   stretch: {
-    name: 'mooring_stretch_bbe4a8c7bce9',
+    name: 'mooring_stretch_779158f6417d',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -4219,13 +4217,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -4403,7 +4400,7 @@ end
 return now`,
   },
   sweep: {
-    name: 'mooring_sweep_ad20bd2b9c7f',
+    name: 'mooring_sweep_b2ce4e837106',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -4426,13 +4423,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -4817,7 +4813,7 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_46012a683500',
+    name: 'mooring_transfer_961049d9b60c',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -4838,13 +4834,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
@@ -4912,7 +4907,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_33380e3db47e',
+    name: 'mooring_withdraw_e2c9cc30b070',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
@@ -4935,13 +4930,12 @@ error({ err = 'MOORINGSCHEMA ' .. schema })
 end
 local MOST_EVENTS = 512
 local LEAST_EVENTS = 64
-local LEASES_AN_EVENT = 4
 local function takeFence()
 local counter = redis.call('HINCRBY', META, 'counter', 1)
 return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
 end
 local function publish(fence, event)
-local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, math.floor(redis.call('HLEN', LEASES) / LEASES_AN_EVENT)))
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Lease } from '../protocol/lease.ts';
+import { activating } from './activating.ts';
 import { askAnchor } from './asking.ts';
 import type { Connection, Random } from './connection.ts';
 import { deviceKeys, poolKey } from './keys.ts';
@@ -20,11 +21,7 @@ export function leaseCommands(connection: Connection): Leases {
   const forget = (lease: Lease) => connection.run('forget', deviceKeys(lease.device), [lease.id]);
 
   return {
-    async activate(anchor, leaseId, epoch) {
-      const answer = await askAnchor(connection, 'activate', anchor, [leaseId, epoch], `lease ${leaseId}`);
-      const [nowMs, lease] = answer as [number, string];
-      return leaseFrom(lease, nowMs);
-    },
+    ...activating(connection),
 
     async withdraw(leaseId) {
       const anchor = anchorOf(leaseId);

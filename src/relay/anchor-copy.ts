@@ -9,6 +9,8 @@ import type { AnchorJournal, JournalBase } from './journal/anchor-journal.ts';
 
 /** Events read from the registry at a time. */
 const EVENT_PAGE = 512;
+/** What woke the relay is read so much later, milliseconds: by then whoever asks for it has mostly done so, and for much at once. */
+const WOKEN_MS = 20;
 /** Sessions and leases told to the engine at a time while it has other things to do. */
 const GENTLE_BATCH = 32;
 
@@ -18,7 +20,7 @@ export interface AnchorCopyOptions {
   readonly registry: Registry;
   readonly engine: { command(command: EngineCommand): Promise<unknown> };
   readonly log: Log;
-  readonly timers: Pick<Timers, 'nowMs'>;
+  readonly timers: Timers;
 }
 
 /** What a relay knows of an anchor, as of the last fence that it has read. */
@@ -56,8 +58,11 @@ export interface AnchorCopy {
   readonly declaration: Anchor;
   /** Tells the engine everything at once; `gently`, bit by bit, leaving it time for packets in between. */
   tellEngine(gently?: boolean): Promise<void>;
-  /** Applies every event that the registry holds now; resolves when the engine has them. */
-  follow(): Promise<void>;
+  /**
+   * Applies every event that the registry holds now; resolves when the engine has them. `acknowledging`: a lease that is written
+   * down as an acknowledged one as soon as it is there, which `witness` would do afterwards.
+   */
+  follow(acknowledging?: string): Promise<void>;
   /** Runs `work` when nothing is being applied, and applies nothing meanwhile. */
   alone<T>(work: (catchUp: () => Promise<void>) => Promise<T>): Promise<T>;
   /** All that this relay has of it, as of its last fence: lower than its claim when it could not read that any more. */
@@ -109,6 +114,8 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const sessions = new Map<string, Session>();
   /** Pending, as far as was heard, and acknowledged at any moment. */
   const witnessed = new Set<string>();
+  /** Not there yet, and to be witnessed when they are. */
+  const expected = new Set<string>();
   /** Ends that were put off here and of which the registry has not heard. */
   const untold = new Map<string, number>();
   /** Ended by somebody's word, as far as was heard outside the event stream. */
@@ -130,11 +137,13 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     ...lease,
     remainingMs: Math.max(0, Math.round(untilMs.get(lease.id)! - timers.nowMs())),
   });
-  const root = (session: Session) => deriveRoot(anchorKey, session);
+  const roots = new Map<string, Uint8Array>();
+  const root = (session: Session) => roots.get(session.id) ?? deriveRoot(anchorKey, session);
 
   async function installSession(session: Session, hint: PathHint | null): Promise<void> {
     if (sessions.has(session.id)) return;
     sessions.set(session.id, session);
+    roots.set(session.id, root(session));
     journal?.note({ type: 'session', session });
     const installed: EngineSession = { id: session.id, index: session.index, root: root(session), hint };
     await engine.command({ op: 'session', anchor, session: installed });
@@ -142,6 +151,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
 
   async function dropSession(id: string): Promise<void> {
     if (!sessions.delete(id)) return;
+    roots.delete(id);
     journal?.note({ type: 'session-ended', id });
     await engine.command({ op: 'drop-session', anchor, id });
   }
@@ -152,10 +162,15 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   }
 
   async function installUntil(lease: Lease, endsMs: number): Promise<void> {
+    keepLease(lease, endsMs);
+    await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
+  }
+
+  function keepLease(lease: Lease, endsMs: number): void {
     leases.set(lease.id, lease);
     untilMs.set(lease.id, endsMs);
-    journal?.note({ type: 'lease', lease, untilMs: endsMs });
-    await engine.command({ op: 'lease', anchor, lease, untilMs: endsMs });
+    if (expected.has(lease.id)) witnessed.add(lease.id);
+    journal?.note({ type: 'lease', lease: asWitnessed(lease), untilMs: endsMs });
   }
 
   async function dropLease(id: string): Promise<void> {
@@ -181,7 +196,13 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       case 'granted':
         await Promise.all([installSession(event.session, null), installLease(event.lease, askedMs)]);
         return;
-      case 'activated':
+      case 'activated': {
+        const endsMs = untilMs.get(event.lease.id);
+        // The engine has forwarded for it since it was granted.
+        if (endsMs === undefined) await installLease(event.lease, askedMs);
+        else keepLease(event.lease, endsMs);
+        return;
+      }
       case 'extended':
         await installLease(event.lease, askedMs);
         return;
@@ -241,6 +262,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     }
     lastId = snapshot.lastId;
     mark();
+    sync();
   }
 
   /** A registry that was emptied or put back is to hear from the owner, not the owner from it. */
@@ -256,11 +278,11 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     );
   }
 
-  function mark(): void {
-    if (journal === null) return;
-    journal.note({ type: 'at', fence: lastId });
-    // Who acknowledges waits for it; nobody else does.
-    journal.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
+  const mark = (): void => journal?.note({ type: 'at', fence: lastId });
+
+  /** Who acknowledges waits for it; nobody else does. */
+  function sync(): void {
+    journal?.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
   }
 
   async function catchUp(): Promise<void> {
@@ -281,6 +303,8 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       await Promise.all(page.events.map((event) => apply(event, askedMs)));
       lastId = page.lastId;
       if (page.events.length > 0) mark();
+      // That a lease is active is no news to whoever has activated it.
+      if (page.events.some(({ type }) => type !== 'activated')) sync();
       if (page.events.length < EVENT_PAGE) return;
     }
   }
@@ -291,18 +315,32 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     last = result.catch(() => undefined);
     return result;
   };
-  const follow = coalesced(() => alone(catchUp));
+  const followed = coalesced(() => alone(catchUp));
+  async function follow(acknowledging?: string): Promise<void> {
+    if (acknowledging === undefined) return followed();
+    expected.add(acknowledging);
+    await followed().finally(() => expected.delete(acknowledging));
+  }
+
   let isLoaded = false;
-  const snapshotAskedMs = timers.nowMs();
-  let heardMs = snapshotAskedMs;
-  const [unwatch, snapshot, storedPlan] = await Promise.all([
-    registry.watch(anchor, () => {
-      // Whoever copies follows once after loading: a wake-up before that is not lost.
-      if (!isLoaded) return;
+  let wokenMs = 0;
+  let cancelWoken: (() => void) | null = null;
+  function woken(): void {
+    // Whoever copies follows once after loading: a wake-up before that is not lost.
+    if (!isLoaded) return;
+    wokenMs = timers.nowMs();
+    cancelWoken ??= timers.after(WOKEN_MS, () => {
+      cancelWoken = null;
+      if (stopped || heardMs > wokenMs) return;
       follow().catch((error: Error) =>
         log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'),
       );
-    }),
+    });
+  }
+  const snapshotAskedMs = timers.nowMs();
+  let heardMs = snapshotAskedMs;
+  const [unwatch, snapshot, storedPlan] = await Promise.all([
+    registry.watch(anchor, woken),
     registry.snapshot(anchor),
     registry.plan(anchor),
   ]);
@@ -355,11 +393,12 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     async witness(id) {
       const lease = leases.get(id);
       if (lease === undefined) return;
-      witnessed.add(id);
-      if (journal === null) return;
-      journal.note({ type: 'lease', lease: asWitnessed(lease), untilMs: untilMs.get(id)! });
-      journal.note({ type: 'at', fence: lastId });
-      await journal.synced();
+      if (!witnessed.has(id)) {
+        witnessed.add(id);
+        keepLease(lease, untilMs.get(id)!);
+        mark();
+      }
+      await journal?.synced();
     },
     activated(id) {
       const lease = leases.get(id);
@@ -388,7 +427,10 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       leaving.add(id);
       untold.delete(id);
     },
-    touch: mark,
+    touch() {
+      mark();
+      sync();
+    },
     async journalled() {
       await journal?.synced();
     },
@@ -400,6 +442,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     },
     stop() {
       stopped = true;
+      cancelWoken?.();
       return unwatch();
     },
   };

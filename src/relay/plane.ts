@@ -50,7 +50,7 @@ export function createRelayPlane(options: {
   return {
     async install({ lease: wanted, sealing }) {
       const anchor = owned(wanted.anchor);
-      await anchor.follow();
+      await anchor.follow(wanted.id);
       const lease = anchor.lease(wanted.id);
       const session = lease === undefined ? undefined : anchor.session(lease.session);
       if (lease === undefined || session === undefined) {

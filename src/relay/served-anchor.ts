@@ -23,7 +23,7 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   readonly onEnded: (lease: Lease, reason: EndReason) => void;
   /** Other prefixes belong to the anchor now. */
   readonly onResized: (former: readonly string[], current: readonly string[]) => void;
-  readonly timers?: Pick<Timers, 'nowMs'>;
+  readonly timers?: Timers;
   readonly relay: string;
   /** Where what is held is written down (default: nowhere). */
   readonly journal?: Journal | undefined;
@@ -218,6 +218,8 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions, heardMs: number
       if (timers.nowMs() - askedMs > LATE_MS) stretched.away();
       stretched.heard(askedMs);
       await copy.follow();
+      // What was not worth a sync of its own.
+      await written?.synced();
       if (timers.nowMs() < touchedMs + TOUCH_EVERY_MS) return;
       touchedMs = timers.nowMs();
       copy.touch();

@@ -135,7 +135,7 @@ export async function runFailOver(
         // Only what the owner has installed.
         const one = at(step.lease);
         if (one === undefined || !leases.has(one.id)) break;
-        await connection.run('activate', anchorKeys(anchor), [one.id, epoch]);
+        await connection.run('activate', anchorKeys(anchor), [epoch, one.id]);
         await follow();
         break;
       }

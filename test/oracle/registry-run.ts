@@ -10,7 +10,7 @@ import {
 } from '../../src/registry/connection.ts';
 import { anchorKeys } from '../../src/registry/keys.ts';
 import { eventFrom, leaseFrom } from '../../src/registry/records.ts';
-import type { Refusal } from '../../src/registry/refusals.ts';
+import { type Refusal, refusalIn } from '../../src/registry/refusals.ts';
 import { createStore } from '../../src/registry/store.ts';
 import { silent } from '../integration/registry/real-redis.ts';
 import { LeaseModel, type ModelLease, type Verdict } from './lease-model.ts';
@@ -195,9 +195,9 @@ export async function runAgainstModel(
         const id = ids[op.lease % Math.max(ids.length, 1)];
         if (id === undefined) break;
         const lease = model.leases.get(id);
-        const answer = await ask('activate', id, String(epoch));
+        const [, answer] = (await ask('activate', String(epoch), id)) as unknown as [number, number | string];
         const usable = lease !== undefined && !model.over(lease);
-        same(`activate ${id}`, isRefused(answer) ? answer.refused : 'ok', usable ? 'ok' : 'WITHDRAWN');
+        same(`activate ${id}`, refusalIn(answer) ?? 'ok', usable ? 'ok' : 'WITHDRAWN');
         if (usable) lease.state = 'active';
         break;
       }

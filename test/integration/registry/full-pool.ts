@@ -66,7 +66,7 @@ export function fullPool(server: RealRedis): FullPool {
     const session = [randomBytes(16).toString('base64url'), randomBytes(16).toString('base64url')];
     const device = ['t', `device-${number}`, 'k'.repeat(43)];
     await ask('grant', at, [...['', id, ...device, 'rsipsec', CLAIM_MS, 1, ...session, name(at), 'p', '-']]);
-    await ask('activate', at, [id, epochs.get(name(at))!]);
+    await ask('activate', at, [epochs.get(name(at))!, id]);
   }
 
   return {

@@ -117,6 +117,28 @@ describe('anchors', () => {
 });
 
 describe('a grant', () => {
+  test('leases that are activated at once are so in few scripts, and each hears what became of it', async () => {
+    await serve({ prefixes: ['203.0.113.0/24'] });
+    const leases = await Promise.all(
+      Array.from({ length: 100 }, async (_, n) => (await registry.grant(wish(`d${n}`))).lease),
+    );
+    await registry.withdraw(leases[7]!.id);
+    await server.client().config('RESETSTAT');
+    const told = await Promise.all(
+      leases.map(({ id }) => registry.activate('a1', id, 1n).then(({ id }) => id, code)),
+    );
+    const expected = leases.map(({ id }, n) => (n === 7 ? 'ERR_MOORING_WITHDRAWN' : id));
+    expect(told).toEqual(expected);
+    const stats = await server.client().info('commandstats');
+    const scripts = [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].map(([, calls]) =>
+      Number(calls),
+    );
+    // Two, and what it takes to tell a server a script that it does not know.
+    expect(scripts.reduce((sum, calls) => sum + calls)).toBeLessThanOrEqual(4);
+    expect(code(await failure(registry.activate('a1', leases[7]!.id, 2n)))).toBe('ERR_MOORING_STALE_EPOCH');
+    expect((await registry.activate('a1', leases[8]!.id, 2n)).state).toBe('active');
+  });
+
   test('is pending, then active, then extended, then free, and the stream tells it all', async () => {
     await serve();
     const { lease, session } = await registry.grant(wish('d1'));

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
+import { processTimers } from '../../../src/ownership/timers.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
@@ -69,7 +70,7 @@ beforeEach(async () => {
   ({ epoch } = await store.claim(anchor, 'r1', 'b'.repeat(16), 1e9));
   copy = await copyAnchor({
     ...{ anchor, registry: store, engine, log: silent },
-    ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs } },
+    ...{ siteKey: new Uint8Array(32), timers: { ...processTimers, nowMs: () => nowMs } },
   });
   await copy.tellEngine();
   ({ lease } = await grant('1'));
@@ -95,7 +96,7 @@ describe('a relay forwards for a lease until its end and no longer', () => {
     hangsMs = 7_000;
     const another = await copyAnchor({
       ...{ anchor, registry: store, engine, log: silent },
-      ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs } },
+      ...{ siteKey: new Uint8Array(32), timers: { ...processTimers, nowMs: () => nowMs } },
     });
     await passes(500);
     await another.tellEngine();
@@ -125,7 +126,7 @@ describe('a relay forwards for a lease until its end and no longer', () => {
 test('what the registry still answers to a relay that has let go of the anchor is not told to the engine', async () => {
   const told: string[] = [];
   const another: AnchorCopy = await copyAnchor({
-    ...{ anchor, log: silent, siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs } },
+    ...{ anchor, log: silent, siteKey: new Uint8Array(32), timers: { ...processTimers, nowMs: () => nowMs } },
     engine: { command: async ({ op }) => void told.push(op) },
     registry: {
       ...store,
@@ -205,7 +206,12 @@ test('an engine that goes on with what a former process left hears of every leas
   const served = await serveAnchor(
     {
       ...{ anchor, epoch, untilMs: nowMs + 1_000, registry: store, engine: listening, log: silent },
-      ...{ siteKey: new Uint8Array(32), timers: { nowMs: () => nowMs }, relay: 'r1', outageGraceMs: 0 },
+      ...{
+        siteKey: new Uint8Array(32),
+        timers: { ...processTimers, nowMs: () => nowMs },
+        relay: 'r1',
+        outageGraceMs: 0,
+      },
       ...{ onEnded: () => undefined, onResized: () => undefined, isCurrent: () => true },
       onInstalled: () => undefined,
     } as Parameters<typeof serveAnchor>[0],

@@ -24,7 +24,7 @@ const AT_LEAST: Readonly<Record<string, number>> = {
   freed: 90,
   extended: 100,
   withdrawn: 40,
-  expired: 1,
+  expired: 0.5,
   comebacks: 200,
 };
 

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
+import { processTimers } from '../../../src/ownership/timers.ts';
 import { MooringError } from '../../../src/protocol/errors.ts';
 import type { Lease, LeaseEvent, Session } from '../../../src/protocol/lease.ts';
 import type { Anchor, Registry, Snapshot } from '../../../src/registry/registry.ts';
@@ -68,7 +69,12 @@ async function serve(leases: readonly Lease[], former: readonly Ending[] = [], g
   };
   const served = await serveAnchor({
     ...{ anchor: 'a1', siteKey: new Uint8Array(32), registry, engine, log: silent, relay: 'r1' },
-    ...{ timers: { nowMs: () => nowMs }, epoch: 1n, untilMs: Number.POSITIVE_INFINITY, former },
+    ...{
+      timers: { ...processTimers, nowMs: () => nowMs },
+      epoch: 1n,
+      untilMs: Number.POSITIVE_INFINITY,
+      former,
+    },
     ...{ outageGraceMs: graceMs, isCurrent: () => true, onInstalled: () => undefined },
     ...{ onEnded: () => undefined, onResized: () => undefined },
   });
