@@ -1,11 +1,12 @@
 import type { EngineCommand } from '../datapath/engine-api.ts';
 import { socketAddress } from '../protocol/address.ts';
 import { MooringError } from '../protocol/errors.ts';
-import type { Lease, LeaseEvent } from '../protocol/lease.ts';
-import type { OperatorPlane, RelayPlane, SessionState, Tunnel } from '../protocol/relay-plane.ts';
+import type { Lease, LeaseEvent, Session } from '../protocol/lease.ts';
+import type { OperatorPlane, RelayPlane, Sealing, SessionState, Tunnel } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
-import { sealRoot } from '../tunnel/root-sealing.ts';
 import { CONTROL } from '../tunnel/wire.ts';
+import { inTurns } from './in-turns.ts';
+import { sealRoot } from './root-sealing.ts';
 import { checkSealingProof } from './sealing-proof.ts';
 import type { ServedAnchor } from './served-anchor.ts';
 
@@ -13,6 +14,8 @@ type ExtendedEvent = Extract<LeaseEvent, { type: 'extended' }>;
 
 /** What was extended may have aged by so much until its owner looks, milliseconds. */
 const HEARD_WITHIN_MS = 500;
+/** Roots sealed in a turn of the event loop: half a millisecond. */
+const SEALED_A_TURN = 4;
 
 /** The relay's side of the relay plane: every call ends in the engine of the relay that owns the anchor. */
 export function createRelayPlane(options: {
@@ -32,6 +35,7 @@ export function createRelayPlane(options: {
   readonly claim: (anchor: string) => Promise<bigint>;
 }): RelayPlane & OperatorPlane {
   const { owned, engine, registry } = options;
+  const sealingTurn = inTurns(SEALED_A_TURN);
 
   /** Whoever owns the anchor by now can do it: to be asked again is all that a stale epoch means to a caller. */
   async function activate(lease: string, { id, epoch }: ServedAnchor): Promise<Lease> {
@@ -45,6 +49,12 @@ export function createRelayPlane(options: {
         { temporary: true, retryAfterMs: 200, cause, data: { anchor: id } },
       );
     }
+  }
+
+  /** K_root for whoever holds the key of the device's hello. */
+  async function sealedTo(sealing: Sealing, session: Session, anchor: ServedAnchor): Promise<string> {
+    const sealTo = await checkSealingProof(sealing, session.thumbprint);
+    return sealingTurn(() => sealRoot(anchor.root(session), sealTo, session.id));
   }
 
   return {
@@ -61,21 +71,21 @@ export function createRelayPlane(options: {
         );
       }
       // Told to the registry and written to the disk at the same time: what is acknowledged is in both.
-      const [activated] = await Promise.all([
+      const [activated, , sealedRoot] = await Promise.all([
         lease.state === 'active' ? lease : activate(lease.id, anchor),
         anchor.witness(lease.id),
+        sealing && sealedTo(sealing, session, anchor),
       ]);
       anchor.activated(lease.id);
       // spin: leases.acknowledge
-      if (sealing === undefined) return { lease: activated };
-      const sealTo = await checkSealingProof(sealing, session.thumbprint);
+      if (sealedRoot === undefined) return { lease: activated };
       const tunnel: Tunnel = {
         endpoints: anchor.endpoints.map((address) => ({ address, port: options.port })),
         index: session.index,
         sessionId: session.id,
         epoch: String(anchor.epoch),
         mtu: options.mtu,
-        sealedRoot: await sealRoot(anchor.root(session), sealTo, session.id),
+        sealedRoot,
       };
       return { lease: activated, tunnel };
     },

@@ -3,7 +3,7 @@ import { createDevice, type Device, type DeviceEvent } from '../../../clients/sd
 import type { WebSocketLike } from '../../../clients/sdk/web-socket.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { SUBPROTOCOL } from '../../../src/protocol/signalling.ts';
-import { sealRoot } from '../../../src/tunnel/root-sealing.ts';
+import { sealRoot } from '../../../src/relay/root-sealing.ts';
 import { ManualTimers } from '../../unit/clients/manual-timers.ts';
 import { HELLO } from './scripted-door.ts';
 
@@ -46,7 +46,7 @@ function door(): WebSocketLike {
     },
     async send(text: string) {
       const { type, id, sealingKey } = JSON.parse(text);
-      if (type === 'hello') sealedRoot = await sealRoot(new Uint8Array(32), sealingKey, SESSION);
+      if (type === 'hello') sealedRoot = sealRoot(new Uint8Array(32), sealingKey, SESSION);
       if (type === 'extend') say({ id, ...answer });
       else say({ type: 'result', id, result: results[type]!() });
     },

@@ -13,8 +13,8 @@ import type { WebSocketLike } from '../../../clients/sdk/web-socket.ts';
 import type { RelayPlane } from '../../../src/protocol/relay-plane.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
+import { sealRoot } from '../../../src/relay/root-sealing.ts';
 import { deriveRoot } from '../../../src/tunnel/keys.ts';
-import { sealRoot } from '../../../src/tunnel/root-sealing.ts';
 import {
   AUDIENCE,
   type Authority,
@@ -97,7 +97,7 @@ function plane(): RelayPlane {
           sessionId: session.id,
           epoch: String(epoch),
           mtu: 1280,
-          sealedRoot: await sealRoot(root, sealing.key, session.id),
+          sealedRoot: sealRoot(root, sealing.key, session.id),
         },
       };
     },
