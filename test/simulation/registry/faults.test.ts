@@ -48,7 +48,7 @@ describe('a fault in a script is found:', () => {
       /* the whole raise */ 'tonumber(of[3] or 0), now) + EPOCHS_LOST',
       'tonumber(of[3] or 0)) + 1',
     ],
-    'a lease that is not put back': ['restore', 'if slot and session and isNews', 'if false and isNews'],
+    'a lease that is not put back': ['restore', 'if lost and session and isNews', 'if false and isNews'],
     'a refused claim that ends a quarantine': [
       'claim',
       'local current = owner()',
