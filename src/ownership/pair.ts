@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Incarnation, Registry } from '../registry/registry.ts';
 import type { Ownership } from './ownership.ts';
+import { named, place } from './placement.ts';
 import { processTimers, type Timers } from './timers.ts';
 
 /** What an owner asks of its standby's relay plane. */
@@ -76,8 +77,6 @@ export function createPairing(options: PairingOptions): Pairing {
   let cancels: (() => void)[] = [];
   let stopped = false;
 
-  const named = ({ id, boot }: Incarnation) => `${id} ${boot}`;
-
   /** The standby first: from when it is named, no promise of another counts. */
   async function appoint(anchor: string, epoch: bigint, standby: Incarnation | undefined): Promise<void> {
     pairs.delete(anchor);
@@ -110,22 +109,20 @@ export function createPairing(options: PairingOptions): Pairing {
     const wanting = [...owned].filter(([anchor]) => options.wants(anchor));
     if (wanting.length === 0) return;
     const candidates = await options.candidates();
-    const answering = whoAnswers();
+    const present = new Map(
+      wanting.flatMap(([anchor]): [string, Incarnation][] => {
+        const standby = pairs.get(anchor)?.standby;
+        return standby === undefined ? [] : [[anchor, standby]];
+      }),
+    );
+    const anchors = wanting.map(([anchor]) => anchor);
+    const due = await place(anchors, candidates, present, whoAnswers());
     await Promise.all(
       wanting.map(async ([anchor, { epoch }]) => {
-        const present = pairs.get(anchor)?.standby;
-        const is = (one: Incarnation) => present !== undefined && named(present) === named(one);
-        // A relay that was lost stays announced for a while: an anchor paired with it would hold for moments only.
-        let best: Incarnation | undefined;
-        for (const one of byWeight(anchor, candidates)) {
-          if (!is(one) && !(await answering(one))) continue;
-          best = one;
-          break;
-        }
-        const same = best === undefined ? present === undefined : is(best);
-        if (!same) await appoint(anchor, epoch, best);
-        if (best === undefined) alone.add(anchor);
-        else alone.delete(anchor);
+        const [former, next] = [present.get(anchor), due.get(anchor)];
+        const same =
+          former === undefined || next === undefined ? former === next : named(former) === named(next);
+        if (!same) await appoint(anchor, epoch, next);
       }),
     );
   }
@@ -240,22 +237,4 @@ export function createPairing(options: PairingOptions): Pairing {
       cancels = [];
     },
   };
-}
-
-/**
- * Who is to stand by for an anchor, the relay whose hash with it is highest before the others. So anchors spread evenly
- * over the relays, every owner comes to the same answer, and a relay that comes or goes moves only its own share.
- */
-export function byWeight(anchor: string, candidates: readonly Incarnation[]): readonly Incarnation[] {
-  const weight = ({ id }: Incarnation) => hash32(`${anchor}\n${id}`);
-  return candidates.toSorted((one, other) => weight(other) - weight(one) || (one.id < other.id ? -1 : 1));
-}
-
-/** FNV-1a, and the finaliser of MurmurHash3 so that similar names part. */
-function hash32(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
 }

@@ -72,6 +72,12 @@ async function play(way: Way, steps: readonly Step[]): Promise<unknown[]> {
     // What is refused changes nothing.
     if (step.do === 'declare' && outcome !== 'done') expect(state).toEqual(before);
     before = state;
+    // What is in order is left as it is by those who look after it.
+    for (const { id } of anchors) {
+      const plan = await registry.plan(id);
+      await registry.enlist(id);
+      expect(await registry.plan(id)).toBe(plan);
+    }
     seen.push({ step, outcome, ...state });
   }
   return seen;
