@@ -1,5 +1,13 @@
 /** Keys, access tokens and DPoP proofs of a crowd of devices, made faster than the server checks them. */
-import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  generateKeyPairSync,
+  type JsonWebKey,
+  type KeyObject,
+  randomUUID,
+  sign,
+} from 'node:crypto';
 
 /** A device before it speaks: its key, and a token bound to that. */
 export interface Identity {
@@ -24,16 +32,13 @@ const sealing = generateKeyPairSync('x25519').publicKey.export({ format: 'jwk' }
 export const SEALING_KEY = { kty: 'OKP', crv: 'X25519', x: sealing.x! } as const;
 
 export function createIssuer(issuer: string): TokenIssuer {
-  const own = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const own = newKey();
   const kid = 'bench';
-  const keys = [{ ...own.publicKey.export({ format: 'jwk' }), kid, alg: 'ES256', use: 'sig' }];
+  const keys = [{ ...own.jwk, kid, alg: 'ES256', use: 'sig' }];
   return {
     jwks: JSON.stringify({ keys }),
     identity(id) {
-      const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-      const { x, y } = publicKey.export({ format: 'jwk' });
-      // RFC 7638 §3: the required members in the order of their names.
-      const jwk = { crv: 'P-256', kty: 'EC', x, y };
+      const { jwk, privateKey } = newKey();
       const jkt = sha256(JSON.stringify(jwk));
       const iat = nowS();
       const token = signed({ alg: 'ES256', typ: 'at+jwt', kid }, own.privateKey, {
@@ -52,6 +57,17 @@ export function createIssuer(issuer: string): TokenIssuer {
       };
     },
   };
+}
+
+/** `jwk` is the public half, its members as RFC 7638 §3 wants them: the required ones in the order of their names. */
+function newKey(): { readonly jwk: object; readonly privateKey: KeyObject } {
+  // Encoded as it is made: to export a key object of a pair that was just made can deadlock in Node 20.
+  const asJwk = { format: 'jwk' } as never;
+  const encodings = { publicKeyEncoding: asJwk, privateKeyEncoding: asJwk };
+  const made: unknown = generateKeyPairSync('ec', { namedCurve: 'P-256', ...encodings });
+  const { privateKey: key } = made as { readonly privateKey: JsonWebKey };
+  const { crv, kty, x, y } = key;
+  return { jwk: { crv, kty, x, y }, privateKey: createPrivateKey({ key, format: 'jwk' }) };
 }
 
 function signed(header: object, key: KeyObject, claims: object): string {
