@@ -2,14 +2,14 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_186c7f3e77e0',
-    keys: 5,
-    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local stored = redis.call('HGET', INTENTS, ARGV[1])
-if stored and cjson.decode(stored).attempt == ARGV[2] then
-redis.call('HDEL', INTENTS, ARGV[1])
-redis.call('HDEL', OPEN, ARGV[1])
-redis.call('ZREM', AGES, ARGV[1])
+    name: 'mooring_abandon_dce8073d35e5',
+    keys: 1,
+    lua: `local INDEX = unpack(KEYS)
+local function readNote(value)
+return string.match(value, '^([-+?])(%S+) ?(%d*) ?(%d*)$')
+end
+if readNote(redis.call('HGET', INDEX, ARGV[1]) or '') == '?' then
+redis.call('HDEL', INDEX, ARGV[1])
 end
 return 'OK'`,
   },
@@ -640,20 +640,10 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_afecc064e8c3',
-    keys: 5,
-    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local stored = redis.call('HGET', INTENTS, ARGV[1])
-if stored then
-local intent = cjson.decode(stored)
-if intent.attempt == ARGV[2] then
-intent.lease = ARGV[3]
-redis.call('HSET', INTENTS, ARGV[1], cjson.encode(intent))
-redis.call('HDEL', OPEN, ARGV[1])
-end
-end
-redis.call('HSET', HELD, ARGV[3], ARGV[4])
-redis.call('HSET', NOTES, 'last:' .. ARGV[4], ARGV[5])
+    name: 'mooring_confirm_a7626e6a8c65',
+    keys: 1,
+    lua: `local INDEX = unpack(KEYS)
+redis.call('HSET', INDEX, ARGV[1], '+' .. ARGV[2])
 return 'OK'`,
   },
   declare: {
@@ -749,10 +739,10 @@ end
 return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
   deregister: {
-    name: 'mooring_deregister_e13fe47f6078',
-    keys: 5,
-    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0`,
+    name: 'mooring_deregister_8166e8642b3b',
+    keys: 1,
+    lua: `local INDEX = unpack(KEYS)
+return redis.call('HDEL', INDEX, 'client')`,
   },
   describe: {
     name: 'mooring_describe_6a95b342ac43',
@@ -1167,10 +1157,29 @@ remember(request, 'E')
 return { now, shown(lease, session) }`,
   },
   forget: {
-    name: 'mooring_forget_498d85fd8747',
-    keys: 5,
-    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-redis.call('HDEL', HELD, unpack(ARGV))
+    name: 'mooring_forget_5093149068ed',
+    keys: 1,
+    lua: `local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local INDEX = unpack(KEYS)
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function readNote(value)
+return string.match(value, '^([-+?])(%S+) ?(%d*) ?(%d*)$')
+end
+local function anchorIn(leaseId)
+return string.sub(leaseId, 1, -24)
+end
+for _, lease in ipairs(ARGV) do
+local state, pool = readNote(redis.call('HGET', INDEX, lease) or '')
+if state and state ~= '-' then
+redis.call('HSET', INDEX, lease, '-' .. pool .. ' ' .. whole(now), 'last:' .. pool, anchorIn(lease))
+end
+end
 return 'OK'`,
   },
   free: {
@@ -1494,7 +1503,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_4b1217e95cf1',
+    name: 'mooring_grant_63bcf83335ff',
     keys: 14,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1542,6 +1551,9 @@ local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
 local ANCHOR_NAME = string.match(META, '{a:(.*)}')
 local function nameOf(id)
 return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function markOf(name)
+return string.sub(name, 1, 11)
 end
 local function encodeLease(lease)
 local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
@@ -2139,10 +2151,20 @@ local PENDING_MS = 10000
 local leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 2, 6)
 local bindId = tonumber(ARGV[8])
 local device = tenant .. '/' .. deviceId
+local function leaseOfRequest(session)
+local lease = leaseOf(leaseId)
+for _, name in ipairs(not lease and session and session.leases or {}) do
+if markOf(name) == markOf(nameOf(leaseId)) then
+lease = decodeLease(name, redis.call('HGET', LEASES, name))
+end
+end
+return lease
+end
 if quarantined() then
 return QUARANTINED
 end
-local known = leaseOf(leaseId)
+local session = sessionOf(device)
+local known = leaseOfRequest(session)
 if known then
 if isOver(known) then
 if known.state == 'active' then
@@ -2151,7 +2173,9 @@ end
 endLease(known, 'withdrawn')
 return WITHDRAWN
 end
-local session = sessionOf(device)
+if known.id ~= leaseId then
+refuse(leaseId, WITHDRAWN)
+end
 return { now, shown(known, session), shownSession(session), '', freeSlots() }
 end
 local refused = recall(leaseId)
@@ -2163,11 +2187,16 @@ return refuse(leaseId, WITHDRAWN)
 end
 local index = recall('index:' .. device)
 if index and index ~= ARGV[1] then
-return INDEX_BEHIND
+return refuse(leaseId, INDEX_BEHIND)
 end
-local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs')
+local meta = redis.call(
+'HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs', 'pool'
+)
 if not meta[1] then
 return UNDECLARED
+end
+if meta[7] ~= ARGV[12] then
+return refuse(leaseId, UNDECLARED)
 end
 if not meta[3] or tonumber(meta[4]) <= now then
 return refuse(leaseId, NO_OWNER)
@@ -2191,7 +2220,6 @@ local remote = ARGV[13] or '-'
 if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
 return refuse(leaseId, REMOTE_FAMILY)
 end
-local session = sessionOf(device)
 local replaced = ''
 if session and session.thumbprint ~= thumbprint then
 replaced = session.id
@@ -2233,17 +2261,33 @@ redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), name)
 return { now, shown(lease, session), shownSession(session), replaced, freeSlots() }`,
   },
   held_by: {
-    name: 'mooring_held_by_6597caa6cb69',
-    keys: 5,
-    lua: `local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local anchors = {}
-for _, request in ipairs(redis.call('HKEYS', OPEN)) do
-local stored = redis.call('HGET', INTENTS, request)
-if stored then
-anchors[#anchors + 1] = cjson.decode(stored).anchor
+    name: 'mooring_held_by_e6036c658753',
+    keys: 1,
+    lua: `local INDEX = unpack(KEYS)
+local function readNote(value)
+return string.match(value, '^([-+?])(%S+) ?(%d*) ?(%d*)$')
+end
+local function leaseNotes()
+local fields = redis.call('HGETALL', INDEX)
+local at = -1
+return function()
+repeat
+at = at + 2
+until not fields[at] or string.find(fields[at], '.', 1, true)
+if fields[at] then
+return fields[at], readNote(fields[at + 1])
 end
 end
-return { redis.call('HKEYS', HELD), anchors }`,
+end
+local held, intended = {}, {}
+for lease, state in leaseNotes() do
+if state == '+' then
+held[#held + 1] = lease
+elseif state == '?' then
+intended[#intended + 1] = lease
+end
+end
+return { held, intended }`,
   },
   held_on: {
     name: 'mooring_held_on_edd621dc472b',
@@ -2404,86 +2448,104 @@ end
 return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])`,
   },
   intend: {
-    name: 'mooring_intend_f85574ce1105',
-    keys: 5,
-    lua: `local QUOTA = -13
+    name: 'mooring_intend_6f4b47d9660a',
+    keys: 1,
+    lua: `local UNDECLARED = -1
+local QUOTA = -13
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
-local OPEN_MS = 60000
-local function whole(number)
-return string.format('%.0f', number)
-end
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
+local INDEX = unpack(KEYS)
+local INDEX_NAME = server .. '/2'
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function readNote(value)
+return string.match(value, '^([-+?])(%S+) ?(%d*) ?(%d*)$')
+end
+local function leaseNotes()
+local fields = redis.call('HGETALL', INDEX)
+local at = -1
+return function()
+repeat
+at = at + 2
+until not fields[at] or string.find(fields[at], '.', 1, true)
+if fields[at] then
+return fields[at], readNote(fields[at + 1])
+end
+end
+end
+local function anchorIn(leaseId)
+return string.sub(leaseId, 1, -24)
+end
 local KEEP_MS = 86400000
-local KEEP_COUNT = 256
-local request, mark, pool, failed = ARGV[1], ARGV[2], ARGV[3], ARGV[7]
-local function write(intent)
-local json = cjson.encode(intent)
-redis.call('HSET', INTENTS, request, json)
-redis.call('HSET', OPEN, request, whole(now) .. '|' .. pool)
-redis.call('ZADD', AGES, whole(now), request)
-return { json, server, 1 }
+local KEEP_ENDED_MS = 3600000
+local KEEP_COUNT = 128
+local OPEN_MS = 60000
+local WEIGHT = { ['-'] = 1, ['?'] = 2, ['+'] = 3 }
+local mark, pool, failed = ARGV[1], ARGV[2], ARGV[7]
+local bound, former, isWholeIn =
+unpack(redis.call('HMGET', INDEX, 'bindId', 'last:' .. pool, 'whole:' .. pool))
+local isTrusted = string.find(ARGV[8], '|' .. INDEX_NAME .. '|', 1, true)
+if not isTrusted and isWholeIn ~= INDEX_NAME then
+return { '', 0, INDEX_NAME, 0 }
 end
-if not string.find(ARGV[8], '|' .. server .. '|', 1, true) and redis.call('HGET', NOTES, 'whole:' .. pool) ~= server then
-return { '', server, 0 }
+if isTrusted and isWholeIn then
+redis.call('HDEL', INDEX, 'whole:' .. pool)
 end
-local count = 0
-local held = redis.call('HGETALL', HELD)
-for at = 1, #held, 2 do
-local lease = held[at]
-local attempt = string.sub(lease, -11)
-if string.sub(lease, -22, -12) ~= mark then
-count = count + (held[at + 1] == pool and 1 or 0)
-elseif attempt == failed then
-redis.call('HDEL', HELD, lease)
-else
-local intent = { anchor = string.sub(lease, 1, -24), attempt = attempt, bindId = 0, pool = pool, lease = lease }
-return { cjson.encode(intent), server, 0 }
-end
-end
-local stored = redis.call('HGET', INTENTS, request)
-if stored then
-local intent = cjson.decode(stored)
-if intent.attempt == failed then
-intent.anchor = ARGV[4]
-intent.attempt = ARGV[5]
-intent.lease = ''
-return write(intent)
-end
-local begins = intent.lease == '' and tonumber(redis.call('ZSCORE', AGES, request) or 0) + OPEN_MS > now
-return { stored, server, begins and 1 or 0 }
-end
-local open = redis.call('HGETALL', OPEN)
-for at = 1, #open, 2 do
-local since, of = string.match(open[at + 1], '^(%d+)|(.*)$')
-if tonumber(since) + OPEN_MS < now then
-redis.call('HDEL', OPEN, open[at])
-elseif of == pool then
+local answer, isMoved
+local others, count = {}, 0
+local spent, oldest, oldestMs = 0, nil, math.huge
+for lease, state, of, since, bindId in leaseNotes() do
+local sinceMs = tonumber(since) or now
+local isOpen = state == '?' and sinceMs + OPEN_MS > now
+local request = string.sub(lease, -22, -12)
+local isOf = request == mark
+if isOf and string.sub(lease, -11) == failed then
+redis.call('HDEL', INDEX, lease)
+isMoved = state == '+' or isOpen
+elseif isOf and (not answer or WEIGHT[state] > answer.weight) then
+answer = { lease, tonumber(bindId) or 0, INDEX_NAME, isOpen and 1 or 0, weight = WEIGHT[state] }
+elseif not isOf and of == pool and (state == '+' or isOpen) and not others[request] then
+others[request] = true
 count = count + 1
 end
+if state == '+' then
+former = of == pool and anchorIn(lease) or former
+elseif not isOf and not isOpen then
+if sinceMs + (state == '-' and KEEP_ENDED_MS or KEEP_MS) < now then
+redis.call('HDEL', INDEX, lease)
+else
+spent = spent + 1
+if sinceMs < oldestMs then
+oldest, oldestMs = lease, sinceMs
 end
-if count >= tonumber(ARGV[6]) then
+end
+end
+end
+if spent > KEEP_COUNT then
+redis.call('HDEL', INDEX, oldest)
+end
+if answer then
+return answer
+end
+local anchor = ARGV[4] == '1' and former or ARGV[3]
+if anchor == '' then
+return UNDECLARED
+end
+if not isMoved and count >= tonumber(ARGV[6]) then
 return QUOTA
 end
-local surplus = redis.call('ZCARD', AGES) > KEEP_COUNT
-for _, old in ipairs(redis.call('ZRANGEBYSCORE', AGES, '-inf', surplus and '+inf' or whole(now - KEEP_MS), 'LIMIT', 0, 4)) do
-local intent = cjson.decode(redis.call('HGET', INTENTS, old))
-if redis.call('HEXISTS', HELD, intent.lease) == 1 or redis.call('HEXISTS', OPEN, old) == 1 then
-redis.call('ZADD', AGES, whole(now), old)
-else
-redis.call('HDEL', INTENTS, old)
-redis.call('ZREM', AGES, old)
-end
-end
-local bindId = (redis.call('HINCRBY', NOTES, 'bindId', 1) - 1) % 4294967295 + 1
-return write({ anchor = ARGV[4], attempt = ARGV[5], bindId = bindId, pool = pool, lease = '' })`,
+local bindId = whole(tonumber(bound or 0) % 4294967295 + 1)
+local lease = anchor .. '.' .. mark .. ARGV[5]
+redis.call('HSET', INDEX, lease, table.concat({ '?' .. pool, whole(now), bindId }, ' '), 'bindId', bindId)
+return { lease, tonumber(bindId), INDEX_NAME, 1 }`,
   },
   layout: {
     name: 'mooring_layout_156131ffa3f7',
@@ -2636,56 +2698,54 @@ end
 return { now, counter, redis.call('HGET', META, 'pool') or '', entries }`,
   },
   register: {
-    name: 'mooring_register_45ff2063ca74',
-    keys: 5,
+    name: 'mooring_register_445cec55bf39',
+    keys: 1,
     lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
+local INDEX = unpack(KEYS)
 local function whole(number)
 return string.format('%.0f', number)
 end
-local stored = redis.call('HMGET', NOTES, 'client', 'registeredUntilMs')
+local client, untilMs = string.match(redis.call('HGET', INDEX, 'client') or '', '^(%d+) (%d+)$')
 local boundMs = tonumber(ARGV[3])
-if stored[1] and (tonumber(stored[2]) > now or boundMs > 0) then
-return { tonumber(stored[1]), math.max(tonumber(stored[2]) - now, boundMs), 0 }
+if client and (tonumber(untilMs) > now or boundMs > 0) then
+return { tonumber(client), math.max(tonumber(untilMs) - now, boundMs), 0 }
 end
 if ARGV[1] == '0' then
 return { 0, 0, 0 }
 end
 local leftMs = math.max(tonumber(ARGV[2]), boundMs)
-redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + leftMs))
+redis.call('HSET', INDEX, 'client', ARGV[1] .. ' ' .. whole(now + leftMs))
 return { tonumber(ARGV[1]), leftMs, 1 }`,
   },
   reindex: {
-    name: 'mooring_reindex_e1c759ea98ff',
-    keys: 5,
+    name: 'mooring_reindex_919b04e5a068',
+    keys: 1,
     lua: `local INDEX_BEHIND = -18
-local HELD, INTENTS, AGES, OPEN, NOTES = unpack(KEYS)
 local function readServer()
 return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 end
 local server = readServer()
-if ARGV[3] ~= '' and ARGV[3] ~= server then
+local INDEX = unpack(KEYS)
+local INDEX_NAME = server .. '/2'
+if ARGV[3] ~= '' and ARGV[3] ~= INDEX_NAME then
 return INDEX_BEHIND
 end
-local forms = { [HELD] = 'hash', [INTENTS] = 'hash', [AGES] = 'zset', [OPEN] = 'hash', [NOTES] = 'hash' }
-for key, form in pairs(forms) do
-local is = redis.call('TYPE', key).ok
-if is ~= form and is ~= 'none' then
-redis.call('DEL', key)
-end
+local form = redis.call('TYPE', INDEX).ok
+if form ~= 'hash' and form ~= 'none' then
+redis.call('DEL', INDEX)
 end
 for at = 4, #ARGV do
-redis.call('HSETNX', HELD, ARGV[at], ARGV[1])
+redis.call('HSET', INDEX, ARGV[at], '+' .. ARGV[1])
 end
-if tonumber(redis.call('HGET', NOTES, 'bindId') or 0) < tonumber(ARGV[2]) then
-redis.call('HSET', NOTES, 'bindId', ARGV[2])
+if tonumber(redis.call('HGET', INDEX, 'bindId') or 0) < tonumber(ARGV[2]) then
+redis.call('HSET', INDEX, 'bindId', ARGV[2])
 end
 if ARGV[3] ~= '' then
-redis.call('HSET', NOTES, 'whole:' .. ARGV[1], server)
+redis.call('HSET', INDEX, 'whole:' .. ARGV[1], INDEX_NAME)
 end
 return 'OK'`,
   },

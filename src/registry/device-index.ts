@@ -18,10 +18,10 @@ export interface DeviceIndex extends Pick<Registry, 'deviceLeases'> {
   /** Notes leases in their devices' indexes. */
   reindex(leases: readonly Lease[]): Promise<void>;
   /**
-   * Notes all that the anchors of a pool hold for a device, on a server that may have lost some of it; and has them refuse
-   * what is still under way by the word of the index before. Rejects, temporarily, while an anchor cannot say.
+   * Notes all that the anchors of a pool hold for a device, in an index that may have lost some of it; and has them refuse
+   * what is still under way by the word of another index. Rejects, temporarily, while an anchor cannot say.
    */
-  makeWhole(device: Device, pool: string, server: string): Promise<void>;
+  makeWhole(device: Device, pool: string, index: string): Promise<void>;
 }
 
 export function deviceIndex(connection: Connection): DeviceIndex {
@@ -41,9 +41,9 @@ export function deviceIndex(connection: Connection): DeviceIndex {
     return [...new Set([...granting, ...declared])];
   }
 
-  const noted = (device: Device, pool: string, held: readonly Lease[], server: string) =>
+  const noted = (device: Device, pool: string, held: readonly Lease[], wholeIn: string) =>
     connection.run('reindex', deviceKeys(device), [
-      ...[pool, Math.max(0, ...held.map(({ bindId }) => bindId)), server],
+      ...[pool, Math.max(0, ...held.map(({ bindId }) => bindId)), wholeIn],
       ...held.map(({ id }) => id),
     ]);
 
@@ -51,13 +51,12 @@ export function deviceIndex(connection: Connection): DeviceIndex {
     async deviceLeases(device, alsoAt) {
       const answer = await connection.run('held_by', deviceKeys(device), []);
       const [indexed, intended] = answer as unknown as [string[], string[]];
-      const named = [...indexed.map(anchorOf), ...intended];
+      const named = [...indexed, ...intended].map(anchorOf);
       const anchors = [...new Set(alsoAt === undefined ? named : [...named, alsoAt])];
       const held = (await Promise.all(anchors.map((anchor) => heldOn(device, anchor)))).flat();
       const ids = new Set(held.map((lease) => lease.id));
-      for (const { id, pool, anchor } of held) {
-        if (anchor === alsoAt && !indexed.includes(id))
-          await connection.run('confirm', deviceKeys(device), ['', '', id, pool, anchor]);
+      for (const { id, pool } of held) {
+        if (!indexed.includes(id)) await connection.run('confirm', deviceKeys(device), [id, pool]);
       }
       const gone = indexed.filter((id) => !ids.has(id));
       for (let at = 0; at < gone.length; at += FORGET_BATCH) {
@@ -82,11 +81,11 @@ export function deviceIndex(connection: Connection): DeviceIndex {
       }
     },
 
-    async makeWhole(device, pool, server) {
+    async makeWhole(device, pool, index) {
       const anchors = await anchorsOf(pool);
       const held: Lease[] = [];
       const ask = async (anchor: string): Promise<void> => {
-        const args = [device.tenant, device.id, server];
+        const args = [device.tenant, device.id, index];
         const answer = await connection.run('held_on', anchorKeys(anchor), args);
         if (isRefused(answer)) {
           if (answer.refused === 'UNDECLARED') return;
@@ -98,7 +97,7 @@ export function deviceIndex(connection: Connection): DeviceIndex {
       for (let at = 0; at < anchors.length; at += ASKED_AT_ONCE) {
         await Promise.all(anchors.slice(at, at + ASKED_AT_ONCE).map(ask));
       }
-      const answer = await noted(device, pool, held, server);
+      const answer = await noted(device, pool, held, index);
       if (isRefused(answer)) throw refusalError(answer.refused, `device ${device.id}`);
     },
   };

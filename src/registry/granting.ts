@@ -4,23 +4,23 @@ import type { Wished } from '../protocol/signalling.ts';
 import { type Connection, isRefused } from './connection.ts';
 import type { DeviceIndex } from './device-index.ts';
 import { indexServers } from './index-servers.ts';
-import { anchorKeys, deviceKeys, deviceNotes, poolKey } from './keys.ts';
+import { anchorKeys, deviceKeys, poolKey } from './keys.ts';
 import { hex128, isFull, noteFree } from './leases.ts';
 import { leaseFrom, packed, remoteText, sessionFrom, unpacked } from './records.ts';
 import { type Refusal, refusalError } from './refusals.ts';
-import type { Granted, GrantRequest, Registry } from './registry.ts';
-import { leaseIdOf, markOf, newAttempt } from './request-mark.ts';
+import { anchorOf, type Granted, type GrantRequest, type Registry } from './registry.ts';
+import { attemptOf, markOf, newAttempt } from './request-mark.ts';
 import { anchorWith } from './space.ts';
 
 /** Anchors that one request asks at most. */
 const PROBES = 16;
 
 interface Intent {
-  readonly anchor: string;
-  readonly attempt: string;
+  /** Of the lease that the attempt may become. */
+  readonly leaseId: string;
   readonly bindId: number;
-  /** On which it was decided. */
-  readonly server: string;
+  /** By which it was decided: keys.ts, `indexName`. */
+  readonly index: string;
   /** False: the attempt was granted, or never will be. */
   readonly begins: boolean;
 }
@@ -47,9 +47,18 @@ const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
   'UNDECLARED',
 ]);
 
+/** Where a request is to be tried first. */
+interface Candidates {
+  /** In the order in which they are asked, after the device's former one where that is allowed. */
+  readonly anchors: readonly string[];
+  readonly formerFirst: boolean;
+  /** These are all that the pool has. */
+  readonly all: boolean;
+}
+
 /**
  * A device's way to a lease: intent in its own slot, grant in the anchor's, note in its own. The intent names
- * the anchor and a random attempt; request and attempt are the lease's id, and the anchor remembers every answer to it. So a
+ * the anchor and a random attempt; anchor, request and attempt are the lease's id, and the anchor remembers every answer to it. So a
  * request is answered by at most one lease, whatever is lost, doubled or late on the way; also what the device's slot
  * itself loses in a fail-over, for then the anchors of the pool are asked before anything is intended anew.
  */
@@ -59,44 +68,45 @@ export function grantCommands(
 ): Pick<Registry, 'grant'> {
   const servers = indexServers(connection);
 
-  /** Undefined: the quota is used up. */
-  async function intend(
+  /** `failed`: the attempt that this one follows. */
+  async function tryIntent(
     request: GrantRequest,
     anchor: string,
-    failedAttempt = '',
-  ): Promise<Intent | undefined> {
+    { failed = '', formerFirst = false } = {},
+  ): Promise<Intent | Refusal> {
     const { device, requestId, pool, quota } = request;
     const mark = markOf(device, requestId);
-    const args = [requestId, mark, pool, anchor, newAttempt(connection.random), quota, failedAttempt];
+    const args = [mark, pool, anchor, formerFirst ? 1 : 0, newAttempt(connection.random), quota, failed];
     for (let doubted = false; ; doubted = true) {
       const answer = await connection.run('intend', deviceKeys(device), [...args, servers.trusted()]);
-      if (isRefused(answer)) return undefined;
-      const [json, server, begins] = answer as [string, string, number];
-      if (json !== '') return { ...(JSON.parse(json) as Intent), server, begins: begins === 1 };
+      if (isRefused(answer)) return answer.refused;
+      const [leaseId, bindId, index, begins] = answer as [string, number, string, number];
+      if (leaseId !== '') return { leaseId, bindId, index, begins: begins === 1 };
       // Another fail-over since.
       if (doubted) throw refusalError('INDEX_BEHIND', `device ${device.id}`);
-      if (!(await servers.trusts(server))) await makeWhole(device, pool, server);
+      if (!(await servers.trusts(index))) await makeWhole(device, pool, index);
     }
   }
 
   /** The intent of a request; a quota that looks used up is counted again on the anchors themselves. */
-  async function firstIntent(request: GrantRequest, anchor: string): Promise<Intent> {
-    const intent = await intend(request, anchor);
-    if (intent !== undefined) return intent;
-    await deviceLeases(request.device);
-    const recounted = await intend(request, anchor);
-    if (recounted === undefined) {
-      throw refusalError('QUOTA', `pool ${request.pool}`, { data: { quota: request.quota } });
+  async function intend(...of: Parameters<typeof tryIntent>): Promise<Intent> {
+    const [request] = of;
+    let intent = await tryIntent(...of);
+    if (intent === 'QUOTA') {
+      await deviceLeases(request.device);
+      intent = await tryIntent(...of);
     }
-    return recounted;
+    if (typeof intent !== 'string') return intent;
+    if (intent === 'UNDECLARED') throw unknownPool(request.pool);
+    throw refusalError(intent, `pool ${request.pool}`, { data: { quota: request.quota } });
   }
 
   async function ask(request: GrantRequest, intent: Intent): Promise<Granted | Refusal> {
-    const { device, pool, requestId } = request;
-    const leaseId = leaseIdOf(intent.anchor, markOf(device, requestId), intent.attempt);
-    const answer = await connection.run('grant', anchorKeys(intent.anchor), [
-      intent.server,
-      leaseId,
+    const { device, pool } = request;
+    const anchor = anchorOf(intent.leaseId);
+    const answer = await connection.run('grant', anchorKeys(anchor), [
+      intent.index,
+      intent.leaseId,
       device.tenant,
       device.id,
       request.thumbprint,
@@ -105,7 +115,7 @@ export function grantCommands(
       intent.bindId,
       packed(hex128(connection.random)),
       packed(hex128(connection.random)),
-      intent.anchor,
+      anchor,
       pool,
       remoteText(request.remote),
       ...wishArguments(request.local),
@@ -114,9 +124,8 @@ export function grantCommands(
     if (isRefused(answer)) return answer.refused;
     const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];
     const granted = { lease: leaseFrom(lease, nowMs), session: sessionFrom(session) };
-    const args = [requestId, intent.attempt, granted.lease.id, pool, intent.anchor];
-    await connection.run('confirm', deviceKeys(device), args);
-    if (free < 64 || free % 64 === 0) await noteFree(connection, pool, intent.anchor, free);
+    await connection.run('confirm', deviceKeys(device), [granted.lease.id, pool]);
+    if (free < 64 || free % 64 === 0) await noteFree(connection, pool, anchor, free);
     return replaced === '' ? granted : { ...granted, replaced: unpacked(replaced) };
   }
 
@@ -132,49 +141,39 @@ export function grantCommands(
   }
 
   /**
-   * An anchor has been asked by an index on another server since. What it decided stands; this server knows of it, or is the
-   * newer one.
+   * An anchor has been asked by another index since. What it decided stands: this one knows of it by now, or asks the anchors
+   * before it decides anything else.
    */
-  async function afterDoubt(request: GrantRequest, { anchor, server }: Intent): Promise<Intent> {
-    const intent = await firstIntent(request, anchor);
-    if (intent.server === server) await makeWhole(request.device, request.pool, server);
-    return intent;
+  async function afterDoubt(request: GrantRequest, { leaseId, index }: Intent): Promise<Intent> {
+    const anchor = anchorOf(leaseId);
+    const intent = await intend(request, anchor, { failed: attemptOf(leaseId) });
+    if (intent.index !== index) return intent;
+    await makeWhole(request.device, request.pool, index);
+    return intend(request, anchor);
   }
 
-  /** The device's former anchor, then the others by free count. */
-  async function candidates(request: GrantRequest): Promise<{ anchors: string[]; all: boolean }> {
-    if (request.anchor !== undefined) return { anchors: [request.anchor], all: false };
+  async function candidates(request: GrantRequest): Promise<Candidates> {
     const address = request.local?.address;
-    const place = address === undefined ? null : await anchorWith(connection, address);
-    if (place !== null) return { anchors: [place], all: false };
-    const { device, pool } = request;
-    const [former, byFree] = await Promise.all([
-      connection.plain((redis) => redis.hget(deviceNotes(device), `last:${pool}`)),
-      anchorsByFree(pool),
-    ]);
-    const anchors = [...new Set(former === null ? byFree : [former, ...byFree])];
-    return { anchors: anchors.slice(0, PROBES), all: byFree.length <= PROBES };
+    const place = request.anchor ?? (address === undefined ? null : await anchorWith(connection, address));
+    if (place !== null) return { anchors: [place], formerFirst: false, all: false };
+    const byFree = await anchorsByFree(request.pool);
+    return { anchors: byFree.slice(0, PROBES), formerFirst: true, all: byFree.length <= PROBES };
   }
 
   async function grant(request: GrantRequest): Promise<Granted> {
-    const { anchors, all } = await candidates(request);
-    if (anchors.length === 0) {
-      throw new MooringError(
-        'ERR_MOORING_UNKNOWN_POOL',
-        `pool ${request.pool}: no anchor is declared for it; name a pool of the configuration`,
-        { rsip: 308, data: { pool: request.pool } },
-      );
-    }
-    let intent = await firstIntent(request, anchors[0]!);
+    const { anchors, formerFirst, all } = await candidates(request);
+    let intent = await intend(request, anchors[0] ?? '', { formerFirst });
+    const inTurn = formerFirst ? [...new Set([anchorOf(intent.leaseId), ...anchors])] : anchors;
     const refusals: Refusal[] = [];
     const asked = new Set<string>();
     for (;;) {
-      asked.add(intent.anchor);
+      const anchor = anchorOf(intent.leaseId);
+      asked.add(anchor);
       const granted = await ask(request, intent);
       if (typeof granted !== 'string') return granted;
       if (!ELSEWHERE.has(granted)) throw refusalError(granted, `request ${request.requestId}`);
       refusals.push(granted);
-      if (granted === 'EXHAUSTED') await noteFree(connection, request.pool, intent.anchor, 0);
+      if (granted === 'EXHAUSTED') await noteFree(connection, request.pool, anchor, 0);
       if (refusals.length >= PROBES) break;
       if (granted === 'INDEX_BEHIND') {
         intent = await afterDoubt(request, intent);
@@ -182,16 +181,13 @@ export function grantCommands(
       }
       // A withdrawn attempt may well succeed at the same anchor, by a new attempt.
       if (granted === 'WITHDRAWN' && refusals.filter((one) => one === 'WITHDRAWN').length === 1) {
-        asked.delete(intent.anchor);
+        asked.delete(anchor);
       }
-      const next = anchors.find((anchor) => !asked.has(anchor));
+      const next = inTurn.find((one) => !asked.has(one));
       if (next === undefined) break;
-      const moved = await intend(request, next, intent.attempt);
-      if (moved === undefined) throw refusalError('QUOTA', `pool ${request.pool}`);
-      intent = moved;
+      intent = await intend(request, next, { failed: attemptOf(intent.leaseId) });
     }
-    const abandoned = [request.requestId, intent.attempt];
-    await connection.run('abandon', deviceKeys(request.device), abandoned);
+    await connection.run('abandon', deviceKeys(request.device), [intent.leaseId]);
     throw noneError(request, refusals, all || (await isFull(connection, request.pool)));
   }
 
@@ -202,6 +198,14 @@ export function grantCommands(
 function wishArguments(wish: Wished | undefined): (string | number)[] {
   const octets = wish?.address === undefined ? [] : parseAddress(wish.address, 'local.address');
   return [Buffer.from(octets).toString('hex'), wish?.port ?? '', wish?.spi ?? ''];
+}
+
+function unknownPool(pool: string): MooringError {
+  return new MooringError(
+    'ERR_MOORING_UNKNOWN_POOL',
+    `pool ${pool}: no anchor is declared for it; name a pool of the configuration`,
+    { rsip: 308, data: { pool } },
+  );
 }
 
 /** Exhausted only if the whole pool said so; else the reason may pass. */

@@ -4,6 +4,8 @@ import type { Device } from '../protocol/lease.ts';
 const LAYOUT = 'mooring1';
 /** Layout of an anchor's data. Another layout gets another number, so two never mix. */
 const ANCHOR_LAYOUT = 'mooring2';
+/** Layout of a device's index: the same. */
+const DEVICE_LAYOUT = 'mooring2';
 
 const ANCHOR_PARTS = [
   'meta',
@@ -21,8 +23,6 @@ const ANCHOR_PARTS = [
   'wake',
 ] as const;
 
-const DEVICE_PARTS = ['held', 'intents', 'ages', 'open', 'notes'] as const;
-
 /** The keys of an anchor, in the order of commands/include/anchor.lua: one hash tag, one slot. */
 export function anchorKeys(anchor: string): string[] {
   const keys = ANCHOR_PARTS.map((part) => `${ANCHOR_LAYOUT}:{a:${anchor}}:${part}`);
@@ -34,14 +34,14 @@ export function wakeChannel(anchor: string): string {
   return `${ANCHOR_LAYOUT}:{a:${anchor}}:wake`;
 }
 
-/** The keys of a device, in the order of commands/include/device.lua. */
-export function deviceKeys(device: Device): string[] {
-  return DEVICE_PARTS.map((part) => `${LAYOUT}:{d:${device.tenant}/${device.id}}:${part}`);
+/** The one key of a device (commands/include/device.lua). */
+export function deviceKeys({ tenant, id }: Device): string[] {
+  return [`${DEVICE_LAYOUT}:{d:${tenant}/${id}}`];
 }
 
-/** Which anchor a device had last in a pool is a field of this hash. */
-export function deviceNotes(device: Device): string {
-  return `${LAYOUT}:{d:${device.tenant}/${device.id}}:notes`;
+/** What devices' indexes on a server (its master_replid) are called: INDEX_NAME in commands/include/device.lua. */
+export function indexName(server: string): string {
+  return `${server}/2`;
 }
 
 /** Anchors of a pool by free count: a hint. */
@@ -74,7 +74,7 @@ export function spaceKeys(): string[] {
   return [`${LAYOUT}:{space}:spans`, `${LAYOUT}:{space}:anchors`];
 }
 
-/** Since when which servers have answered. */
+/** Since when which servers' indexes of devices have answered. */
 export function serversKey(): string {
   return `${LAYOUT}:servers`;
 }

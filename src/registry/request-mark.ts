@@ -17,7 +17,7 @@ export function newAttempt(random: Random): string {
   return random(9).toString('base64url').slice(0, LENGTH);
 }
 
-/** The id of the lease that an attempt of a request may become. */
-export function leaseIdOf(anchor: string, mark: string, attempt: string): string {
-  return `${anchor}.${mark}${attempt}`;
+/** The attempt that a lease comes from: its id is `<anchor>.<mark><attempt>`. */
+export function attemptOf(leaseId: string): string {
+  return leaseId.slice(-LENGTH);
 }

@@ -7,4 +7,4 @@
   Returns 1 when it was registered, else 0
 ]]
 --- @include "device"
-return redis.call('HDEL', NOTES, 'client', 'registeredUntilMs') > 0 and 1 or 0
+return redis.call('HDEL', INDEX, 'client')

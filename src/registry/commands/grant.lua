@@ -2,14 +2,14 @@
   Grants a lease: pending until the owner relay has installed it (activate), withdrawn after 10 s without.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 server of the device's index, which has decided this  2 lease id, which names the request  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
+  ARGV  1 the device's index, which has decided this (device.lua)  2 lease id, which names the request  3 tenant  4 device  5 thumbprint  6 kind  7 leaseMs  8 bind id
         9 session id and 10 salt, for the case that the device needs a new session  11 anchor  12 pool
         13 the one remote (records.lua), or '-'  14, 15 and 16 address (hexadecimal), port and SPI that it is to have, or '' each
         17 '0' when it may only have been granted before
   Events  session (the device came with another key), granted
   Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
           EXHAUSTED, ADDRESS_INUSE, ADDRESS_UNALLOWED, PORTS_INUSE, PORTS_UNALLOWED, SPIS_INUSE, SPIS_UNAVAILABLE, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, INDEX_BEHIND, QUARANTINED. Any
-          other refusal than the last two is remembered: the request stays refused
+          other refusal than the first and the last is remembered: the attempt stays refused
 ]]
 --- @include "sessions"
 --- @include "wishes"
@@ -19,11 +19,23 @@ local leaseId, tenant, deviceId, thumbprint, kind = unpack(ARGV, 2, 6)
 local bindId = tonumber(ARGV[8])
 local device = tenant .. '/' .. deviceId
 
+-- The lease of this attempt; or one of another attempt, which a deposed primary has called failed.
+local function leaseOfRequest(session)
+  local lease = leaseOf(leaseId)
+  for _, name in ipairs(not lease and session and session.leases or {}) do
+    if markOf(name) == markOf(nameOf(leaseId)) then
+      lease = decodeLease(name, redis.call('HGET', LEASES, name))
+    end
+  end
+  return lease
+end
+
 if quarantined() then
   return QUARANTINED
 end
 -- 1. Idempotency.
-local known = leaseOf(leaseId)
+local session = sessionOf(device)
+local known = leaseOfRequest(session)
 if known then
   if isOver(known) then
     if known.state == 'active' then
@@ -32,7 +44,9 @@ if known then
     endLease(known, 'withdrawn')
     return WITHDRAWN
   end
-  local session = sessionOf(device)
+  if known.id ~= leaseId then
+    refuse(leaseId, WITHDRAWN)
+  end
   return { now, shown(known, session), shownSession(session), '', freeSlots() }
 end
 local refused = recall(leaseId)
@@ -45,13 +59,19 @@ end
 -- An index that came after the one that has decided this does not know of it.
 local index = recall('index:' .. device)
 if index and index ~= ARGV[1] then
-  return INDEX_BEHIND
+  return refuse(leaseId, INDEX_BEHIND)
 end
 
 -- 2. An owner to install it.
-local meta = redis.call('HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs')
+local meta = redis.call(
+  'HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs', 'pool'
+)
 if not meta[1] then
   return UNDECLARED
+end
+-- It may have come to another pool since the device had it.
+if meta[7] ~= ARGV[12] then
+  return refuse(leaseId, UNDECLARED)
 end
 if not meta[3] or tonumber(meta[4]) <= now then
   return refuse(leaseId, NO_OWNER)
@@ -79,7 +99,6 @@ if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
 end
 
 -- 4. The device's session on this anchor.
-local session = sessionOf(device)
 local replaced = ''
 if session and session.thumbprint ~= thumbprint then
   replaced = session.id

@@ -1,17 +1,18 @@
 --[[
-  Where to look for a device's leases: its index and the anchors of intents that no lease answers yet.
+  Where to look for a device's leases.
 
   KEYS  the device's (include/device.lua)
   ARGV  none
   Events  none
-  Returns {{lease id ...}, {anchor ...}}
+  Returns {{lease id held ...}, {lease id intended ...}}
 ]]
 --- @include "device"
-local anchors = {}
-for _, request in ipairs(redis.call('HKEYS', OPEN)) do
-  local stored = redis.call('HGET', INTENTS, request)
-  if stored then
-    anchors[#anchors + 1] = cjson.decode(stored).anchor
+local held, intended = {}, {}
+for lease, state in leaseNotes() do
+  if state == '+' then
+    held[#held + 1] = lease
+  elseif state == '?' then
+    intended[#intended + 1] = lease
   end
 end
-return { redis.call('HKEYS', HELD), anchors }
+return { held, intended }

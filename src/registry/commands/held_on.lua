@@ -2,10 +2,10 @@
   The leases that a device holds on an anchor.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 tenant  2 device  3 server of the device's index, when that is being made whole: what an index on another server
-        had decided is granted no more
+  ARGV  1 tenant  2 device  3 the device's index, when that is being made whole: what another index had decided is granted
+        no more
   Events  none
-  Returns {now, lease ...}, or QUARANTINED, and with a server UNDECLARED
+  Returns {now, lease ...}, or QUARANTINED, and with an index UNDECLARED
 ]]
 --- @include "leases"
 local device = ARGV[1] .. '/' .. ARGV[2]

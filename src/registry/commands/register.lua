@@ -9,16 +9,16 @@
   Returns {client id or 0, milliseconds left, 1 when it is new}
 ]]
 --- @include "device"
-local stored = redis.call('HMGET', NOTES, 'client', 'registeredUntilMs')
+local client, untilMs = string.match(redis.call('HGET', INDEX, 'client') or '', '^(%d+) (%d+)$')
 local boundMs = tonumber(ARGV[3])
 -- 1. Idempotency: the registration stands.
-if stored[1] and (tonumber(stored[2]) > now or boundMs > 0) then
-  return { tonumber(stored[1]), math.max(tonumber(stored[2]) - now, boundMs), 0 }
+if client and (tonumber(untilMs) > now or boundMs > 0) then
+  return { tonumber(client), math.max(tonumber(untilMs) - now, boundMs), 0 }
 end
 if ARGV[1] == '0' then
   return { 0, 0, 0 }
 end
 -- 2. Change.
 local leftMs = math.max(tonumber(ARGV[2]), boundMs)
-redis.call('HSET', NOTES, 'client', ARGV[1], 'registeredUntilMs', whole(now + leftMs))
+redis.call('HSET', INDEX, 'client', ARGV[1] .. ' ' .. whole(now + leftMs))
 return { tonumber(ARGV[1]), leftMs, 1 }

@@ -1,9 +1,9 @@
 --[[
-  For how long a server has been known to answer for some slots. A server that was promoted, or started again, is
-  another one: what was written last before it may be lost.
+  For how long a server has been known to answer for some devices' indexes. A server that was promoted, or started again,
+  is another one: what was written last before it may be lost.
 
-  KEYS  1 server -> the instant when it was first seen
-  ARGV  1 server
+  KEYS  1 index (INDEX_NAME in include/device.lua) -> the instant when it was first seen
+  ARGV  1 index
   Events  none
   Returns milliseconds
 ]]

@@ -8,6 +8,7 @@ import { type RealRedis, realRedis, silent } from './real-redis.ts';
 let server: RealRedis;
 let registry: Registry;
 const alice = { tenant: 't', id: 'alice' };
+const index = 'mooring2:{d:t/alice}';
 beforeAll(async () => {
   server = await realRedis();
 });
@@ -43,8 +44,7 @@ describe('the index of a device', () => {
     const leases = [await grant(), await grant()];
     // Both ended, and the word of it was lost on the way to the index.
     for (const { lease } of leases) await registry.withdraw(lease.id);
-    const index = 'mooring1:{d:t/alice}:held';
-    await server.client().hset(index, leases[0]!.lease.id, 'p', leases[1]!.lease.id, 'p');
+    await server.client().hset(index, leases[0]!.lease.id, '+p', leases[1]!.lease.id, '+p');
     const { lease } = await grant();
     expect(await held()).toEqual([lease.id]);
   });
@@ -52,19 +52,59 @@ describe('the index of a device', () => {
   test('is told by the anchors again when it was lost, and what it had counts against the quota', async () => {
     const first = (await grant(hex128(), 'a1')).lease.id;
     const second = (await grant(hex128(), 'a2')).lease.id;
-    await server
-      .client()
-      .del(...['held', 'intents', 'ages', 'open', 'notes'].map((part) => `mooring1:{d:t/alice}:${part}`));
+    await server.client().del(index);
     expect(await held()).toEqual([]);
     for (const anchor of ['a1', 'a2']) await registry.reindex(anchor);
     expect(await held()).toEqual([first, second].sort());
     await expect(grant()).rejects.toMatchObject({ code: 'ERR_MOORING_QUOTA' });
   });
 
+  test('is one small piece of memory, also with the longest names and while much is intended and has ended', async () => {
+    const [pool, id] = ['p', 'a'].map((letter) => letter.repeat(32)) as [string, string];
+    await registry.declareAnchor({
+      ...{ id, pool, sharing: 'whole', home: 'r1', coolingMs: 0 },
+      ...{ prefixes: ['198.51.100.0/25'], endpoints: ['203.0.113.9'] },
+    });
+    await registry.claim(id, 'r1', '00'.repeat(8), 600_000);
+    await registry.register({ device: alice, leaseMs: 60_000 });
+    const of = { pool, device: alice, thumbprint: 'k'.repeat(43), kind: 'rsa-ip' as const };
+    for (let at = 0; at < 150; at += 1) {
+      const request = { ...of, leaseMs: 60_000, requestId: hex128(), quota: 1 };
+      const { lease } = await registry.grant(request);
+      await registry.free({ leaseId: lease.id, device: alice, requestId: hex128() });
+      // It ended: that is what a retry is told.
+      await expect(registry.grant(request)).rejects.toMatchObject({ code: 'ERR_MOORING_REQUEST_ENDED' });
+    }
+    await registry.release(id, 'r1', 1n);
+    await expect(registry.grant({ ...of, leaseMs: 1, requestId: hex128(), quota: 1 })).rejects.toMatchObject({
+      code: 'ERR_MOORING_NO_OWNER',
+    });
+    expect(await server.client().object('ENCODING', index)).toBe('listpack');
+    expect(await server.client().hlen(index)).toBeLessThan(140);
+  });
+
+  test('sends a device to the anchor that it had last, also when that held its lease no more', async () => {
+    const first = (await grant(hex128(), 'a2')).lease;
+    await server.client().zadd('mooring1:{p:p}:anchors', 99, 'a1');
+    const second = (await grant()).lease;
+    expect(second.anchor).toBe('a2');
+    for (const { id } of [first, second]) {
+      await registry.free({ leaseId: id, device: alice, requestId: hex128() });
+    }
+    expect((await grant()).lease).toMatchObject({ anchor: 'a2' });
+  });
+
+  test('sends nobody to an anchor that has come to another pool', async () => {
+    const { lease } = await grant(hex128(), 'a2');
+    await registry.free({ leaseId: lease.id, device: alice, requestId: hex128() });
+    await registry.claim('a2', 'r1', '00'.repeat(8), 600_000);
+    await server.client().hset('mooring2:{a:a2}:meta', 'pool', 'q');
+    expect((await grant()).lease.anchor).toBe('a1');
+  });
+
   test('is made anew when something else has written to it', async () => {
     const { lease } = await grant();
-    await server.client().set('mooring1:{d:t/alice}:held', 'garbage');
-    await server.client().set('mooring1:{d:t/alice}:intents', 'garbage');
+    await server.client().set(index, 'garbage');
     await registry.reindex(lease.anchor);
     expect(await held()).toEqual([lease.id]);
   });

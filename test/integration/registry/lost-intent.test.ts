@@ -1,18 +1,23 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { assembleCommands } from '../../../infra/build/lua.ts';
 import { type CommandName, type Commands, commandConnection } from '../../../src/registry/connection.ts';
-import { anchorKeys, deviceKeys, serversKey } from '../../../src/registry/keys.ts';
+import { anchorKeys, deviceKeys, indexName, serversKey } from '../../../src/registry/keys.ts';
 import { hex128 } from '../../../src/registry/leases.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { type RealRedis, realRedis, silent } from './real-redis.ts';
 
 /** Scripts that take devices and anchors for the slots of two servers, as in a cluster. */
-const { commands } = assembleCommands({
-  replace: {
-    server:
-      "local server = redis.call('GET', string.find(KEYS[1], '{d:', 1, true) and 'test:devices' or 'test:anchors')",
-  },
+const replace = {
+  server:
+    "local server = redis.call('GET', string.find(KEYS[1], '{d:', 1, true) and 'test:devices' or 'test:anchors')",
+};
+const { commands } = assembleCommands({ replace });
+/** Those of a version that keeps devices' indexes in another layout. */
+const OTHER_LAYOUT = '/1';
+const { commands: otherCommands } = assembleCommands({
+  replace,
+  mutate: (_, lua) => lua.replace("server .. '/2'", `server .. '${OTHER_LAYOUT}'`),
 });
 
 const alice = { tenant: 't', id: 'alice' };
@@ -29,7 +34,7 @@ beforeEach(async () => {
   const redis = server.client();
   await redis.flushall();
   await redis.mset('test:devices', 'first', 'test:anchors', 'other');
-  await redis.hset(serversKey(), 'first', 0);
+  await redis.hset(serversKey(), indexName('first'), 0);
   const connection = commandConnection(redis, commands as unknown as Commands, 60_000);
   asked = [];
   const noting: typeof connection = {
@@ -86,6 +91,26 @@ describe('a request whose intent a fail-over has lost', () => {
     expect(await held()).toEqual([lease.id]);
   });
 
+  test('would be granted another, were the index believed', async () => {
+    const from = 'if not isTrusted and';
+    const { commands: believing } = assembleCommands({
+      replace,
+      mutate: (command, lua) => {
+        if (command !== 'intend') return lua;
+        expect(lua).toContain(from);
+        return lua.replace(from, 'if false and');
+      },
+    });
+    const connection = commandConnection(server.client(), believing as unknown as Commands, 60_000);
+    const credulous = createStore(connection, silent, async () => undefined);
+    const request = hex128();
+    const lease = await activated(request, 'a2');
+    await failOver();
+    await prefer('a1');
+    const again = await credulous.grant({ ...wish, leaseMs: 60_000, requestId: request, quota: 2 });
+    expect(again.lease.id).not.toBe(lease.id);
+  });
+
   test('is answered by the lease of an attempt that the index has not heard of', async () => {
     const request = hex128();
     for (const device of ['x', 'y', 'z', 'w'])
@@ -98,10 +123,10 @@ describe('a request whose intent a fail-over has lost', () => {
     // Intended for a1, and what followed is lost: a1 refuses, another grants.
     const { lease } = await grant(request);
     expect(lease.anchor).not.toBe('a1');
-    const [heldKey = '', intentsKey = ''] = deviceKeys(alice);
-    const intent = { anchor: 'a1', attempt: 'b'.repeat(11), bindId: 1, pool: 'p', lease: '' };
-    await server.client().hset(intentsKey, request, JSON.stringify(intent));
-    await server.client().del(heldKey);
+    const [index = ''] = deviceKeys(alice);
+    const intended = `a1.${lease.id.slice(-22, -11)}${'b'.repeat(11)}`;
+    await server.client().hdel(index, lease.id);
+    await server.client().hset(index, intended, `?p ${Date.now()} 1`);
     await failOver(await dump());
     expect((await grant(request)).lease.id).toBe(lease.id);
   });
@@ -111,14 +136,15 @@ describe('a request whose intent a fail-over has lost', () => {
     const connection = commandConnection(server.client(), commands as unknown as Commands, 60_000);
     // A node has its intent, and is slow.
     const mark = 'm'.repeat(11);
-    const args = [request, mark, 'p', 'a1', 'a'.repeat(11), 2, '', '|first|'];
-    const [, index] = (await connection.run('intend', deviceKeys(alice), args)) as [string, string];
+    const args = [mark, 'p', 'a1', 0, 'a'.repeat(11), 2, '', `|${indexName('first')}|`];
+    const answer = await connection.run('intend', deviceKeys(alice), args);
+    const [leaseId, , index] = answer as [string, number, string];
     await failOver();
     await prefer('a3');
     const { lease } = await grant(request);
     expect(lease.anchor).toBe('a3');
     const late = await connection.run('grant', anchorKeys('a1'), [
-      ...[index, `a1.${mark}${'a'.repeat(11)}`, 't', 'alice', wish.thumbprint, wish.kind, 60_000, 1],
+      ...[index, leaseId, 't', 'alice', wish.thumbprint, wish.kind, 60_000, 1],
       ...[hex128(), hex128(), 'a1', 'p'],
     ]);
     expect(late).toEqual({ refused: 'INDEX_BEHIND' });
@@ -160,6 +186,39 @@ describe('a request whose intent a fail-over has lost', () => {
   });
 });
 
+test('a request that goes to and fro between nodes that keep indexes in different layouts is one lease', async () => {
+  const redis = server.client();
+  // The other layout's were there first.
+  await redis.del(serversKey());
+  await redis.hset(serversKey(), `first${OTHER_LAYOUT}`, 0);
+  const connection = commandConnection(redis, otherCommands as unknown as Commands, 60_000);
+  const elsewhere: typeof connection = {
+    ...connection,
+    run: (command, keys, args) =>
+      connection.run(
+        command,
+        keys.map((key) => key.replace('{d:', 'other:{d:')),
+        args,
+      ),
+  };
+  const nodes = [createStore(elsewhere, silent, async () => undefined), registry] as const;
+  const leases = new Set<string>();
+  for (const [at, requestId] of [hex128(), hex128(), hex128(), hex128()].entries()) {
+    const one = { ...wish, leaseMs: 60_000, requestId, quota: 4 };
+    const inTurn = at % 2 === 0 ? nodes : nodes.toReversed();
+    const ids: string[] = [];
+    for (const node of inTurn) {
+      ids.push((await node.grant(one)).lease.id);
+      // Where it would go next is not where it went.
+      await prefer(`a${((at + ids.length) % 3) + 1}`);
+    }
+    expect(new Set(ids).size).toBe(1);
+    leases.add(ids[0]!);
+  }
+  expect((await held()).sort()).toEqual([...leases].sort());
+  await expect(grant(hex128(), { quota: 4 })).rejects.toMatchObject({ rsip: 304 });
+});
+
 describe('the anchors of a pool are asked', () => {
   test('for no device while no server has lost anything', async () => {
     await grant(hex128());
@@ -174,7 +233,7 @@ describe('the anchors of a pool are asked', () => {
     await grant(hex128());
     expect(asked).not.toContain('held_on');
     const nowMs = Number((await server.client().time())[0]) * 1000;
-    await server.client().hset(serversKey(), 'second', nowMs - HOUR_MS - 5_000);
+    await server.client().hset(serversKey(), indexName('second'), nowMs - HOUR_MS - 5_000);
     await registry.grant({
       ...wish,
       ...{ device: { tenant: 't', id: 'bob' }, leaseMs: 60_000, requestId: hex128(), quota: 1 },

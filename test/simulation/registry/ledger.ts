@@ -148,7 +148,8 @@ export class Ledger {
     if (command === 'restore' && known === undefined) this.counts.restored += 1;
     if (event.type === 'granted') {
       this.counts.grants += 1;
-      this.granted(anchor, page, lease, resource, request);
+      // Who follows a deposed primary will not install it: that is judged by what is acknowledged.
+      this.granted(anchor, lease, resource, this.current.get(anchor) === database ? request : undefined);
     }
     const changed = { expiresAtMs, state: lease.state, changedAtMs: this.nowMs() };
     for (const other of page.leases.values()) {
@@ -188,7 +189,7 @@ export class Ledger {
     }
   }
 
-  private granted(anchor: string, page: Page, lease: Lease, resource: string, request?: string): void {
+  private granted(anchor: string, lease: Lease, resource: string, request?: string): void {
     const device = lease.device.id;
     for (const [other, endedAtMs] of this.ends.get(resource) ?? []) {
       if (other !== device && this.nowMs() - endedAtMs < this.coolingMs - SKEW_MS) {
@@ -215,7 +216,6 @@ export class Ledger {
     // An index that has lost what it was told does not know what is being granted.
     if (sameDevice > this.quota && !this.indexForgot && !this.lostSome)
       this.broken(`${device} has ${sameDevice} leases, its quota is ${this.quota}`);
-    void page;
   }
 
   /** Anchor → database that answers for it now. */

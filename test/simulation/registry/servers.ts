@@ -1,5 +1,5 @@
 import type { Commands } from '../../../src/registry/connection.ts';
-import { serversKey } from '../../../src/registry/keys.ts';
+import { indexName, serversKey } from '../../../src/registry/keys.ts';
 import type { Chance } from './chance.ts';
 import type { Scheduler } from './scheduler.ts';
 import { CLEAR, COPY, canPublish, type Said } from './scripts.ts';
@@ -109,7 +109,7 @@ export class Servers {
 
   /** As a registry begins: none of these has lost anything. */
   async noteFirst(): Promise<void> {
-    const names = this.list.flatMap((one) => [`${one.current - this.first}`, 0]);
+    const names = this.list.flatMap((one) => [indexName(`${one.current - this.first}`), 0]);
     await this.plain('hset', [serversKey(), ...names], this.of(serversKey()).current);
   }
 

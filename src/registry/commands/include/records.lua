@@ -14,6 +14,11 @@ local function nameOf(id)
   return string.sub(id, #ANCHOR_NAME + 2)
 end
 
+-- What stands for the request in it (request-mark.ts).
+local function markOf(name)
+  return string.sub(name, 1, 11)
+end
+
 local function encodeLease(lease)
   local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
   return table.concat({
