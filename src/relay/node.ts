@@ -110,6 +110,10 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     turns.set(anchor, turn);
     return turn;
   };
+  /** Whoever serves it again meanwhile writes another journal under the same name. */
+  const endJournal = async (anchor: string, turn: number): Promise<void> => {
+    if (turns.get(anchor) === turn) await journal?.end(anchor);
+  };
 
   const followed = createFollowedAnchors((anchor) => ({
     ...{ anchor, registry, engine, log, timers },
@@ -294,21 +298,21 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     unfollow: (anchor) => followed.end(anchor, 'standby'),
 
     async forsake(anchor) {
-      nextTurn(anchor);
+      const turn = nextTurn(anchor);
       const former = served.get(anchor);
       served.delete(anchor);
       if (former !== undefined) keep(former);
       // Also what was being installed just now.
       await engine.command({ op: 'drop-anchor', anchor });
       if (former === undefined) {
-        await journal?.end(anchor);
+        await endJournal(anchor, turn);
         return;
       }
       const isWithdrawn = withdrawn.delete(anchor);
       // What had lapsed was dropped silently: whoever owns it now is to get what still arrives here.
       if (silent.delete(anchor) || !isWithdrawn) announcer.withdraw(former);
       await former.stop();
-      await journal?.end(anchor);
+      await endJournal(anchor, turn);
       log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
     },
 

@@ -79,8 +79,10 @@ export class Disk {
           };
         }),
       end: async (anchor) => {
+        const file = this.files.get(anchor);
+        if (file !== undefined) file.written = Buffer.alloc(0);
         await this.sync(process);
-        this.files.delete(anchor);
+        if (this.files.get(anchor) === file) this.files.delete(anchor);
       },
     };
   }
