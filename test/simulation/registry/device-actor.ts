@@ -2,8 +2,10 @@ import type { Device, Lease } from '../../../src/protocol/lease.ts';
 import type { Process } from './scheduler.ts';
 import { isTemporary, type SignallingActor } from './signalling-actor.ts';
 
-const RETRY_MS = 300;
-const TRIES = 12;
+/** After a first refusal; twice as long after each further one. */
+const RETRY_MS = 150;
+const MOST_RETRY_MS = 1_200;
+const TRIES = 8;
 
 /** What a device was told and has not given up. */
 export interface Believed {
@@ -51,7 +53,8 @@ export function startDevice(options: {
         return;
       } catch (error) {
         if (!isTemporary(error)) return;
-        await new Promise<void>((resolve) => process.after(RETRY_MS, resolve));
+        const waitMs = Math.min(RETRY_MS * 2 ** tried, MOST_RETRY_MS);
+        await new Promise<void>((resolve) => process.after(waitMs, resolve));
       }
     }
   }

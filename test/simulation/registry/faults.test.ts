@@ -8,7 +8,7 @@ import { Wire } from './wire.ts';
 
 /** Each must be found within so many schedules of one of these seeds. */
 const BOUND = 600;
-const SEEDS = [5, 14, 7, 9, 6, 11];
+const SEEDS = [5, 25, 14, 7, 9];
 
 let server: RealRedis;
 let wire: Wire;

@@ -1,46 +1,56 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type RealRedis, realRedis } from '../../integration/registry/real-redis.ts';
-import { realProduct } from './product.ts';
+import { importBuilt } from '../mutants.ts';
 import { simulatedCommands } from './scripts.ts';
-import { drawn, playAll, REDIS_SETTINGS, shorten, stage, told } from './series.ts';
-import { Wire } from './wire.ts';
+import { drawn, REDIS_SETTINGS, told } from './series.ts';
 
 /** In how many of a thousand schedules each of these is to happen at least: where nothing happens, nothing is shown. */
 const AT_LEAST: Readonly<Record<string, number>> = {
   grants: 950,
-  acknowledged: 700,
-  failOvers: 600,
-  lostFailOvers: 180,
-  quarantined: 400,
-  settledByReport: 200,
-  settledByClaim: 120,
-  restored: 60,
-  takeovers: 150,
-  handOvers: 50,
-  restarts: 450,
-  hostLosses: 180,
-  diskLosses: 80,
-  retries: 400,
-  freed: 90,
-  extended: 100,
-  withdrawn: 40,
-  expired: 0.5,
+  acknowledged: 900,
+  failOvers: 650,
+  lostFailOvers: 280,
+  quarantined: 450,
+  settledByReport: 380,
+  settledByClaim: 80,
+  restored: 150,
+  takeovers: 250,
+  handOvers: 70,
+  restarts: 500,
+  hostLosses: 280,
+  diskLosses: 140,
+  retries: 450,
+  freed: 170,
+  extended: 180,
+  withdrawn: 30,
+  expired: 1,
   comebacks: 200,
 };
 
 /** The half of the schedules that one process plays: `runs` of a seed, from one on. */
-export function testHalf(firstSeed: number, runs = 1_750, from = 0): void {
+export function testHalf(firstSeed: number, runs = 5_000, from = 0): void {
   let server: RealRedis;
+  let players: Players;
   beforeAll(async () => {
     // What is thrown is for the actors; nobody reads where it came from.
     Error.stackTraceLimit = 0;
     server = await realRedis(...REDIS_SETTINGS);
+    players = await builtPlayers();
   });
-  afterAll(() => server.stop());
+  afterAll(async () => {
+    players.dispose();
+    await server.stop();
+  });
 
   test(`in ${runs} schedules of relays, doors and devices no rule of leases or ownership is broken`, async () => {
     const { seed, numRuns, path } = drawn(firstSeed, runs);
-    const on = await stage(new Wire(server.socket), await realProduct(), simulatedCommands());
+    const { series, product, wire } = players;
+    const { playAll, shorten } = series;
+    const on = await series.stage(
+      new wire.Wire(server.socket),
+      await product.realProduct(),
+      simulatedCommands(),
+    );
     if (path !== undefined) {
       const shortened = await shorten(on, { seed, path });
       if (shortened !== undefined) throw new Error(told(shortened, seed));
@@ -67,6 +77,26 @@ export function testHalf(firstSeed: number, runs = 1_750, from = 0): void {
         .toBeGreaterThanOrEqual(numRuns < 500 ? 0 : permille);
     }
   });
+}
+
+interface Players {
+  readonly series: typeof import('./series.ts');
+  readonly product: typeof import('./product.ts');
+  readonly wire: typeof import('./wire.ts');
+  dispose(): void;
+}
+
+async function builtPlayers(): Promise<Players> {
+  const files = ['series', 'product', 'wire'] as const;
+  const { modules, dispose } = await importBuilt(
+    ...files.map((file) => `test/simulation/registry/${file}.ts`),
+  );
+  const [series, product, wire] = modules as unknown as [
+    Players['series'],
+    Players['product'],
+    Players['wire'],
+  ];
+  return { series, product, wire, dispose };
 }
 
 /** How many schedules had each thing, and how often it happened. */

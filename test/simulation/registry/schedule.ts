@@ -45,7 +45,7 @@ const anyAct: fc.Arbitrary<Act> = fc.oneof(
     arbitrary: act({
       act: is('lease'),
       device: small,
-      leaseMs: fc.constantFrom(60_000, 60_000, 3_000, 1_200),
+      leaseMs: fc.constantFrom(60_000, 60_000, 1_200, 300),
       both: fc.boolean(),
     }),
   },

@@ -1,3 +1,3 @@
 import { testHalf } from './half.ts';
 
-testHalf(1, 1_750, 1_750);
+testHalf(1, 5_000, 5_000);

@@ -74,7 +74,7 @@ export class Wire {
   private flush(): void {
     const { out } = this;
     this.out = '';
-    this.socket.write(out);
+    this.socket.write(out, 'latin1');
   }
 
   private take(octets: Buffer): void {
@@ -144,8 +144,9 @@ export class Wire {
   }
 }
 
+/** Nothing is said but characters of one octet. */
 function encoded(words: readonly string[]): string {
   let text = '';
-  for (const word of words) text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`;
+  for (const word of words) text += `$${word.length}\r\n${word}\r\n`;
   return text;
 }
