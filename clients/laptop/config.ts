@@ -56,6 +56,14 @@ export const LaptopConfig = Type.Object(
     leaseMs: Type.Optional(
       Type.Integer({ minimum: 1_000, description: "milliseconds; default: the pool's own" }),
     ),
+    ports: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 65536,
+        description:
+          'on a shared address at least so many ports, where the pool lets a block double; default: as many as the pool gives',
+      }),
+    ),
     remote: Type.Optional(
       Type.Object(
         {

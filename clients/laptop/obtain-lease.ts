@@ -5,7 +5,7 @@ import type { Device, HeldLease } from '../sdk/device.ts';
 import type { LaptopConfig } from './config.ts';
 import { readHeldLease, type StateDir, writeHeldLease } from './state-dir.ts';
 
-type LeaseConfig = Pick<LaptopConfig, 'pool' | 'kind' | 'leaseMs' | 'remote'>;
+type LeaseConfig = Pick<LaptopConfig, 'pool' | 'kind' | 'leaseMs' | 'ports' | 'remote'>;
 
 /** The device does not hold it (any more): RSIP BAD_BIND_ID. */
 const BAD_BIND_ID = 306;
@@ -25,11 +25,18 @@ export async function obtainLease(
   if (stored !== null && record === null) await giveBack(device, stored.lease, log);
   if (record !== null) {
     const held = await resume(device, record, log);
-    if (held !== null) return keep(held, record.request, config, state);
+    if (held !== null) return keep(held, record.request);
   }
   const request = randomBytes(16).toString('hex');
   writeHeldLease(state, { request, pool: config.pool, kind: config.kind, lease: null });
-  return keep(await device.lease(wish(request, config)), request, config, state);
+  return keep(await device.lease(wish(request, config)), request);
+
+  async function keep(held: HeldLease, under: string): Promise<HeldLease> {
+    const { pool, kind } = config;
+    writeHeldLease(state, { request: under, pool, kind, lease: held.lease.id });
+    await widen(held, config.ports, log);
+    return held;
+  }
 
   async function resume(from: Device, held: NonNullable<typeof record>, to: Log): Promise<HeldLease | null> {
     try {
@@ -56,14 +63,16 @@ function wish(request: string, { pool, kind, leaseMs, remote }: LeaseConfig) {
   };
 }
 
-function keep(
-  held: HeldLease,
-  request: string,
-  { pool, kind }: Pick<LaptopConfig, 'pool' | 'kind'>,
-  state: StateDir,
-): HeldLease {
-  writeHeldLease(state, { request, pool, kind, lease: held.lease.id });
-  return held;
+/** A lease with fewer ports than wished for is better than none. */
+async function widen(held: HeldLease, ports: number | undefined, log: Log): Promise<void> {
+  const { id, ports: has } = held.lease;
+  if (ports === undefined || has === null || has.count >= ports) return;
+  try {
+    await held.widen(ports);
+  } catch (error) {
+    if (!(error instanceof MooringError)) throw error;
+    log.warn({ lease: id, wished: ports, has: has.count, code: error.code }, 'no more ports');
+  }
 }
 
 /** The configuration names another pool or kind now: the old lease is of no use to anybody. */

@@ -277,6 +277,18 @@ describe('a lease', () => {
     await Promise.all([first.free(), held.free()]);
   });
 
+  test('has as many ports as its configuration wishes for, or as it can have', async () => {
+    const wish = { pool: 'shared', kind: 'rsap-ip' } as const;
+    const counts = [];
+    for (const ports of [10_000, 40_000]) {
+      const state = newState();
+      const held = await obtainLease(await start(state), { ...wish, ports }, state, SILENT);
+      counts.push(held.lease.ports!.count);
+      await held.free();
+    }
+    expect(counts).toEqual([16_384, 8_192]);
+  });
+
   test('is extended as soon as the machine wakes, and asked for anew if it ended in its sleep', async () => {
     const state = newState();
     const events: DeviceEvent[] = [];

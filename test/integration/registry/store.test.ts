@@ -461,7 +461,7 @@ describe('a sweep', () => {
 
 test('a relay is found while its announcement lasts', async () => {
   const announcement = { id: 'r1', boot: 'ab'.repeat(8), planeUrl: 'wss://r1.example:4557', site: 's' };
-  await registry.announceRelay(announcement, 50);
+  await registry.announceRelay(announcement, 500);
   expect(await registry.relay('r1')).toEqual(announcement);
   await until(async () => (await registry.relay('r1')) === null);
 });
