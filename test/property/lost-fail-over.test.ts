@@ -26,9 +26,17 @@ const DOUBLED: readonly Step[] = [
   ...[{ op: 'follow' as const }, { op: 'double' as const, lease: 1 }, { op: 'follow' as const }],
 ];
 
+/** All is lost; the last device had a slot for which others were passed over, more than there were events. */
+const PASSED_OVER: readonly Step[] = [
+  ...[0, 1, 2, 3].map((device): Step => ({ op: 'grant', device })),
+  ...[{ op: 'follow' as const }, { op: 'activate' as const, lease: 3 }, { op: 'free' as const, lease: 3 }],
+  { op: 'follow' },
+];
+
 const examples: [Layout, Step[], boolean][] = [
   [LAYOUTS[2]!, [...IN_TURN], true],
   [LAYOUTS[1]!, [...DOUBLED], true],
+  [LAYOUTS[1]!, [...PASSED_OVER], true],
 ];
 
 let server: RealRedis;
@@ -76,6 +84,10 @@ describe('the check finds', () => {
     'resources that do not rest again': ['if lost > 0 then', 'if false then'],
     'resources that go to who had them before the last': ['forgetSlot(resting[at])', ''],
     'a lease that is not put back': ['if lost and session and isNews', 'if false and isNews'],
+    'slots that were passed over, or doubled into, and do not rest': [
+      '> 1 and tonumber(at[2])',
+      '> 64 and 0',
+    ],
     'a block that comes back without a part of what it doubled into': [
       'takeMoreSlots(lost)',
       'takeMoreSlots({ lost[1] })',
