@@ -1,5 +1,6 @@
-import { copyFileSync, cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CONTROL_SOCKET } from '../../clients/laptop/agent.ts';
 import type { AgentStatus } from '../../clients/laptop/status.ts';
@@ -196,14 +197,19 @@ describe.skipIf(missing('the agent'))('the agent on a machine', () => {
     // As udev leaves it to everybody; a machine without udev may not.
     const tun = harbour.lab.file('tun');
     await harbour.lab.run(alice.namespace, ['mknod', '-m', '666', tun, 'c', '10', '200']);
+    // The program where that user can read it: a checkout in root's own folder cannot be.
+    const checkout = fileURLToPath(new URL('../../', import.meta.url));
+    const program = harbour.lab.file('program');
+    mkdirSync(program);
     const only = capabilities.map((name) => `+${name.replace('CAP_', '').toLowerCase()}`).join(',');
     const agent = await harbour.lab.spawn(
       alice.namespace,
       [
-        ...['sh', '-c', 'mount --bind "$0" /dev/net/tun && exec "$@"', tun],
+        ...['sh', '-c', 'mount --bind "$0" /dev/net/tun && mount --bind "$1" "$2" && shift 2 && exec "$@"'],
+        ...[tun, checkout, program],
         ...['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--no-new-privs'],
         ...[`--inh-caps=-all,${only}`, `--ambient-caps=-all,${only}`, `--bounding-set=-all,${only}`],
-        ...nodeCommand(MOORING, 'up', '--config', file),
+        ...nodeCommand(join(program, relative(checkout, MOORING)), 'up', '--config', file),
       ],
       { label: 'agent as a service' },
     );
