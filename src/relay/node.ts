@@ -84,6 +84,7 @@ export interface RelayNode {
   /** What this relay could take over at any moment. */
   standsByFor(): readonly string[];
   useOwnership(ownership: Ownership, standby?: Pick<Standby, 'promise' | 'released'>): void;
+  /** Ends what was begun, then resolves when nothing is served or written any more; what is still claimed is not begun. */
   close(): Promise<void>;
 }
 
@@ -105,6 +106,15 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
 
   /** Serving takes a while, and what overtakes it, under another epoch or because the anchor was lost, counts. */
   const turns = new Map<string, number>();
+  let closed = false;
+  /** Anchors that are just being taken up or let go. */
+  const underWay = new Set<Promise<void>>();
+  function begin(work: Promise<void>): Promise<void> {
+    underWay.add(work);
+    const done = () => underWay.delete(work);
+    work.then(done, done);
+    return work;
+  }
   const nextTurn = (anchor: string): number => {
     const turn = (turns.get(anchor) ?? 0) + 1;
     turns.set(anchor, turn);
@@ -181,6 +191,69 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     forgetLater();
   }
 
+  async function serve(
+    anchor: string,
+    epoch: bigint,
+    untilMs: number,
+    given: readonly SessionState[] = adopting.get(anchor) ?? leftBehind.get(anchor) ?? [],
+  ): Promise<void> {
+    const turn = nextTurn(anchor);
+    const isCurrent = () => turns.get(anchor) === turn;
+    // Whoever serves it once is ahead of what was left.
+    leftBehind.delete(anchor);
+    const former = served.get(anchor)?.endings() ?? formerOf(anchor)?.leases ?? [];
+    const carried = (await options.carrying?.end(anchor)) ?? [];
+    const left = given.length > 0 ? given : carried;
+    const resumed = left.length > 0 ? left : await handToItself(anchor, epoch);
+    await served.get(anchor)?.stop();
+    const wanted = {
+      ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent, journal },
+      relay: settings.id,
+      siteKey: options.siteKey,
+      outageGraceMs: settings.outageGraceMs,
+      former: [...former],
+      onEnded: options.onEnded,
+      onResized: (former: readonly string[], prefixes: readonly string[]) => resize(anchor, former, prefixes),
+      onInstalled(installed: Pick<ServedAnchor, 'endpoints' | 'prefixes'>) {
+        withdrawn.delete(anchor);
+        silent.delete(anchor);
+        announcer.announce(installed);
+      },
+    };
+    const started = (await followed.take(anchor, wanted, resumed)) ?? (await serveAnchor(wanted, resumed));
+    if (started === null) return;
+    if (!isCurrent()) {
+      announcer.withdraw(started);
+      return started.stop();
+    }
+    served.set(anchor, started);
+    kept.delete(anchor);
+    log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
+    // Grants that nobody acknowledged yet may have been waiting for an owner.
+    await started
+      .follow()
+      .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'));
+  }
+
+  async function forsake(anchor: string): Promise<void> {
+    const turn = nextTurn(anchor);
+    const former = served.get(anchor);
+    served.delete(anchor);
+    if (former !== undefined) keep(former);
+    // Also what was being installed just now.
+    await engine.command({ op: 'drop-anchor', anchor });
+    if (former === undefined) {
+      await endJournal(anchor, turn);
+      return;
+    }
+    const isWithdrawn = withdrawn.delete(anchor);
+    // What had lapsed was dropped silently: whoever owns it now is to get what still arrives here.
+    if (silent.delete(anchor) || !isWithdrawn) announcer.withdraw(former);
+    await former.stop();
+    await endJournal(anchor, turn);
+    log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
+  }
+
   const node: RelayNode = {
     plane: createRelayPlane({
       owned,
@@ -245,44 +318,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       }
     },
 
-    async serve(anchor, epoch, untilMs, given = adopting.get(anchor) ?? leftBehind.get(anchor) ?? []) {
-      const turn = nextTurn(anchor);
-      const isCurrent = () => turns.get(anchor) === turn;
-      // Whoever serves it once is ahead of what was left.
-      leftBehind.delete(anchor);
-      const former = served.get(anchor)?.endings() ?? formerOf(anchor)?.leases ?? [];
-      const carried = (await options.carrying?.end(anchor)) ?? [];
-      const left = given.length > 0 ? given : carried;
-      const resumed = left.length > 0 ? left : await handToItself(anchor, epoch);
-      await served.get(anchor)?.stop();
-      const wanted = {
-        ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent, journal },
-        relay: settings.id,
-        siteKey: options.siteKey,
-        outageGraceMs: settings.outageGraceMs,
-        former: [...former],
-        onEnded: options.onEnded,
-        onResized: (former: readonly string[], prefixes: readonly string[]) =>
-          resize(anchor, former, prefixes),
-        onInstalled(installed: Pick<ServedAnchor, 'endpoints' | 'prefixes'>) {
-          withdrawn.delete(anchor);
-          silent.delete(anchor);
-          announcer.announce(installed);
-        },
-      };
-      const started = (await followed.take(anchor, wanted, resumed)) ?? (await serveAnchor(wanted, resumed));
-      if (started === null) return;
-      if (!isCurrent()) {
-        announcer.withdraw(started);
-        return started.stop();
-      }
-      served.set(anchor, started);
-      kept.delete(anchor);
-      log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
-      // Grants that nobody acknowledged yet may have been waiting for an owner.
-      await started
-        .follow()
-        .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot follow the anchor now'));
+    async serve(anchor, epoch, untilMs, given) {
+      if (!closed) await begin(serve(anchor, epoch, untilMs, given));
     },
 
     async noteStandby(anchor, named) {
@@ -298,22 +335,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     unfollow: (anchor) => followed.end(anchor, 'standby'),
 
     async forsake(anchor) {
-      const turn = nextTurn(anchor);
-      const former = served.get(anchor);
-      served.delete(anchor);
-      if (former !== undefined) keep(former);
-      // Also what was being installed just now.
-      await engine.command({ op: 'drop-anchor', anchor });
-      if (former === undefined) {
-        await endJournal(anchor, turn);
-        return;
-      }
-      const isWithdrawn = withdrawn.delete(anchor);
-      // What had lapsed was dropped silently: whoever owns it now is to get what still arrives here.
-      if (silent.delete(anchor) || !isWithdrawn) announcer.withdraw(former);
-      await former.stop();
-      await endJournal(anchor, turn);
-      log.info({ anchor, epoch: String(former.epoch) }, 'no longer serving anchor');
+      // Left as by a process that was killed: the next one takes it up, or finds whose it is.
+      if (!closed) await begin(forsake(anchor));
     },
 
     lapse(anchor, lapsed) {
@@ -380,7 +403,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
         },
         async deliver(next, sessions) {
           // Two relays must not answer for one address: withdraw before the other one announces.
-          await node.forsake(anchor);
+          await begin(forsake(anchor));
           await plane.adopt({ anchor, epoch: String(next), sessions: [...sessions] });
         },
         // As it was frozen, without a word of the registry: that may be why there is no hand-over.
@@ -404,7 +427,9 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     },
 
     async close() {
+      closed = true;
       endSweeping();
+      await Promise.allSettled(underWay);
       followed.close();
       for (const anchor of served.values()) await anchor.stop();
       served.clear();

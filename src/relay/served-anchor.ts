@@ -74,7 +74,11 @@ export async function serveAnchor(
     await copy.stop();
     throw error;
   }
-  if (options.isCurrent()) options.onInstalled(copy);
+  if (!options.isCurrent()) {
+    await copy.stop();
+    return null;
+  }
+  options.onInstalled(copy);
   return serving(copy, options, copy.heardMs);
 }
 

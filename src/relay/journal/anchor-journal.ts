@@ -33,13 +33,17 @@ export interface AnchorJournal {
 }
 
 /**
- * Writes the journal in `path`. A file is replaced as a whole, by a new one that is complete before it gets the name: killed
+ * Writes the journal in `path`, as soon as `free` has settled: until then somebody else writes or removes that file. A file is replaced as a whole, by a new one that is complete before it gets the name: killed
  * at any moment, there is the old one or the new one.
  *
  * One fdatasync serves everything noted while the one before it ran: a grant waits for at most two of them (some 0.4 ms each on a
  * local disk), and a thousand at once wait no longer than one.
  */
-export function writeJournal(path: string, base: () => JournalBase): AnchorJournal {
+export function writeJournal(
+  path: string,
+  base: () => JournalBase,
+  free: Promise<unknown> = Promise.resolve(),
+): AnchorJournal {
   let file: FileHandle | null = null;
   let octets = 0;
   let baseOctets = 0;
@@ -53,6 +57,7 @@ export function writeJournal(path: string, base: () => JournalBase): AnchorJourn
   async function rewrite(): Promise<void> {
     await file?.close();
     file = null;
+    await free;
     // What was noted until now is in what is held now.
     noted = [];
     const records = recordsOf(base());
@@ -149,7 +154,8 @@ function recordsOf({ claim, sessions, leases, plan, standby, fence }: JournalBas
   ];
 }
 
-async function syncDirectory(path: string): Promise<void> {
+/** Resolves when it is on the disk itself which files a folder has. */
+export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
     await directory.sync();

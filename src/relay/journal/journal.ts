@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { monotonicMs } from '../../telemetry/clock.ts';
-import { type AnchorJournal, type JournalBase, writeJournal } from './anchor-journal.ts';
+import { type AnchorJournal, type JournalBase, syncDirectory, writeJournal } from './anchor-journal.ts';
 import { type Instant, type Journalled, replay } from './replay.ts';
 
 const SUFFIX = '.journal';
@@ -14,9 +14,12 @@ const SUFFIX = '.journal';
 export interface Journal {
   /** What a former process of this relay wrote, by anchor; files that hold nothing whole are left out. */
   read(): Promise<ReadonlyMap<string, Journalled>>;
-  /** Journals an anchor from now on, beginning with all that `base` gives. */
+  /**
+   * Journals an anchor from now on, beginning with all that `base` gives. Whatever journal of it is still open is closed, and
+   * nothing is written before that is done and no end of it is under way: an anchor has one file.
+   */
   begin(anchor: string, base: () => Omit<JournalBase, 'claim'> & { readonly claim: Claim }): AnchorJournal;
-  /** The anchor is another's: resolves when nothing of it is left on the disk. Its journal is to be closed before. */
+  /** The anchor is another's: resolves when its journal is closed and nothing of it is left on the disk. */
   end(anchor: string): Promise<void>;
 }
 
@@ -30,6 +33,24 @@ export interface Claim {
 export async function openJournal(directory: string, now: () => Instant = instant): Promise<Journal> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const pathOf = (anchor: string) => join(directory, `${anchor}${SUFFIX}`);
+  const open = new Map<string, AnchorJournal>();
+  const ending = new Map<string, Promise<void>>();
+
+  /** Resolves when nothing is written to the anchor's file any more, nor is it being removed. */
+  async function freed(anchor: string): Promise<void> {
+    const [former, removed] = [open.get(anchor), ending.get(anchor)];
+    open.delete(anchor);
+    // What could not be written, or removed, was its caller's to hear of.
+    await Promise.allSettled([former?.close(), removed]);
+  }
+
+  async function remove(anchor: string, free: Promise<void>): Promise<void> {
+    await free;
+    await rm(pathOf(anchor), { force: true });
+    await rm(`${pathOf(anchor)}.new`, { force: true });
+    await syncDirectory(directory);
+  }
+
   return {
     async read() {
       const found = new Map<string, Journalled>();
@@ -42,24 +63,25 @@ export async function openJournal(directory: string, now: () => Instant = instan
       }
       return found;
     },
-    begin: (anchor, base) =>
-      writeJournal(pathOf(anchor), () => {
+    begin(anchor, base) {
+      const withClock = (): JournalBase => {
         const { claim, ...rest } = base();
         const { epoch, ...of } = claim;
         return {
           ...rest,
           claim: { type: 'claim', version: 1, anchor, epoch: String(epoch), ...of, ...now() },
         };
-      }),
+      };
+      const begun = writeJournal(pathOf(anchor), withClock, freed(anchor));
+      open.set(anchor, begun);
+      return begun;
+    },
     async end(anchor) {
-      await rm(pathOf(anchor), { force: true });
-      await rm(`${pathOf(anchor)}.new`, { force: true });
-      const handle = await open(directory, 'r');
-      try {
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
+      const removed = remove(anchor, freed(anchor)).finally(() => {
+        if (ending.get(anchor) === removed) ending.delete(anchor);
+      });
+      ending.set(anchor, removed);
+      await removed;
     },
   };
 }
