@@ -18,11 +18,10 @@ export async function refuseUnfit(
 ): Promise<void> {
   if (client instanceof Cluster) {
     await Promise.all(
-      client.nodes('all').map(async (node) => {
-        const server = { host: String(node.options.host), port: Number(node.options.port) };
+      (await serversOf(client, address.shape === 'cluster' && address.tls)).map((server) =>
         // A primary in a minority stops by itself.
-        await judgeAnother(oneServer(server, address, files), server, shown, false, log);
-      }),
+        judgeAnother(oneServer(server, address, files), server, shown, false, log),
+      ),
     );
     return;
   }
@@ -33,6 +32,39 @@ export async function refuseUnfit(
   await Promise.all(
     replicas.map((server) => judgeAnother(oneServer(server, address, files), server, shown, true, log)),
   );
+}
+
+interface Server {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * Every server of a cluster. The client knows those that serve or would take over just now; one that the others hold for failed,
+ * as a busy one for a moment, is named by the cluster alone.
+ */
+async function serversOf(client: Cluster, tls: boolean): Promise<readonly Server[]> {
+  const known = client
+    .nodes('all')
+    .map(({ options }) => ({ host: String(options.host), port: Number(options.port) }));
+  const shards = await Promise.any(
+    client.nodes('master').map((node) => node.call('CLUSTER', 'SHARDS') as Promise<Flat[]>),
+  ).catch(() => []);
+  const named = shards.flatMap((shard) =>
+    (entry(shard, 'nodes') as Flat[]).flatMap((node) => serverIn(node, tls)),
+  );
+  return [...new Map([...known, ...named].map((one) => [`${one.host}:${one.port}`, one])).values()];
+}
+
+/** Names and values in turn. */
+type Flat = readonly unknown[];
+
+const entry = (of: Flat, name: string): unknown => of[of.indexOf(name) + 1];
+
+/** By the name that clients are told; none while the cluster does not know it yet. */
+function serverIn(node: Flat, tls: boolean): Server[] {
+  const [host, port] = [entry(node, 'endpoint'), entry(node, tls ? 'tls-port' : 'port')];
+  return typeof host === 'string' && host !== '' && host !== '?' ? [{ host, port: Number(port) }] : [];
 }
 
 /** One server that is not what its URL says would fail later, and less clearly. */
@@ -56,7 +88,7 @@ function refuseWrongShape(info: string, shown: string): void {
 
 async function judgeAnother(
   redis: Redis,
-  { host, port }: { readonly host: string; readonly port: number },
+  { host, port }: Server,
   shown: string,
   isReplicated: boolean,
   log: Logger,
@@ -75,7 +107,7 @@ async function judgeAnother(
   }
 }
 
-function replicasIn(info: string): { host: string; port: number }[] {
+function replicasIn(info: string): Server[] {
   return [...info.matchAll(/^slave\d+:ip=([^,]*),port=(\d+)/gm)].map(([, host, port]) => ({
     host: host as string,
     port: Number(port),

@@ -99,12 +99,28 @@ describe('behind a cluster', () => {
     await shape.stop();
   });
 
-  test('a server that may evict leases is refused, whichever it is', async () => {
-    await shape.server('c5').call('CONFIG', 'SET', 'maxmemory-policy', 'volatile-ttl');
-    const error: MooringError = await openRegistry({ url: shape.url, log: silent }).catch((cause) => cause);
-    expect(error.code).toBe('ERR_MOORING_REGISTRY_UNFIT');
-    expect(error.message).toContain(`redis-cli -h ${shape.server('c5').address} -p`);
-    await shape.server('c5').call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+  test('a server that may evict leases is refused, whichever it is, also when the others hold it for failed just now', async () => {
+    const [unfit, ...others] = ['c5', 'c1', 'c2', 'c3', 'c4', 'c6'].map((name) => shape.server(name));
+    if (unfit === undefined) throw new Error('a cluster has six servers');
+    const refused = async () => {
+      const error: MooringError = await openRegistry({ url: shape.url, log: silent }).catch((cause) => cause);
+      expect(error.code).toBe('ERR_MOORING_REGISTRY_UNFIT');
+      expect(error.message).toContain(`redis-cli -h ${unfit.address} -p`);
+    };
+    await unfit.call('CONFIG', 'SET', 'maxmemory-policy', 'volatile-ttl');
+    await refused();
+    await shape.cut(
+      [unfit.name],
+      others.map(({ name }) => name),
+    );
+    await until('it is left out of who serves what', async () => {
+      const said = await Promise.all(others.map((one) => one.call('CLUSTER', 'SLOTS')));
+      return !said.some((slots) => JSON.stringify(slots).includes(unfit.address));
+    });
+    await refused();
+    await unfit.call('CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+    await shape.heal();
+    await shape.settled();
   });
 
   test('a slot that moves to another server: its anchor is quarantined once and goes on there', async () => {
