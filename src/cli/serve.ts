@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import type { Settings, SignallingSettings } from '../config/schema.ts';
+import { fileFault } from '../protocol/file-fault.ts';
 import type { RequestName } from '../protocol/signalling.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Carrying } from '../relay/carrying.ts';
@@ -34,7 +35,7 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
     for (const step of undo.splice(0).reverse()) await step();
   };
   try {
-    mkdirSync(settings.dataDir, { recursive: true, mode: 0o700 });
+    makeDataDir(settings.dataDir);
     const engine = settings.relay === undefined ? null : startRelayEngine(settings.relay, supervised);
     const closeEngine = async () => (await engine)?.client.close();
     // Waited for below; until then its failure is nobody's.
@@ -108,6 +109,14 @@ export async function serve(settings: Settings, log: Log, supervised: Supervised
   } catch (error) {
     await close();
     throw error;
+  }
+}
+
+function makeDataDir(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw fileFault('ERR_MOORING_CONFIG', path, 'cannot be made for dataDir', cause);
   }
 }
 

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { MooringError } from '../protocol/errors.ts';
+import { fileFault } from '../protocol/file-fault.ts';
 import type { Log } from '../telemetry/log.ts';
 
 /**
@@ -27,9 +28,16 @@ export function loadSiteKey(options: {
         },
       );
     }
+    // Another key would be another site.
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw fileFault('ERR_MOORING_SITE_KEY', path, 'cannot be read', cause);
     text = randomBytes(32).toString('hex');
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    writeFileSync(path, `${text}\n`, { mode: 0o600, flag: 'wx' });
+    try {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      writeFileSync(path, `${text}\n`, { mode: 0o600, flag: 'wx' });
+    } catch (failure) {
+      throw fileFault('ERR_MOORING_SITE_KEY', path, 'cannot be made', failure);
+    }
     options.log.info({ path }, 'made a site key; copy it to every other relay of this site');
   }
   if (!/^[0-9a-fA-F]{64}$/.test(text)) {

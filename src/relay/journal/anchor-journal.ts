@@ -1,6 +1,7 @@
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { MooringError } from '../../protocol/errors.ts';
+import { fileFault } from '../../protocol/file-fault.ts';
 import type { Lease, Session } from '../../protocol/lease.ts';
 import { encodeRecord, type JournalledStandby, type JournalRecord } from './record.ts';
 
@@ -24,8 +25,8 @@ export interface JournalBase {
 export interface AnchorJournal {
   note(record: JournalRecord): void;
   /**
-   * Resolves when everything noted so far is on the disk itself. Rejects when it cannot be written; what is noted later is
-   * tried again, with everything that is held.
+   * Resolves when everything noted so far is on the disk itself. Rejects (ERR_MOORING_JOURNAL, temporary) when it cannot be
+   * written; what is noted later is tried again, with everything that is held.
    */
   synced(): Promise<void>;
   /** Writes what was noted and closes the file. Whoever has something to note from now on is refused: the file may be another's. */
@@ -75,6 +76,8 @@ export function writeJournal(
       await syncDirectory(dirname(path));
     } catch (error) {
       await next.close();
+      // On a full disk it would be in its own way.
+      await rm(`${path}.new`, { force: true }).catch(() => undefined);
       throw error;
     }
     file = next;
@@ -102,7 +105,7 @@ export function writeJournal(
     } catch (error) {
       await file?.close().catch(() => undefined);
       file = null;
-      throw error;
+      throw unwritable(path, error);
     }
     lastSynced = upTo;
   }
@@ -133,6 +136,16 @@ export function writeJournal(
       file = null;
     },
   };
+}
+
+function unwritable(path: string, cause: unknown): MooringError {
+  return fileFault(
+    'ERR_MOORING_JOURNAL',
+    path,
+    'cannot be written, and what is not in it is not acknowledged',
+    cause,
+    { temporary: true, retryAfterMs: 1_000 },
+  );
 }
 
 function overtaken(path: string): MooringError {

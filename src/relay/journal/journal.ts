@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { access, constants, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileFault } from '../../protocol/file-fault.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
 import { type AnchorJournal, type JournalBase, syncDirectory, writeJournal } from './anchor-journal.ts';
 import { type Instant, type Journalled, replay } from './replay.ts';
@@ -12,7 +13,10 @@ const SUFFIX = '.journal';
  * an anchor is what is owned, handed over and lost as a whole; at most 4,096 leases, so it stays small.
  */
 export interface Journal {
-  /** What a former process of this relay wrote, by anchor; files that hold nothing whole are left out. */
+  /**
+   * What a former process of this relay wrote, by anchor; files that hold nothing whole are left out. Rejects (ERR_MOORING_JOURNAL)
+   * when one cannot be read.
+   */
   read(): Promise<ReadonlyMap<string, Journalled>>;
   /**
    * Journals an anchor from now on, beginning with all that `base` gives. Whatever journal of it is still open is closed, and
@@ -30,8 +34,17 @@ export interface Claim {
   readonly prefixes: readonly string[];
 }
 
+/** Rejects (ERR_MOORING_JOURNAL) when `directory` cannot be made in the folder that is there, or nothing can be written in it. */
 export async function openJournal(directory: string, now: () => Instant = instant): Promise<Journal> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  try {
+    // Not with the folders above it: then the cause is not told.
+    await mkdir(directory, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    await access(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    throw fileFault('ERR_MOORING_JOURNAL', directory, 'cannot hold the journal', cause);
+  }
   const pathOf = (anchor: string) => join(directory, `${anchor}${SUFFIX}`);
   const open = new Map<string, AnchorJournal>();
   const ending = new Map<string, Promise<void>>();
@@ -46,9 +59,14 @@ export async function openJournal(directory: string, now: () => Instant = instan
 
   async function remove(anchor: string, free: Promise<void>): Promise<void> {
     await free;
-    await rm(pathOf(anchor), { force: true });
-    await rm(`${pathOf(anchor)}.new`, { force: true });
-    await syncDirectory(directory);
+    const path = pathOf(anchor);
+    try {
+      await rm(path, { force: true });
+      await rm(`${path}.new`, { force: true });
+      await syncDirectory(directory);
+    } catch (cause) {
+      throw fileFault('ERR_MOORING_JOURNAL', path, 'cannot be removed', cause);
+    }
   }
 
   return {
@@ -57,7 +75,11 @@ export async function openJournal(directory: string, now: () => Instant = instan
       for (const name of await readdir(directory)) {
         if (!name.endsWith(SUFFIX)) continue;
         const path = join(directory, name);
-        const [file, { mtimeMs }] = await Promise.all([readFile(path), stat(path)]);
+        const [file, { mtimeMs }] = await Promise.all([readFile(path), stat(path)]).catch(
+          (cause: unknown) => {
+            throw fileFault('ERR_MOORING_JOURNAL', path, 'cannot be read', cause);
+          },
+        );
         const journalled = replay(file, mtimeMs, now());
         if (journalled !== null) found.set(journalled.anchor, journalled);
       }
