@@ -107,6 +107,7 @@ export async function startRelay(
     leftBehind,
     journal,
     former,
+    aside: await journal.readAside(),
     carrying: parts.carrying ?? null,
     planeFor: (other) => planes.for(other),
     onEnded: (lease, reason) => announceEnded({ type: 'ended', lease, reason }),
@@ -183,6 +184,7 @@ export async function startRelay(
       !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
     firstClaimMs: (anchor) => (takeover.isPaired(anchor) ? FIRST_CLAIM_MS : 0),
     knownEpoch: node.knownEpoch,
+    followedEpoch: node.followedEpoch,
     redeclare: (anchor) => node.redeclare(anchor),
     onAdopted: (anchor, epoch) => takeover.pairing.adopted(anchor, epoch),
     onOwned(anchor, epoch, untilMs) {
@@ -250,6 +252,7 @@ export async function startRelay(
           if (isToBeClaimed(owner, announcement, isHome, node.knownEpoch(anchor)))
             await ownership.claim(anchor);
           if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
+          if (owner !== null) await node.othersEpoch(anchor, owner.epoch);
         })
         .catch((error: Error) => log.warn({ anchor, error: error.message }, 'cannot ask for the owner now'));
     }

@@ -40,6 +40,8 @@ export interface OwnershipOptions {
   readonly firstClaimMs?: (anchor: string) => number;
   /** The highest epoch under which this relay, or a former process of it, had the anchor (default: not known). */
   readonly knownEpoch?: (anchor: string) => bigint | undefined;
+  /** The epoch of what this relay has read of an anchor that it may take over (default: nothing). */
+  readonly followedEpoch?: (anchor: string) => bigint | undefined;
   /** Declares an anchor again that the registry has forgotten (default: it is lost). */
   readonly redeclare?: (anchor: string) => Promise<void>;
   readonly log: Logger;
@@ -258,7 +260,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
   }
 
   async function reportFormer(anchor: string): Promise<boolean> {
-    const known = options.knownEpoch?.(anchor);
+    const known = options.knownEpoch?.(anchor) ?? options.followedEpoch?.(anchor);
     if (known === undefined || options.report === undefined) return false;
     const sentMs = timers.nowMs();
     const forMs = ttlOf(anchor);
@@ -282,7 +284,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       ));
     } catch (error) {
       if (!isCode(error, 'ERR_MOORING_QUARANTINED')) throw error;
-      // A claim that ends the quarantine would end it without what was held here.
+      // A claim that ends the quarantine would end it without what was held, or followed, here.
       const isSettled = await reportFormer(anchor).catch(() => false);
       const owned = isSettled ? held.get(anchor)?.epoch : undefined;
       if (owned === undefined) throw error;

@@ -20,6 +20,7 @@ type Anchors = Pick<
   | 'renew'
   | 'appoint'
   | 'report'
+  | 'bringBack'
   | 'transfer'
   | 'release'
   | 'owner'

@@ -14,7 +14,7 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_7adacc02b4de',
+    name: 'mooring_activate_4f1a2145d65f',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -100,7 +100,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -169,7 +169,7 @@ end
 return answers`,
   },
   appoint: {
-    name: 'mooring_appoint_eab98b180d39',
+    name: 'mooring_appoint_5f622bf8e141',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -195,7 +195,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -245,7 +245,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_7225bbb7eacc',
+    name: 'mooring_attach_e52447df600b',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -338,7 +338,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -434,8 +434,569 @@ end
 local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
+  bring_back: {
+    name: 'mooring_bring_back_241466b33ac3',
+    keys: 14,
+    lua: `local UNDECLARED = -1
+local REQUEST_ENDED = -11
+local QUARANTINED = -16
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+unpack(KEYS)
+local SCHEMA = '2'
+local function whole(number)
+return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
+local MOST_EVENTS = 512
+local LEAST_EVENTS = 64
+local function takeFence()
+local counter = redis.call('HINCRBY', META, 'counter', 1)
+return redis.call('HGET', META, 'epoch') .. '-' .. whole(counter)
+end
+local function publish(fence, event)
+local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', LEASES)))
+redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
+redis.call('SPUBLISH', CHANNEL, fence)
+end
+local LEASE_WORDS = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
+local SESSION_WORDS = '^' .. string.rep('(%S+) ', 5) .. '(%S+)$'
+local ANCHOR_NAME = string.match(META, '{a:(.*)}')
+local function nameOf(id)
+return string.sub(id, #ANCHOR_NAME + 2)
+end
+local function markOf(name)
+return string.sub(name, 1, 11)
+end
+local function encodeLease(lease)
+local pending = lease.state == 'pending' and whole(lease.pendingUntilMs) or '-'
+return table.concat({
+lease.device, lease.slot, lease.address, lease.ports, lease.spis, lease.ikeSpis, lease.remote, pending,
+whole(lease.expiresAtMs), lease.fence, whole(lease.bindId),
+}, ' ')
+end
+local function decodeLease(name, record)
+local device, slot, address, ports, spis, ikeSpis, remote, pending, expires, fence, bindId =
+string.match(record, LEASE_WORDS)
+return {
+id = ANCHOR_NAME .. '.' .. name,
+device = device,
+slot = slot,
+address = address,
+ports = ports,
+spis = spis,
+ikeSpis = ikeSpis,
+remote = remote,
+state = pending == '-' and 'active' or 'pending',
+pendingUntilMs = tonumber(pending),
+expiresAtMs = tonumber(expires),
+fence = fence,
+bindId = tonumber(bindId),
+}
+end
+local function encodeSession(session)
+return table.concat({
+session.index, session.id, session.thumbprint, session.salt, session.replaces, table.concat(session.leases, ','),
+}, ' ')
+end
+local function decodeSession(device, record)
+local index, id, thumbprint, salt, replaces, named = string.match(record, SESSION_WORDS)
+local leases = {}
+for name in string.gmatch(named, '[^,]+') do
+leases[#leases + 1] = name
+end
+return {
+device = device,
+index = index,
+id = id,
+thumbprint = thumbprint,
+salt = salt,
+replaces = replaces,
+leases = leases,
+}
+end
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
+local WORD = 4294967296
+local ROUNDS = 4
+local function times(a, b)
+local high = math.floor(a / 65536)
+local low = a % 65536
+return ((high * b) % 65536 * 65536 + low * b) % WORD
+end
+local function mix(value)
+value = bit.bxor(value, bit.rshift(value, 16)) % WORD
+value = times(value, 2246822507)
+value = bit.bxor(value, bit.rshift(value, 13)) % WORD
+value = times(value, 3266489909)
+return bit.bxor(value, bit.rshift(value, 16)) % WORD
+end
+local function walk(value, width, key, tweak, from, to, step)
+local leftWidth = math.floor(width / 2)
+local leftSize = 2 ^ leftWidth
+local rightSize = 2 ^ (width - leftWidth)
+local left = math.floor(value / rightSize)
+local right = value % rightSize
+for round = from, to, step do
+local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
+if round % 2 == 1 then
+left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
+else
+right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
+end
+end
+return left * rightSize + right
+end
+local function permute(value, width, key, tweak)
+return walk(value, width, key, tweak, 1, ROUNDS, 1)
+end
+local function unpermute(value, width, key, tweak)
+return walk(value, width, key, tweak, ROUNDS, 1, -1)
+end
+local IKE_PREFIX_BITS = 16
+local IKE_BLOCK = 65536
+local IKE_TWEAK = 65536
+local function textV6(bytes)
+local groups = {}
+for at = 1, 16, 2 do
+groups[#groups + 1] = bytes[at] * 256 + bytes[at + 1]
+end
+local bestAt, bestLength, at = 0, 1, 1
+while at <= 8 do
+local length = 0
+while groups[at + length] == 0 do
+length = length + 1
+end
+if length > bestLength then
+bestAt, bestLength = at, length
+end
+at = at + math.max(length, 1)
+end
+local head, tail = {}, {}
+for group = 1, 8 do
+if bestAt == 0 or group < bestAt then
+head[#head + 1] = string.format('%x', groups[group])
+elseif group >= bestAt + bestLength then
+tail[#tail + 1] = string.format('%x', groups[group])
+end
+end
+local text = table.concat(head, ':')
+return bestAt == 0 and text or text .. '::' .. table.concat(tail, ':')
+end
+local function addressText(prefix, host)
+local bytes = {}
+for pair in string.gmatch(prefix.hex, '%x%x') do
+bytes[#bytes + 1] = tonumber(pair, 16)
+end
+local at = #bytes
+while host > 0 do
+bytes[at] = bytes[at] + host % 256
+host = math.floor(host / 256)
+at = at - 1
+end
+return #bytes == 4 and table.concat(bytes, '.') or textV6(bytes)
+end
+local function isV6(address)
+return string.find(address, ':', 1, true) ~= nil
+end
+local function hexOf(address)
+if not isV6(address) then
+return string.format('%02x%02x%02x%02x', string.match(address, '(%d+)%.(%d+)%.(%d+)%.(%d+)'))
+end
+local function groupsOf(text)
+return (string.gsub(text, '(%x+):?', function(group) return string.rep('0', 4 - #group) .. group end))
+end
+local head, tail = string.match(address, '^(.*)::(.*)$')
+head, tail = groupsOf(head or address), groupsOf(tail or '')
+return head .. string.rep('0', 32 - #head - #tail) .. tail
+end
+local function placeOfSlot(plan, slot)
+slot = tonumber(slot)
+for _, segment in ipairs(plan.segments) do
+local number = slot - segment.first
+if number >= 0 and number < segment.slots then
+local ordinal = number % segment.addresses
+for at, prefix in ipairs(segment.prefixes) do
+if ordinal < prefix.addresses then
+local tweak = segment.tweak + at
+local host = permute(ordinal, prefix.width, plan.key, tweak)
+return { segment = segment, number = number, prefix = prefix, host = host }
+end
+ordinal = ordinal - prefix.addresses
+end
+end
+end
+end
+local function spisOf(plan, segment, number)
+local block = number + plan.reservedSpiBlocks
+repeat
+block = permute(block, plan.spiWidth, plan.key, segment.tweak)
+until block >= plan.reservedSpiBlocks
+return block * plan.spiBlock
+end
+local function ikeSpisOf(plan, segment, number)
+local block = number + 1
+repeat
+block = permute(block, IKE_PREFIX_BITS, plan.key, segment.tweak + IKE_TWEAK)
+until block > 0
+return block * IKE_BLOCK
+end
+local function blockText(first, count)
+return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
+end
+local function resourcesOf(plan, slot, kind)
+local place = placeOfSlot(plan, slot)
+if not place then
+return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
+end
+local address = addressText(place.prefix, place.host)
+if plan.sharing == 'whole' then
+return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
+end
+local segment, number = place.segment, place.number
+local block = plan.firstPortBlock + math.floor(number / segment.addresses)
+return {
+address = address,
+ports = blockText(block * plan.portBlock, plan.portBlock),
+spis = kind == 'rsipsec' and blockText(spisOf(plan, segment, number), plan.spiBlock) or '-',
+ikeSpis = kind == 'rsipsec' and blockText(ikeSpisOf(plan, segment, number), IKE_BLOCK) or '-',
+}
+end
+local function formerSlots(device)
+local slots = {}
+for slot in string.gmatch(redis.call('HGET', FORMER, 'd:' .. device) or '', '%d+') do
+slots[#slots + 1] = slot
+end
+return slots
+end
+local function forgetFormer(device, slot)
+local left = {}
+for _, other in ipairs(formerSlots(device)) do
+if other ~= slot then
+left[#left + 1] = other
+end
+end
+if #left > 0 then
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(left, ','))
+else
+redis.call('HDEL', FORMER, 'd:' .. device)
+end
+end
+local function forgetSlot(slot)
+local device = redis.call('HGET', FORMER, 's:' .. slot)
+if device then
+forgetFormer(device, slot)
+redis.call('HDEL', FORMER, 's:' .. slot)
+end
+end
+local function isFree(slot, device)
+if tonumber(slot) >= tonumber(redis.call('HGET', META, 'frontier')) then
+return true
+end
+local coolMs = redis.call('ZSCORE', COOLING, slot)
+return coolMs and (tonumber(coolMs) <= now or redis.call('HGET', FORMER, 's:' .. slot) == device) or false
+end
+local function takeSlot(slot)
+local number = tonumber(slot)
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+if number < frontier then
+redis.call('ZREM', COOLING, slot)
+forgetSlot(slot)
+return
+end
+for skipped = frontier, number - 1 do
+redis.call('ZADD', COOLING, 0, whole(skipped))
+end
+redis.call('HSET', META, 'frontier', whole(number + 1))
+end
+local function portsIn(text)
+local first, width = string.match(text, '^(%d+)/(%d+)$')
+return tonumber(first), first and 2 ^ tonumber(width)
+end
+local function slotsOfPorts(plan, slot, first, count)
+local place = placeOfSlot(plan, slot)
+if not place then
+return nil
+end
+local segment, slots = place.segment, {}
+local ordinal = place.number % segment.addresses
+for block = first / plan.portBlock, (first + count) / plan.portBlock - 1 do
+local row = block - plan.firstPortBlock
+local number = row * segment.addresses + ordinal
+if row < 0 or number >= segment.slots then
+return nil
+end
+slots[#slots + 1] = whole(segment.first + number)
+end
+return slots
+end
+local function slotsIn(plan, lease)
+local first, count = portsIn(lease.ports)
+local isDoubled = first and count > plan.portBlock
+return isDoubled and slotsOfPorts(plan, lease.slot, first, count) or { lease.slot }
+end
+local function countExtraSlots(more)
+if more ~= 0 then
+redis.call('HINCRBY', META, 'extraSlots', more)
+end
+end
+local function takeMoreSlots(slots)
+for _, slot in ipairs(slots) do
+takeSlot(slot)
+end
+countExtraSlots(#slots)
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
+)
+redis.call('UNLINK', REPORT)
+end
+local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function leaseOf(id)
+local name = nameOf(id)
+local record = redis.call('HGET', LEASES, name)
+return record and decodeLease(name, record)
+end
+local function save(lease)
+redis.call('HSET', LEASES, nameOf(lease.id), encodeLease(lease))
+end
+local function sessionOf(device)
+local record = redis.call('HGET', SESSIONS, device)
+return record and decodeSession(device, record)
+end
+local function saveSession(session)
+redis.call('HSET', SESSIONS, session.device, encodeSession(session))
+end
+local function announce(kind, lease, session)
+lease.fence = takeFence()
+publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
+end
+local function forgetSession(session)
+redis.call('HDEL', SESSIONS, session.device)
+redis.call('SETBIT', INDEXES, session.index, 0)
+redis.call('HDEL', HINTS, session.id)
+end
+local LOW_DIGITS = 12
+local function lowOf(hex)
+return tonumber(string.sub(hex, -LOW_DIGITS), 16)
+end
+local function ordinalOf(plan, segment, hex)
+local before = 0
+for at, prefix in ipairs(segment.prefixes) do
+if #prefix.hex == #hex and string.sub(prefix.hex, 1, -LOW_DIGITS - 1) == string.sub(hex, 1, -LOW_DIGITS - 1) then
+local host = lowOf(hex) - lowOf(prefix.hex)
+if host >= 0 and host < 2 ^ prefix.width then
+local ordinal = unpermute(host, prefix.width, plan.key, segment.tweak + at)
+if ordinal < prefix.addresses then
+return before + ordinal
+end
+end
+end
+before = before + prefix.addresses
+end
+end
+local function slotOf(plan, hex, port)
+local row = port and port / plan.portBlock - plan.firstPortBlock or 0
+for _, segment in ipairs(plan.segments) do
+local ordinal = ordinalOf(plan, segment, hex)
+local number = ordinal and row * segment.addresses + ordinal
+if number and number >= 0 and number < segment.slots then
+return whole(segment.first + number)
+end
+end
+end
+local MOST_MISSED = 8
+local function eachMissed()
+local all = {}
+for epoch, counter, untilMs in string.gmatch(redis.call('HGET', META, 'missed') or '', '(%d+) (%d+) (%d+);') do
+if tonumber(untilMs) > now then
+all[#all + 1] = { epoch = tonumber(epoch), counter = tonumber(counter), untilMs = tonumber(untilMs) }
+end
+end
+return all
+end
+local function storeMissed(all)
+local texts = {}
+for at = math.max(1, #all - MOST_MISSED + 1), #all do
+texts[#texts + 1] = table.concat({ whole(all[at].epoch), whole(all[at].counter), whole(all[at].untilMs) }, ' ') .. ';'
+end
+redis.call('HSET', META, 'missed', table.concat(texts))
+end
+local function missing(all, epoch, counter)
+for _, one in ipairs(all) do
+if epoch < one.epoch then
+return counter > one.counter and one or nil
+end
+end
+end
+local function counterIn(fence)
+return tonumber(string.match(fence, '%-(%d+)$'))
+end
+local function lostSlots(plan, stored, lease)
+local held, lost = {}, {}
+for _, slot in ipairs(stored and slotsIn(plan, stored) or {}) do
+held[slot] = true
+end
+local frontier = tonumber(redis.call('HGET', META, 'frontier'))
+for _, slot in ipairs(slotsIn(plan, lease)) do
+if not held[slot] then
+if tonumber(slot) < frontier and not redis.call('ZSCORE', COOLING, slot) then
+return nil
+end
+lost[#lost + 1] = slot
+end
+end
+return lost
+end
+local function heldFrom(text, saidMs)
+local id, session, record = string.match(text, '^(%S+) %S+ (%S+) (.*)$')
+local lease = decodeLease(nameOf(id), record)
+lease.session = session
+lease.remainingMs = lease.expiresAtMs - (now - saidMs)
+return lease
+end
+local function restoreSession(session)
+local other = sessionOf(session.device)
+if other and other.id == session.id then
+return other
+end
+if other then
+session.leases = other.leases
+forgetSession(other)
+end
+redis.call('SETBIT', INDEXES, session.index, 1)
+local next = tonumber(redis.call('HGET', META, 'nextIndex') or 0)
+redis.call('HSET', META, 'nextIndex', whole(math.max(next, session.index)))
+return session
+end
+local function joinSession(session, lease)
+local name = nameOf(lease.id)
+for _, other in ipairs(session.leases) do
+if other == name then
+return
+end
+end
+session.leases[#session.leases + 1] = name
+end
+if quarantined() then
+return QUARANTINED
+end
+local stored = redis.call('HGET', META, 'plan')
+if not stored then
+return UNDECLARED
+end
+local plan = cjson.decode(stored)
+local all = eachMissed()
+local function slotsNobodyHadSince(known, lease)
+local isSame = false
+for _, slot in ipairs(slotsIn(plan, lease)) do
+local planned = resourcesOf(plan, slot, lease.spis ~= '-' and 'rsipsec' or 'rsap-ip')
+isSame = isSame or planned.spis == lease.spis and planned.ikeSpis == lease.ikeSpis
+end
+local lost = isSame and lostSlots(plan, known, lease)
+for _, slot in ipairs(lost or {}) do
+local former = redis.call('HGET', FORMER, 's:' .. slot)
+if former and not isFree(slot, lease.device) then
+return nil
+end
+end
+return lost or nil
+end
+local function sessionFor(lease, record)
+local present = sessionOf(lease.device)
+if present then
+for _, name in ipairs(present.leases) do
+if name ~= nameOf(lease.id) and markOf(name) == markOf(nameOf(lease.id)) then
+return nil
+end
+end
+return present
+end
+local session = decodeSession(lease.device, record)
+if session.id ~= lease.session or redis.call('GETBIT', INDEXES, session.index) == 1 then
+return nil
+end
+session.leases = {}
+return restoreSession(session)
+end
+local function bringBack(lease, record)
+local epoch = tonumber(string.match(lease.fence, '^%d+'))
+if not missing(all, epoch, counterIn(lease.fence)) or lease.remainingMs <= 0 then
+return
+end
+local known = leaseOf(lease.id)
+if not known and recall(lease.id) == 'C' .. REQUEST_ENDED then
+return
+end
+if known and counterIn(known.fence) > counterIn(lease.fence) then
+return
+end
+local first, count = portsIn(lease.ports)
+lease.slot = known and known.slot or slotOf(plan, hexOf(lease.address), first)
+if known and first and select(2, portsIn(known.ports)) > count then
+lease.ports = known.ports
+end
+local lost = lease.slot and slotsNobodyHadSince(known, lease)
+local session = lost and sessionFor(lease, record)
+if not session then
+return
+end
+takeMoreSlots(lost)
+countExtraSlots(known and 0 or -1)
+lease.expiresAtMs = math.max(now + lease.remainingMs, known and known.expiresAtMs or 0)
+joinSession(session, lease)
+if known then
+announce(known.state == 'pending' and 'activated' or 'extended', lease, session)
+else
+lease.fence = takeFence()
+publish(lease.fence, table.concat({ 'granted', nameOf(lease.id), encodeLease(lease), encodeSession(session) }, ' '))
+end
+save(lease)
+saveSession(session)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), nameOf(lease.id))
+end
+local seen = missing(all, tonumber(ARGV[1]), tonumber(ARGV[2]))
+if not seen then
+return 0
+end
+for at = 4, #ARGV, 2 do
+bringBack(heldFrom(ARGV[at], now), ARGV[at + 1])
+end
+if ARGV[3] == '1' then
+seen.counter = tonumber(ARGV[2])
+storeMissed(all)
+end
+return 1`,
+  },
   claim: {
-    name: 'mooring_claim_2f22c98efbc0',
+    name: 'mooring_claim_313d4f8d905b',
     keys: 14,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -477,7 +1038,7 @@ local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -547,9 +1108,32 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
+local KEEP_MS = 3600000
 local function mostBlocks(plan)
 local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
 return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
+local MOST_MISSED = 8
+local function eachMissed()
+local all = {}
+for epoch, counter, untilMs in string.gmatch(redis.call('HGET', META, 'missed') or '', '(%d+) (%d+) (%d+);') do
+if tonumber(untilMs) > now then
+all[#all + 1] = { epoch = tonumber(epoch), counter = tonumber(counter), untilMs = tonumber(untilMs) }
+end
+end
+return all
+end
+local function storeMissed(all)
+local texts = {}
+for at = math.max(1, #all - MOST_MISSED + 1), #all do
+texts[#texts + 1] = table.concat({ whole(all[at].epoch), whole(all[at].counter), whole(all[at].untilMs) }, ' ') .. ';'
+end
+redis.call('HSET', META, 'missed', table.concat(texts))
+end
+local function noteMissed(epoch, counter)
+local all = eachMissed()
+all[#all + 1] = { epoch = epoch, counter = counter, untilMs = now + KEEP_MS }
+storeMissed(all)
 end
 local function followPlan(plan)
 if not plan or plan == '' then
@@ -565,12 +1149,18 @@ redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity,
 end
 end
 local function beginRestoring(how)
-local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs')
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs')
 if of[1] then
 followPlan(of[2])
 end
-local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_LOST
+local isInDoubt = not of[1] or of[6] ~= 'owner'
+local lost = isInDoubt and FENCES_LOST or math.max(0, tonumber(of[3]) - tonumber(of[4]))
 raise()
+noteMissed(tonumber(redis.call('HGET', META, 'epoch')), math.max(tonumber(of[4] or 0), of[1] and tonumber(of[3]) or 0))
+redis.call('HINCRBY', META, 'nextIndex', FENCES_LOST)
+if isInDoubt then
+redis.call('HSET', META, 'isInDoubt', '1')
+end
 if lost > 0 then
 local at = redis.call('HMGET', META, 'frontier', 'slots')
 local plan = redis.call('HGET', META, 'plan')
@@ -647,7 +1237,7 @@ redis.call('HSET', INDEX, ARGV[1], '+' .. ARGV[2])
 return 'OK'`,
   },
   declare: {
-    name: 'mooring_declare_e306fe02c621',
+    name: 'mooring_declare_eb02deac5a00',
     keys: 14,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
@@ -674,7 +1264,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -767,7 +1357,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_7c075c375b71',
+    name: 'mooring_extend_4511de8becd0',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -863,6 +1453,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -1059,7 +1650,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -1183,7 +1774,7 @@ end
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_096d986e72e4',
+    name: 'mooring_free_13585a2c60eb',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -1270,6 +1861,7 @@ leases = leases,
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function recall(request)
 return redis.call('HGET', ANSWERS, request)
 end
@@ -1285,6 +1877,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -1409,7 +2002,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -1483,7 +2076,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
-remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
 return shown(lease, session)
 end
 if quarantined() then
@@ -1503,7 +2096,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_63bcf83335ff',
+    name: 'mooring_grant_8558d6611bb6',
     keys: 14,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -1607,6 +2200,7 @@ return session.device .. ' ' .. encodeSession(session)
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function recall(request)
 return redis.call('HGET', ANSWERS, request)
 end
@@ -1622,6 +2216,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -1968,7 +2563,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -2038,7 +2633,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
-remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
 return shown(lease, session)
 end
 local MOST_INDEXES = 262143
@@ -2290,7 +2885,7 @@ end
 return { held, intended }`,
   },
   held_on: {
-    name: 'mooring_held_on_edd621dc472b',
+    name: 'mooring_held_on_c9b6c54b827c',
     keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -2368,6 +2963,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -2384,7 +2980,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -2640,7 +3236,7 @@ redis.call('HSET', HINTS, ARGV[2], table.concat({ ARGV[1], unpack(ARGV, 4, 7) },
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_6f0346db381d',
+    name: 'mooring_read_events_f77b9b33142c',
     keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -2666,7 +3262,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -2750,7 +3346,7 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_e46f5f30d212',
+    name: 'mooring_release_cbde893fbc9e',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -2776,7 +3372,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -2820,7 +3416,7 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_348ee5bd63b5',
+    name: 'mooring_remove_ee78c5789316',
     keys: 14,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
@@ -2846,7 +3442,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -2881,7 +3477,7 @@ redis.call('HSET', META, 'schema', SCHEMA, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_5f60a46b8cd0',
+    name: 'mooring_renew_6dd4ab05fd9c',
     keys: 14,
     lua: `local UNDECLARED = -1
 local STALE_EPOCH = -3
@@ -2908,7 +3504,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -2964,7 +3560,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_a77dfafe7845',
+    name: 'mooring_report_be9ad7643ece',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -3005,7 +3601,7 @@ local FENCES_LOST = 1000
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -3050,9 +3646,32 @@ end
 local function holdUntil(untilMs)
 redis.call('HSET', META, 'untilMs', whole(untilMs))
 end
+local KEEP_MS = 3600000
 local function mostBlocks(plan)
 local most = tonumber(redis.call('HGET', META, 'maxPortBlock') or plan.portBlock)
 return plan.sharing == 'whole' and 1 or math.max(1, most / plan.portBlock)
+end
+local MOST_MISSED = 8
+local function eachMissed()
+local all = {}
+for epoch, counter, untilMs in string.gmatch(redis.call('HGET', META, 'missed') or '', '(%d+) (%d+) (%d+);') do
+if tonumber(untilMs) > now then
+all[#all + 1] = { epoch = tonumber(epoch), counter = tonumber(counter), untilMs = tonumber(untilMs) }
+end
+end
+return all
+end
+local function storeMissed(all)
+local texts = {}
+for at = math.max(1, #all - MOST_MISSED + 1), #all do
+texts[#texts + 1] = table.concat({ whole(all[at].epoch), whole(all[at].counter), whole(all[at].untilMs) }, ' ') .. ';'
+end
+redis.call('HSET', META, 'missed', table.concat(texts))
+end
+local function noteMissed(epoch, counter)
+local all = eachMissed()
+all[#all + 1] = { epoch = epoch, counter = counter, untilMs = now + KEEP_MS }
+storeMissed(all)
 end
 local function followPlan(plan)
 if not plan or plan == '' then
@@ -3068,12 +3687,18 @@ redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity,
 end
 end
 local function beginRestoring(how)
-local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs')
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs')
 if of[1] then
 followPlan(of[2])
 end
-local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_LOST
+local isInDoubt = not of[1] or of[6] ~= 'owner'
+local lost = isInDoubt and FENCES_LOST or math.max(0, tonumber(of[3]) - tonumber(of[4]))
 raise()
+noteMissed(tonumber(redis.call('HGET', META, 'epoch')), math.max(tonumber(of[4] or 0), of[1] and tonumber(of[3]) or 0))
+redis.call('HINCRBY', META, 'nextIndex', FENCES_LOST)
+if isInDoubt then
+redis.call('HSET', META, 'isInDoubt', '1')
+end
 if lost > 0 then
 local at = redis.call('HMGET', META, 'frontier', 'slots')
 local plan = redis.call('HGET', META, 'plan')
@@ -3091,20 +3716,27 @@ end
 if redis.call('HEXISTS', META, 'restoring') == 1 then
 return RESTORING
 end
-local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
+local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportAs')
 local current = owner()
+local isStandby = current.standby == relay and current.standbyBoot == boot
+if ARGV[8] ~= 'owner' and current.relay and current.relay ~= relay and not isStandby then
+return QUARANTINED
+end
 local function outdoes()
 local epoch, counter = tonumber(ARGV[3]), tonumber(ARGV[4])
 local ofKnown = { tonumber(known[1] or 0), tonumber(known[4] or 0) }
 if epoch ~= ofKnown[1] then
 return epoch > ofKnown[1]
 end
+if (ARGV[8] == 'standby') ~= (known[5] == 'standby') then
+return known[5] == 'standby'
+end
 return known[2] == relay or counter > ofKnown[2] or counter == ofKnown[2] and current.relay == relay
 end
 if not known[1] or outdoes() then
 if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
 forgetReport()
-redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now))
+redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now), 'reportAs', ARGV[8])
 end
 redis.call(
 'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],
@@ -3130,7 +3762,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_8a3b3effafa3',
+    name: 'mooring_restore_fa2edebed982',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3215,6 +3847,7 @@ leases = leases,
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -3227,6 +3860,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -3407,7 +4041,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -3478,7 +4112,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
-remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
 return shown(lease, session)
 end
 local LOW_DIGITS = 12
@@ -3632,6 +4266,22 @@ local endsMs = lease.state == 'active' and lease.expiresAtMs or math.min(lease.e
 redis.call('ZADD', EXPIRIES, whole(endsMs), nameOf(lease.id))
 end
 end
+local function restoreDoubted(cursor, limit)
+if redis.call('HEXISTS', META, 'isInDoubt') == 0 then
+return '0'
+end
+local page = redis.call('HSCAN', LEASES, cursor, 'COUNT', limit)
+for at = 1, #page[2], 2 do
+local lease = decodeLease(page[2][at], page[2][at + 1])
+if lease.state == 'pending' then
+lease.state = 'active'
+announce('activated', lease, sessionOf(lease.device))
+save(lease)
+redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), page[2][at])
+end
+end
+return page[1]
+end
 local function restoreHeld(cursor, limit)
 local of = redis.call('HMGET', META, 'plan', 'reportAtMs')
 local plan = cjson.decode(of[1])
@@ -3643,8 +4293,8 @@ end
 end
 return page[1]
 end
-local STEPS = { ended = restoreEnded, rest = restAll, held = restoreHeld }
-local AFTER = { ended = 'rest', rest = 'held' }
+local STEPS = { ended = restoreEnded, rest = restAll, held = restoreHeld, doubted = restoreDoubted }
+local AFTER = { ended = 'rest', rest = 'held', held = 'doubted' }
 local function restoreSome(limit)
 local how, step, cursor = string.match(redis.call('HGET', META, 'restoring'), '^(%S+) (%S+) (%S+)$')
 cursor = STEPS[step](cursor, limit)
@@ -3669,7 +4319,7 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_0bf81ef2e20c',
+    name: 'mooring_revoke_28f752166a0b',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -3759,6 +4409,7 @@ return string.match(text, '^%S+ %S+ %S+ (%S+)')
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function recall(request)
 return redis.call('HGET', ANSWERS, request)
 end
@@ -3774,6 +4425,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -3898,7 +4550,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -3965,7 +4617,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
-remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
 return shown(lease, session)
 end
 if quarantined() then
@@ -4000,7 +4652,7 @@ redis.call('HSETNX', SERVERS, ARGV[1], string.format('%.0f', now))
 return now - tonumber(redis.call('HGET', SERVERS, ARGV[1]))`,
   },
   set_aside: {
-    name: 'mooring_set_aside_c7a668ea2a45',
+    name: 'mooring_set_aside_b4929d46d7cd',
     keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -4115,7 +4767,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -4172,7 +4824,7 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_00f14a176117',
+    name: 'mooring_snapshot_71271a5910f4',
     keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -4198,7 +4850,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -4256,7 +4908,7 @@ sessions,
 }`,
   },
   stretch: {
-    name: 'mooring_stretch_779158f6417d',
+    name: 'mooring_stretch_416d13f4e38e',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -4398,7 +5050,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -4460,7 +5112,7 @@ end
 return now`,
   },
   sweep: {
-    name: 'mooring_sweep_b2ce4e837106',
+    name: 'mooring_sweep_09f82e0708d6',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -4547,6 +5199,7 @@ leases = leases,
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -4559,6 +5212,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -4688,7 +5342,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -4747,7 +5401,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
-remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
 return shown(lease, session)
 end
 if quarantined() then
@@ -4812,7 +5466,7 @@ end
 return ''`,
   },
   tell: {
-    name: 'mooring_tell_e876bc17536c',
+    name: 'mooring_tell_8195b57e0cb4',
     keys: 14,
     lua: `local QUARANTINED = -16
 local function readNow()
@@ -4837,7 +5491,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -4873,7 +5527,7 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_961049d9b60c',
+    name: 'mooring_transfer_e03500beaca5',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -4910,7 +5564,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -4967,7 +5621,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_e2c9cc30b070',
+    name: 'mooring_withdraw_1f29eb67d715',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
@@ -5054,6 +5708,7 @@ leases = leases,
 end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -5066,6 +5721,7 @@ redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
 local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
 if surplus > 0 then
 forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
 end
 for _ = 1, 2 do
 local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
@@ -5190,7 +5846,7 @@ local server = readServer()
 local function forgetReport()
 redis.call(
 'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
 )
 redis.call('UNLINK', REPORT)
 end
@@ -5254,7 +5910,7 @@ redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
-remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
 return shown(lease, session)
 end
 if quarantined() then

@@ -109,6 +109,11 @@ export interface OwnersReport {
   readonly counter: bigint;
   /** It has, or had under its claim, a standby. */
   readonly hasStandby: boolean;
+  /**
+   * As what it knows this: `former`, the anchor has gone to another since; `standby`, it has only followed, and is outdone by an
+   * owner that has seen as high an epoch (default: owner).
+   */
+  readonly as?: 'owner' | 'former' | 'standby';
   readonly leases: readonly Lease[];
   readonly sessions: readonly Session[];
   /** What their resources follow, as the registry had it: see `Registry.plan` (default: not known). */
@@ -178,6 +183,14 @@ export interface Registry extends Pools, PoolTurns, Registrations {
    * ERR_MOORING_STALE_EPOCH when another relay owns the anchor.
    */
   report(anchor: string, report: OwnersReport, ttlMs: number): Promise<{ epoch: bigint }>;
+  /**
+   * What a former owner holds, after a quarantine has ended without its word: what was lost then comes back, where its resources
+   * are nobody's since. Within an hour; ERR_MOORING_QUARANTINED while it is to report. False: nothing that it knows of is missing.
+   */
+  bringBack(
+    anchor: string,
+    known: Pick<OwnersReport, 'epoch' | 'counter' | 'leases' | 'sessions'>,
+  ): Promise<boolean>;
   /** Names the standby, or that there is none; holds the claim as `renew` does. */
   appoint(
     anchor: string,

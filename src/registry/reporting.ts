@@ -10,7 +10,7 @@ import type { OwnersReport, Registry } from './registry.ts';
 const AT_ONCE = 128;
 
 /** How a quarantine ends: what an owner says that it holds is told in pieces, and brought back in pieces. */
-export function reportCommands(connection: Connection): Pick<Registry, 'report' | 'claim'> {
+export function reportCommands(connection: Connection): Pick<Registry, 'report' | 'claim' | 'bringBack'> {
   /** Asks until the answer is one: meanwhile what the registry wants first is done. */
   async function ask(
     command: 'report' | 'claim',
@@ -48,14 +48,27 @@ export function reportCommands(connection: Connection): Pick<Registry, 'report' 
 
   return {
     report(anchor, report, ttlMs) {
-      const { relay, boot, epoch, counter, hasStandby, plan = '' } = report;
-      const args = [relay, boot, epoch, counter, holdMs(ttlMs), hasStandby ? 1 : 0, plan];
+      const { relay, boot, epoch, counter, hasStandby, plan = '', as = 'owner' } = report;
+      const args = [relay, boot, epoch, counter, holdMs(ttlMs), hasStandby ? 1 : 0, plan, as];
       return ask('report', anchor, args, () => tell(anchor, report));
     },
 
     claim(anchor, relay, boot, ttlMs, force = false, knownEpoch = 0n) {
       const args = [relay, boot, holdMs(ttlMs), force ? 1 : 0, knownEpoch];
       return ask('claim', anchor, args, async () => undefined);
+    },
+
+    async bringBack(anchor, { epoch, counter, leases, sessions }) {
+      const say = (isLast: 0 | 1, some: readonly string[] = []) =>
+        askAnchor(connection, 'bring_back', anchor, [epoch, counter, isLast, ...some]);
+      if ((await say(0)) === 0) return false;
+      const records = new Map(sessions.map((session) => [session.id, nameAndRest(sessionText(session))[1]]));
+      const told = leases
+        .filter(({ state, session }) => state === 'active' && records.has(session))
+        .map((lease) => [leaseText(lease), records.get(lease.session) as string]);
+      for (let at = 0; at < told.length; at += AT_ONCE) await say(0, told.slice(at, at + AT_ONCE).flat());
+      await say(1);
+      return true;
     },
   };
 }

@@ -25,6 +25,11 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     return text === null ? null : (JSON.parse(text) as RelayAnnouncement);
   };
 
+  const reindex = async (anchor: string): Promise<void> =>
+    index.reindex((await anchors.snapshot(anchor)).leases);
+  const notTold = (anchor: string) => (error: Error) =>
+    log.warn({ anchor, error: error.message }, 'devices not told what they hold');
+
   return {
     ...anchors,
     ...leases,
@@ -53,17 +58,17 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     async report(anchor, report, ttlMs) {
       const settled = await anchors.report(anchor, report, ttlMs);
       // The index may have lost the same.
-      index
-        .reindex(report.leases)
-        .catch((error: Error) =>
-          log.warn({ anchor, error: error.message }, 'devices not told what they hold'),
-        );
+      index.reindex(report.leases).catch(notTold(anchor));
       return settled;
     },
 
-    async reindex(anchor) {
-      await index.reindex((await anchors.snapshot(anchor)).leases);
+    async bringBack(anchor, known) {
+      const isMissing = await anchors.bringBack(anchor, known);
+      if (isMissing) reindex(anchor).catch(notTold(anchor));
+      return isMissing;
     },
+
+    reindex,
 
     watch: wakes.watch,
 

@@ -2,7 +2,13 @@ import type { EngineCommand, EngineSession } from '../datapath/engine-api.ts';
 import type { Timers } from '../ownership/timers.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { EndReason, Lease, LeaseEvent, PathHint, Session } from '../protocol/lease.ts';
-import { type Anchor, deliveredPrefixes, type Registry, type Snapshot } from '../registry/registry.ts';
+import {
+  type Anchor,
+  deliveredPrefixes,
+  type OwnersReport,
+  type Registry,
+  type Snapshot,
+} from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
 import { deriveAnchorKey, deriveRoot } from '../tunnel/keys.ts';
 import type { AnchorJournal, JournalBase } from './journal/anchor-journal.ts';
@@ -33,6 +39,8 @@ export interface Held {
   readonly plan: string;
   /** Another relay may forward for the anchor by now. */
   readonly hasStandby?: true;
+  /** As what this relay knows it (default: owner). */
+  readonly as?: NonNullable<OwnersReport['as']>;
 }
 
 export type HeldUntil = Pick<JournalBase, 'sessions' | 'leases' | 'plan' | 'fence'>;

@@ -1,6 +1,6 @@
 import type { Timers } from '../ownership/timers.ts';
 import type { SessionState } from '../protocol/relay-plane.ts';
-import type { AnchorCopyOptions } from './anchor-copy.ts';
+import type { AnchorCopyOptions, Held } from './anchor-copy.ts';
 import {
   type FollowedAnchor,
   followAnchor,
@@ -26,6 +26,8 @@ export interface FollowedAnchors {
     options: ServedAnchorOptions,
     resumed: readonly SessionState[],
   ): Promise<ServedAnchor | null>;
+  /** What was read of an anchor; undefined: it is not ready. */
+  held(anchor: string): Held | undefined;
   /** Those that are ready. */
   ready(): readonly string[];
   close(): void;
@@ -100,6 +102,7 @@ export function createFollowedAnchors(
       one.cancel();
       return one.ready === null ? null : one.ready.take(options, resumed);
     },
+    held: (anchor) => following.get(anchor)?.ready?.held(),
     ready: () => [...following].filter(([, one]) => one.ready !== null).map(([anchor]) => anchor),
     close() {
       for (const anchor of [...following.keys()]) drop(anchor);

@@ -8,13 +8,14 @@ import type { EndReason, Lease } from '../protocol/lease.ts';
 import type { OperatorPlane, RelayPlane, SessionState } from '../protocol/relay-plane.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
-import type { Held, HeldUntil } from './anchor-copy.ts';
+import type { Held } from './anchor-copy.ts';
 import type { Announcer } from './announcer.ts';
 import type { Carrying } from './carrying.ts';
 import { createFollowedAnchors } from './followed-anchors.ts';
 import type { Journal } from './journal/journal.ts';
 import type { JournalledStandby } from './journal/record.ts';
-import { heldBefore, type Journalled } from './journal/replay.ts';
+import type { Journalled } from './journal/replay.ts';
+import { createKeptAnchors } from './kept-anchors.ts';
 import { createRelayPlane } from './plane.ts';
 import { type ServedAnchor, serveAnchor } from './served-anchor.ts';
 import { carriedThrough } from './stretching.ts';
@@ -23,8 +24,6 @@ import { carriedThrough } from './stretching.ts';
 const SWEEP_EVERY_MS = 1_000;
 /** An anchor that was to be handed over to this relay, and was not, is followed so long, milliseconds. */
 const PREPARED_MS = 30_000;
-/** What was held of an anchor that another relay has by now is kept so long, milliseconds: that one has read it all then. */
-const KEPT_MS = 60_000;
 
 export interface RelayNodeOptions {
   readonly settings: RelaySettings;
@@ -47,6 +46,8 @@ export interface RelayNodeOptions {
   readonly carrying?: Pick<Carrying, 'anchors' | 'end'> | null;
   /** What the former process of this relay wrote down, by anchor (default: nothing). */
   readonly former?: ReadonlyMap<string, Journalled>;
+  /** What it wrote down of anchors until it let go of them (default: nothing). */
+  readonly aside?: ReadonlyMap<string, Journalled>;
   readonly timers?: Timers;
 }
 
@@ -77,6 +78,13 @@ export interface RelayNode {
   held(anchor: string): Held;
   /** The epoch under which it had that; undefined: it has nothing, or serves the anchor now. */
   knownEpoch(anchor: string): bigint | undefined;
+  /** The last epoch that it has read of an anchor which it follows; undefined: it does not. */
+  followedEpoch(anchor: string): bigint | undefined;
+  /**
+   * Another relay has the anchor under `epoch`. What a fail-over has lost, and this relay still has, the registry gets back if the
+   * other one has not said it.
+   */
+  othersEpoch(anchor: string, epoch: bigint): Promise<void>;
   /** Planned hand-over of an anchor to another relay of the site. */
   handOver(anchor: string, relay: string): Promise<{ epoch: bigint; tookMs: number }>;
   /** What this relay serves now. */
@@ -94,8 +102,6 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
-  /** What was held of anchors that were given away, or lost: who has them now may know less yet when the registry fails over. */
-  const kept = new Map<string, HeldUntil & { readonly epoch: bigint }>();
   const leftBehind = new Map(options.leftBehind?.map(({ anchor, sessions }) => [anchor, sessions]));
   /** Being handed over: no longer announced here. */
   const withdrawn = new Set<string>();
@@ -145,6 +151,10 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     const isCarried = before !== undefined && options.carrying?.anchors.has(anchor) === true;
     return isCarried ? carriedThrough(before, timers.nowMs(), settings.outageGraceMs) : before;
   };
+  const kept = createKeptAnchors({
+    ...{ registry, journal, formerOf, log, timers },
+    aside: options.aside ?? new Map(),
+  });
   const claimed = (): Ownership => {
     if (ownership === null) throw new Error('the relay has no ownership yet');
     return ownership;
@@ -154,6 +164,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   function sweepAll(): void {
     endSweeping = timers.after(SWEEP_EVERY_MS, sweepAll);
     for (const anchor of served.values()) {
+      if (kept.isUntold(anchor.id)) void kept.tell(anchor.id, anchor.epoch);
       anchor
         .sweep()
         .catch((error: Error) => log.warn({ anchor: anchor.id, error: error.message }, 'cannot sweep now'));
@@ -175,20 +186,6 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     const { sessions } = await engine.command({ op: 'export', anchor });
     await engine.command({ op: 'drop-anchor', anchor });
     return sessions;
-  }
-
-  function keep({ id, epoch, base }: ServedAnchor): void {
-    const one = { ...base(), epoch };
-    kept.set(id, one);
-    const forgetLater = () =>
-      timers.after(KEPT_MS, async () => {
-        if (kept.get(id) !== one) return;
-        const owner = await registry.owner(id).catch(() => null);
-        // While the registry is away, or knows less, this may be the only word of it.
-        if (owner === null || owner.epoch <= epoch) forgetLater();
-        else if (kept.get(id) === one) kept.delete(id);
-      });
-    forgetLater();
   }
 
   async function serve(
@@ -227,7 +224,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       return started.stop();
     }
     served.set(anchor, started);
-    kept.delete(anchor);
+    await kept.takenUp(anchor, epoch);
     log.info({ anchor, epoch: String(epoch), resumed: resumed.length }, 'serving anchor');
     // Grants that nobody acknowledged yet may have been waiting for an owner.
     await started
@@ -239,7 +236,7 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     const turn = nextTurn(anchor);
     const former = served.get(anchor);
     served.delete(anchor);
-    if (former !== undefined) keep(former);
+    if (former !== undefined) kept.keep(former);
     // Also what was being installed just now.
     await engine.command({ op: 'drop-anchor', anchor });
     if (former === undefined) {
@@ -356,10 +353,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     held(anchor) {
       const current = served.get(anchor);
       if (current !== undefined) return current.held();
-      const lost = kept.get(anchor);
-      if (lost !== undefined) return { ...heldBefore(lost, timers.nowMs()), hasStandby: true };
-      const before = formerOf(anchor);
-      if (before !== undefined) return heldBefore(before, timers.nowMs());
+      const own = kept.held(anchor);
+      const copy = followed.held(anchor);
+      if (copy !== undefined && copy.counter > (own?.counter ?? -1n))
+        return { ...copy, hasStandby: true, as: 'standby' };
+      if (own !== undefined) return own;
       throw new MooringError(
         'ERR_MOORING_QUARANTINED',
         `anchor ${anchor}: relay ${settings.id} has read nothing of it yet, and has nothing to report`,
@@ -367,7 +365,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       );
     },
 
-    knownEpoch: (anchor) => (kept.get(anchor) ?? options.former?.get(anchor))?.epoch,
+    knownEpoch: kept.epochOf,
+
+    followedEpoch: (anchor) => followed.held(anchor)?.epoch,
+
+    othersEpoch: kept.tell,
 
     async redeclare(anchor) {
       const known = served.get(anchor)?.declaration;

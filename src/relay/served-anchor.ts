@@ -2,7 +2,13 @@ import { isAway } from '../ownership/answers.ts';
 import { processTimers, type Timers } from '../ownership/timers.ts';
 import type { EndReason, Lease, PathHint } from '../protocol/lease.ts';
 import type { SessionState } from '../protocol/relay-plane.ts';
-import { type AnchorCopy, type AnchorCopyOptions, copyAnchor, type Ending } from './anchor-copy.ts';
+import {
+  type AnchorCopy,
+  type AnchorCopyOptions,
+  copyAnchor,
+  type Ending,
+  type Held,
+} from './anchor-copy.ts';
 import type { Journal } from './journal/journal.ts';
 import type { JournalledStandby } from './journal/record.ts';
 import { stretching } from './stretching.ts';
@@ -86,6 +92,8 @@ export async function serveAnchor(
 export interface FollowedAnchor {
   /** The anchor is this relay's now: begins it, continuing `resumed` sessions where given; null: overtaken. */
   take(options: ServedAnchorOptions, resumed?: readonly SessionState[]): Promise<ServedAnchor | null>;
+  /** All that was read of it. */
+  held(): Held;
   stop(): Promise<void>;
 }
 
@@ -129,6 +137,7 @@ export async function followAnchor(
   look();
 
   return {
+    held: copy.held,
     async take(taken, resumed = []) {
       stopped = true;
       cancelLook();

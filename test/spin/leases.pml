@@ -54,6 +54,12 @@
 #define mayBeAnothers (at[0].cooling == 0)
 #endif
 
+#ifdef FAULT_PENDING_NOT_DOUBTED
+#define doubt()
+#else
+#define doubt() at[0].installed = (at[0].holder > 0)
+#endif
+
 #define NONE 0
 #define GRANTED 1
 #define REFUSED 2               /* for ever, by this anchor, for this attempt */
@@ -70,6 +76,7 @@ typedef Installed { byte holder, left, fence };
 
 Anchor at[2], lost;
 Installed memory[2], journal[2];
+Installed missed;               /* what the owner had when a quarantine ended without its word, unless the registry had it too */
 byte inTouch = DEADLINE;        /* the owner forwards for so long without hearing from the registry */
 byte intent[2];                 /* anchor + 1 that a device's request asks */
 byte believes[2], belief[2];    /* anchor + 1 that a device holds by what it was told, and for how long */
@@ -80,6 +87,7 @@ byte quarantineLeft, sinceSkip, crashes;
 /* Ghosts. */
 bool witness = true;            /* somebody outside the registry knows every acknowledged lease */
 byte highest[2];                /* the highest fence ever given, lost ones included */
+byte missedRests;               /* nobody else gets that for so long */
 byte last, rests;               /* who held the resource of anchor 0 last (device + 1), and how long it must rest from then */
 
 #define down(x) x = ((x) > 0 -> (x) - 1 : 0)
@@ -104,9 +112,9 @@ inline follow() {
   memory[a].holder = at[a].holder; memory[a].left = at[a].left; memory[a].fence = at[a].fence
 }
 
-/* A device holds nothing any more, by its own wish or because its time is over. */
+/* A device holds nothing any more, by its own wish or because its time is over. What is missed is not forwarded. */
 inline cease(who) {
-  if :: believes[who] == 1 -> last = who + 1; rests = COOLING :: else fi;
+  if :: believes[who] == 1 && missed.holder != who + 1 -> last = who + 1; rests = COOLING :: else fi;
   believes[who] = 0; belief[who] = 0
 }
 
@@ -123,9 +131,11 @@ inline rest(lostSome) {
 inline tick() {
   down(quarantineLeft); down(at[0].left); down(at[0].cooling); down(lost.left); down(lost.cooling);
   down(at[1].left); down(at[1].cooling); down(belief[0]); down(belief[1]); down(rests);
+  down(missed.left); down(missedRests);
   if :: rests == 0 -> last = 0 :: else fi;
   if :: belief[0] == 0 -> cease(0) :: else fi;
-  if :: belief[1] == 0 -> cease(1) :: else fi
+  if :: belief[1] == 0 -> cease(1) :: else fi;
+  if :: missed.left == 0 && (missed.holder == 0 || believes[missed.holder - 1] != 1) -> missed.holder = 0 :: else fi
 }
 
 inline tickRelay() {
@@ -156,6 +166,12 @@ active proctype world() {
         if
         :: at[a].holder == 0 && (at[a].cooling == 0 || at[a].former == d + 1) ->
           assert(!forwardsTo((1 - d) + 1));     /* nothing leaves its rest while it is forwarded to another */
+          if
+          :: a == 0 && missed.holder > 0 && missed.holder != d + 1 ->
+            assert(missedRests == 0);           /* nor before whoever still had it had time to come back */
+            witness = false
+          :: else
+          fi;
           takeFence();
           at[a].holder = d + 1; at[a].left = LEASE; at[a].cooling = 0; at[a].former = 0;
           at[a].answered[d] = GRANTED
@@ -225,9 +241,21 @@ active proctype world() {
         :: else
         fi;
         follow() }
-      /* leases.quarantine.over: nobody reported, and nobody who might have forwards any more */
-      :: d_step { a == 0 && quarantined && quarantineLeft == 0 -> quarantined = false; rest(true);
-        witness = witness && memory[0].fence == 0 }
+      /* leases.quarantine.over: nobody reported, and nobody who might have forwards any more. What is pending may be acknowledged */
+      :: d_step { a == 0 && quarantined && quarantineLeft == 0 -> quarantined = false; rest(true); doubt();
+        if
+        :: memory[0].fence > at[0].fence - JUMP && memory[0].holder > 0 && memory[0].holder != at[0].holder ->
+          missed.holder = memory[0].holder; missed.left = memory[0].left; missed.fence = memory[0].fence;
+          missedRests = COOLING
+        :: else
+        fi }
+      /* leases.bring-back: the owner of before comes back, and says what it had */
+      :: d_step { a == 0 && !quarantined && missed.left > 0 && missed.holder > 0 && at[0].holder == 0 &&
+          (at[0].cooling == 0 || at[0].former == 0 || at[0].former == missed.holder) && at[0].answered[missed.holder - 1] != ENDED ->
+        assert(last == 0 || last == missed.holder);
+        at[0].holder = missed.holder; at[0].left = missed.left; at[0].cooling = 0; at[0].former = 0;
+        at[0].installed = true; at[0].answered[missed.holder - 1] = GRANTED; missed.holder = 0;
+        takeFence() }
       :: else
       fi;
       d_step { a = 0; d = 0 }

@@ -5,7 +5,8 @@
 
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay  2 boot  3 epoch and  4 counter of the last fence that it has seen  5 ttlMs  6 '1' when it has, or had
-        under its claim, a standby  7 the plan that its leases follow, as it was stored, or ''
+        under its claim, a standby  7 the plan that its leases follow, as it was stored, or ''  8 as what it knows this: owner;
+        former, whose anchor has gone to another since; standby, which has only followed
   Events  owned: once it counts
   Returns epoch, or UNTOLD: say what is held (tell) and report again, RESTORING: bring that back (restore) and report
           again, QUARANTINED: report again, STALE_EPOCH
@@ -22,13 +23,22 @@ if redis.call('HEXISTS', META, 'restoring') == 1 then
   return RESTORING
 end
 -- 2. The highest report counts.  spin: ownership.report
-local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter')
+local known = redis.call('HMGET', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportAs')
 local current = owner()
+-- Who has it no more, or never had, may go on with it where a claim would be granted.
+local isStandby = current.standby == relay and current.standbyBoot == boot
+if ARGV[8] ~= 'owner' and current.relay and current.relay ~= relay and not isStandby then
+  return QUARANTINED
+end
 local function outdoes()
   local epoch, counter = tonumber(ARGV[3]), tonumber(ARGV[4])
   local ofKnown = { tonumber(known[1] or 0), tonumber(known[4] or 0) }
   if epoch ~= ofKnown[1] then
     return epoch > ofKnown[1]
+  end
+  -- Who has only followed may have read more, and does not know what was acknowledged.
+  if (ARGV[8] == 'standby') ~= (known[5] == 'standby') then
+    return known[5] == 'standby'
   end
   -- As much is known by two: the owner alone knows what it has acknowledged since.
   return known[2] == relay or counter > ofKnown[2] or counter == ofKnown[2] and current.relay == relay
@@ -37,7 +47,7 @@ if not known[1] or outdoes() then
   -- What it holds changes with its counter only.
   if known[1] ~= ARGV[3] or known[2] ~= relay or known[3] ~= boot or known[4] ~= ARGV[4] then
     forgetReport()
-    redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now))
+    redis.call('HSET', META, 'reportPlan', ARGV[7] or '', 'reportAtMs', whole(now), 'reportAs', ARGV[8])
   end
   redis.call(
     'HSET', META, 'reportEpoch', ARGV[3], 'reportRelay', relay, 'reportBoot', boot, 'reportCounter', ARGV[4],

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { access, constants, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { access, constants, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileFault } from '../../protocol/file-fault.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
@@ -7,6 +7,7 @@ import { type AnchorJournal, type JournalBase, syncDirectory, writeJournal } fro
 import { type Instant, type Journalled, replay } from './replay.ts';
 
 const SUFFIX = '.journal';
+const ASIDE = '.former';
 
 /**
  * What this relay holds, on its own disk: the witness of every acknowledged lease beside the registry. One file an anchor, since
@@ -23,8 +24,12 @@ export interface Journal {
    * nothing is written before that is done and no end of it is under way: an anchor has one file.
    */
   begin(anchor: string, base: () => Omit<JournalBase, 'claim'> & { readonly claim: Claim }): AnchorJournal;
-  /** The anchor is another's: resolves when its journal is closed and nothing of it is left on the disk. */
+  /** The anchor is another's: resolves when its journal is closed, and aside on the disk, where nobody takes up the anchor by it. */
   end(anchor: string): Promise<void>;
+  /** What is aside, by anchor. */
+  readAside(): Promise<ReadonlyMap<string, Journalled>>;
+  /** Nobody needs to know any more what is aside. */
+  forget(anchor: string): Promise<void>;
 }
 
 export interface Claim {
@@ -45,46 +50,50 @@ export async function openJournal(directory: string, now: () => Instant = instan
   } catch (cause) {
     throw fileFault('ERR_MOORING_JOURNAL', directory, 'cannot hold the journal', cause);
   }
-  const pathOf = (anchor: string) => join(directory, `${anchor}${SUFFIX}`);
+  const pathOf = (anchor: string, suffix = SUFFIX) => join(directory, `${anchor}${suffix}`);
   const open = new Map<string, AnchorJournal>();
   const ending = new Map<string, Promise<void>>();
 
-  /** Resolves when nothing is written to the anchor's file any more, nor is it being removed. */
+  /** Resolves when nothing is written to the anchor's file any more, nor is it being put aside. */
   async function freed(anchor: string): Promise<void> {
-    const [former, removed] = [open.get(anchor), ending.get(anchor)];
+    const [former, ended] = [open.get(anchor), ending.get(anchor)];
     open.delete(anchor);
-    // What could not be written, or removed, was its caller's to hear of.
-    await Promise.allSettled([former?.close(), removed]);
+    // What could not be written, or put aside, was its caller's to hear of.
+    await Promise.allSettled([former?.close(), ended]);
   }
 
-  async function remove(anchor: string, free: Promise<void>): Promise<void> {
+  async function putAside(anchor: string, free: Promise<void>): Promise<void> {
     await free;
     const path = pathOf(anchor);
     try {
-      await rm(path, { force: true });
+      await rename(path, pathOf(anchor, ASIDE)).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'ENOENT') throw error;
+      });
       await rm(`${path}.new`, { force: true });
       await syncDirectory(directory);
     } catch (cause) {
-      throw fileFault('ERR_MOORING_JOURNAL', path, 'cannot be removed', cause);
+      throw fileFault('ERR_MOORING_JOURNAL', path, 'cannot be put aside', cause);
     }
   }
 
+  async function readAll(suffix: string): Promise<ReadonlyMap<string, Journalled>> {
+    const found = new Map<string, Journalled>();
+    for (const name of await readdir(directory)) {
+      if (!name.endsWith(suffix)) continue;
+      const path = join(directory, name);
+      const [file, { mtimeMs }] = await Promise.all([readFile(path), stat(path)]).catch((cause: unknown) => {
+        throw fileFault('ERR_MOORING_JOURNAL', path, 'cannot be read', cause);
+      });
+      const journalled = replay(file, mtimeMs, now());
+      if (journalled !== null) found.set(journalled.anchor, journalled);
+    }
+    return found;
+  }
+
   return {
-    async read() {
-      const found = new Map<string, Journalled>();
-      for (const name of await readdir(directory)) {
-        if (!name.endsWith(SUFFIX)) continue;
-        const path = join(directory, name);
-        const [file, { mtimeMs }] = await Promise.all([readFile(path), stat(path)]).catch(
-          (cause: unknown) => {
-            throw fileFault('ERR_MOORING_JOURNAL', path, 'cannot be read', cause);
-          },
-        );
-        const journalled = replay(file, mtimeMs, now());
-        if (journalled !== null) found.set(journalled.anchor, journalled);
-      }
-      return found;
-    },
+    read: () => readAll(SUFFIX),
+    readAside: () => readAll(ASIDE),
+    forget: (anchor) => rm(pathOf(anchor, ASIDE), { force: true }),
     begin(anchor, base) {
       const withClock = (): JournalBase => {
         const { claim, ...rest } = base();
@@ -99,11 +108,11 @@ export async function openJournal(directory: string, now: () => Instant = instan
       return begun;
     },
     async end(anchor) {
-      const removed = remove(anchor, freed(anchor)).finally(() => {
-        if (ending.get(anchor) === removed) ending.delete(anchor);
+      const ended = putAside(anchor, freed(anchor)).finally(() => {
+        if (ending.get(anchor) === ended) ending.delete(anchor);
       });
-      ending.set(anchor, removed);
-      await removed;
+      ending.set(anchor, ended);
+      await ended;
     },
   };
 }

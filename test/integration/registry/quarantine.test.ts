@@ -7,6 +7,7 @@ import { deviceKeys } from '../../../src/registry/keys.ts';
 import type { GrantRequest, OwnersReport, Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
+import { cutOff } from './cut-off.ts';
 import { type RealRedis, realRedis, silent } from './real-redis.ts';
 
 const TTL_MS = 450;
@@ -28,19 +29,6 @@ async function passes(ms: number): Promise<void> {
   await server.client().set('test:now', nowMs);
 }
 
-/** A replica hears no more of the anchor `id` from now on, and is promoted when the answer is called. */
-async function cutOff(id: string): Promise<() => Promise<void>> {
-  const redis = server.client();
-  const keysNow = async () => (await redis.keys('*')).filter((key) => key.includes(`{a:${id}}`));
-  const keys = await keysNow();
-  const replica = await Promise.all(keys.map((key) => redis.dumpBuffer(key)));
-  return async () => {
-    await redis.del(...(await keysNow()));
-    await Promise.all(keys.map((key, at) => redis.restore(key, 0, replica[at] as Buffer)));
-    await redis.set('test:server', `second ${id}`);
-  };
-}
-
 /** An anchor with owner, standby and one acknowledged lease, which the registry has forgotten by a fail-over. */
 let report: OwnersReport;
 let request: GrantRequest;
@@ -59,7 +47,7 @@ beforeEach(async () => {
   });
   const { epoch } = await store.claim(anchor, OWNER.id, OWNER.boot, TTL_MS);
   await store.appoint(anchor, OWNER.id, epoch, STANDBY, TTL_MS);
-  const failOver = await cutOff(anchor);
+  const failOver = await cutOff(redis, anchor);
 
   request = {
     ...{ pool: anchor, device: { tenant: 't', id: 'd1' }, thumbprint: '0'.repeat(43), kind: 'rsa-ip' },
@@ -186,7 +174,7 @@ describe('of an anchor whose owner is alone', () => {
       await serves('192.0.2.64/32');
       await leasesAndFrees('former');
       await passes(COOLING_MS);
-      const failOver = await cutOff(alone);
+      const failOver = await cutOff(server.client(), alone);
       await leasesAndFrees('last');
       await failOver();
     });
@@ -235,7 +223,7 @@ describe('of an anchor whose owner is alone', () => {
   test('what rested at the fail-over is still for its last device first', async () => {
     await serves('192.0.2.64/32');
     await leasesAndFrees('last');
-    const failOver = await cutOff(alone);
+    const failOver = await cutOff(server.client(), alone);
     await passes(1_000);
     await leasesAndFrees('last');
     await failOver();
@@ -249,7 +237,7 @@ describe('of an anchor whose owner is alone', () => {
     ['2001:db8:7::/120', '2001:db8:7::c8'],
   ])('an address that was asked for by name comes back, wherever it is in %s', async (prefix, address) => {
     await serves(prefix);
-    const failOver = await cutOff(alone);
+    const failOver = await cutOff(server.client(), alone);
     const held = await leases('d1', address);
     await failOver();
     await reports({ leases: [held.lease], sessions: [held.session] });

@@ -22,6 +22,7 @@ interface File {
 /** The disk of a relay's host: what was written outlives the process, what was synced outlives the host. */
 export class Disk {
   private readonly files = new Map<string, File>();
+  private readonly aside = new Map<string, File>();
   private readonly scheduler: Scheduler;
   private readonly chance: Chance;
   private readonly host: Host;
@@ -37,21 +38,31 @@ export class Disk {
 
   /** The host is gone. */
   crash(): void {
-    for (const [anchor, file] of this.files) {
-      if (file.synced.length === 0) this.files.delete(anchor);
-      else file.written = file.synced;
-    }
+    for (const files of [this.files, this.aside])
+      for (const [anchor, file] of files) {
+        if (file.synced.length === 0) files.delete(anchor);
+        else file.written = file.synced;
+      }
   }
 
   /** And its disk with it. */
   clear(): void {
     this.files.clear();
+    this.aside.clear();
   }
 
   /** What the relay's journals say now. */
   read(): ReadonlyMap<string, Journalled> {
+    return this.replayed(this.files);
+  }
+
+  readAside(): ReadonlyMap<string, Journalled> {
+    return this.replayed(this.aside);
+  }
+
+  private replayed(files: ReadonlyMap<string, File>): ReadonlyMap<string, Journalled> {
     const found = new Map<string, Journalled>();
-    for (const { written, writtenMs } of this.files.values()) {
+    for (const { written, writtenMs } of files.values()) {
       const journalled = replay(written, writtenMs, this.now());
       if (journalled !== null) found.set(journalled.anchor, journalled);
     }
@@ -69,6 +80,8 @@ export class Disk {
   journalOf(process: Process): Journal {
     return {
       read: async () => this.read(),
+      readAside: async () => this.readAside(),
+      forget: async (anchor) => void this.aside.delete(anchor),
       begin: (anchor, base) =>
         this.write(process, anchor, () => {
           const { claim, ...rest } = base();
@@ -80,8 +93,11 @@ export class Disk {
         }),
       end: async (anchor) => {
         const file = this.files.get(anchor);
+        const former: File | undefined = file && { ...file, synced: Buffer.alloc(0) };
         if (file !== undefined) file.written = Buffer.alloc(0);
+        if (former !== undefined && former.written.length > 0) this.aside.set(anchor, former);
         await this.sync(process);
+        if (former !== undefined) former.synced = former.written;
         if (this.files.get(anchor) === file) this.files.delete(anchor);
       },
     };

@@ -117,6 +117,12 @@ describe('a fault in an actor is found:', () => {
       'return false;',
     ),
     one(
+      'a former owner that does not say what nobody else knew',
+      'src/relay/kept-anchors.ts',
+      'if (toldUnder.get(anchor) === epoch) return;',
+      'if (epoch > 0n) return;',
+    ),
+    one(
       'an acknowledgement before the lease is on the disk',
       'src/relay/plane.ts',
       'anchor.witness(lease.id),',

@@ -67,7 +67,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     announcer: { prepare: () => undefined, announce: () => undefined, withdraw: () => undefined },
     planeFor: options.planeFor,
     onEnded: () => undefined,
-    ...{ journal, former },
+    ...{ journal, former, aside: disk.readAside() },
     log,
     timers: process,
   });
@@ -120,6 +120,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     nobodyElse: (anchor, epoch) => !pairing.hadStandby(anchor, epoch) && options.isHome(anchor),
     firstClaimMs: () => FIRST_CLAIM_MS,
     knownEpoch: node.knownEpoch,
+    followedEpoch: node.followedEpoch,
     redeclare: (anchor) => node.redeclare(anchor),
     onAdopted: (anchor, epoch) => pairing.adopted(anchor, epoch),
     log,
@@ -144,6 +145,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
           if (isToBeClaimed(owner, { id, boot }, true, node.knownEpoch(anchor)))
             await ownership.claim(anchor);
           if (owner?.standby?.id === id) await standby.look(anchor);
+          if (owner !== null) await node.othersEpoch(anchor, owner.epoch);
         })
         .catch(() => undefined);
     }

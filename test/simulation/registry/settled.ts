@@ -23,11 +23,7 @@ export function unsettled(world: World): string | undefined {
 }
 
 /** Nobody who lives, and no server that answers, knows what a fail-over lost of the anchor. */
-function hasNoWitness({ forgot, ledger, losses, serverOf }: World, anchor: string): boolean {
+function hasNoWitness({ forgot, losses, serverOf }: World, anchor: string): boolean {
   const server = serverOf(anchor).id;
-  return losses.some((loss) => {
-    if (loss.server !== server) return false;
-    const forgotten = ledger.forgottenAtMs.get(anchor)?.some((atMs) => atMs >= loss.atMs);
-    return forgotten === true || forgot.some(({ atMs }) => atMs >= loss.cutMs);
-  });
+  return losses.some((loss) => loss.server === server && forgot.some(({ atMs }) => atMs >= loss.cutMs));
 }

@@ -78,13 +78,13 @@ test('a journal that begins while the former one is still written to takes its p
   await next.close();
 });
 
-test('the end of an anchor closes what is still being written of it, and leaves nothing', async () => {
+test('the end of an anchor closes what is still being written of it, and puts it aside', async () => {
   const one = journal.begin('a1', held('a1', 1n));
   const synced = one.synced().catch((error: Error) => error);
   await journal.end('a1');
   await synced;
   await expect(one.synced()).rejects.toMatchObject({ code: 'ERR_MOORING_NOT_OWNER' });
-  expect(await disk.readdir(folder)).toEqual([]);
+  expect(await disk.readdir(folder)).toEqual(['a1.former']);
 });
 
 /** A relay over a registry and an engine that wait where a test says so. */

@@ -181,7 +181,7 @@ test('deadlines go on with the machine’s clock, and with the wall clock when t
   await one.close();
 });
 
-test('who may claim counts at once; the anchor’s end leaves nothing', async () => {
+test('who may claim counts at once; what an anchor’s end leaves is aside until it is forgotten', async () => {
   const { journal, one } = await journalOf(1);
   const standby = { id: 'r2', boot: 'b2'.repeat(8), planeUrl: 'wss://r2' };
   one.note({ type: 'standby', standby });
@@ -190,6 +190,11 @@ test('who may claim counts at once; the anchor’s end leaves nothing', async ()
   await one.close();
   await journal.end('a1');
   expect((await journal.read()).size).toBe(0);
+  expect((await journal.readAside()).get('a1')?.standby).toEqual(standby);
+  await journal.end('a1');
+  expect((await journal.readAside()).size).toBe(1);
+  await journal.forget('a1');
+  expect((await journal.readAside()).size).toBe(0);
 });
 
 test('who still serves the anchor under a former epoch does not write over the journal of the next', async () => {

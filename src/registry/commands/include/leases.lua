@@ -78,6 +78,6 @@ local function endLease(lease, reason)
   redis.call('ZREM', EXPIRIES, nameOf(lease.id))
   coolSlots(slotsOf(lease), lease.device)
   leaveSession(session, lease)
-  remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED))
+  remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
   return shown(lease, session)
 end

@@ -9,7 +9,7 @@ local FENCES_LOST = 1000
 local function forgetReport()
   redis.call(
     'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
-    'reportPlan', 'reportAtMs', 'reportIsTold', 'restoring', 'restMs', 'restTo', 'isRestored'
+    'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
   )
   redis.call('UNLINK', REPORT)
 end

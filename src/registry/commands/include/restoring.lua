@@ -1,10 +1,12 @@
 --- @include "sessions"
 --- @include "wishes"
+--- @include "missed"
 -- Makes the data of an anchor agree with what its owner has, after a quarantine, some of it at a time: until all is done
 -- the quarantine lasts. META says how far it is: restoring, '<report or claim> <step> <cursor>', one step after the other:
 --   ended   what the owner saw end
 --   rest    what may have been handed out or given back, and is not known, rests again
 --   held    what it has and this data has not, or has not as late
+--   doubted what may have been acknowledged by an owner that has not said so
 -- Slots that were handed out and lost are found again by their resources.
 local RESTORED_PENDING_MS = 10000
 -- What two servers' clocks may differ by.
@@ -32,12 +34,19 @@ end
 
 -- `how`: by a report, or by a claim whose reporter, if there was one, is gone.
 local function beginRestoring(how)
-  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs')
+  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs')
   if of[1] then
     followPlan(of[2])
   end
-  local lost = of[1] and math.max(0, tonumber(of[3]) - tonumber(of[4])) or FENCES_LOST
+  local isInDoubt = not of[1] or of[6] ~= 'owner'
+  local lost = isInDoubt and FENCES_LOST or math.max(0, tonumber(of[3]) - tonumber(of[4]))
   raise()
+  noteMissed(tonumber(redis.call('HGET', META, 'epoch')), math.max(tonumber(of[4] or 0), of[1] and tonumber(of[3]) or 0))
+  -- Indexes that sessions may have which somebody brings back later.
+  redis.call('HINCRBY', META, 'nextIndex', FENCES_LOST)
+  if isInDoubt then
+    redis.call('HSET', META, 'isInDoubt', '1')
+  end
   if lost > 0 then
     local at = redis.call('HMGET', META, 'frontier', 'slots')
     -- Where blocks may double, slots were passed over: any may have been handed out.
@@ -186,6 +195,24 @@ local function restoreLease(plan, lease)
   end
 end
 
+-- Nobody who knows has said which of the pending leases are acknowledged: each may be.
+local function restoreDoubted(cursor, limit)
+  if redis.call('HEXISTS', META, 'isInDoubt') == 0 then
+    return '0'
+  end
+  local page = redis.call('HSCAN', LEASES, cursor, 'COUNT', limit)
+  for at = 1, #page[2], 2 do
+    local lease = decodeLease(page[2][at], page[2][at + 1])
+    if lease.state == 'pending' then
+      lease.state = 'active'
+      announce('activated', lease, sessionOf(lease.device))
+      save(lease)
+      redis.call('ZADD', EXPIRIES, whole(lease.expiresAtMs), page[2][at])
+    end
+  end
+  return page[1]
+end
+
 local function restoreHeld(cursor, limit)
   local of = redis.call('HMGET', META, 'plan', 'reportAtMs')
   local plan = cjson.decode(of[1])
@@ -199,8 +226,8 @@ local function restoreHeld(cursor, limit)
   return page[1]
 end
 
-local STEPS = { ended = restoreEnded, rest = restAll, held = restoreHeld }
-local AFTER = { ended = 'rest', rest = 'held' }
+local STEPS = { ended = restoreEnded, rest = restAll, held = restoreHeld, doubted = restoreDoubted }
+local AFTER = { ended = 'rest', rest = 'held', held = 'doubted' }
 
 -- Does some of it. False when that was all.
 local function restoreSome(limit)
