@@ -16,10 +16,10 @@ import { watchAccessLinks } from './link-watch.ts';
 import { MachineChanges } from './machine-changes.ts';
 import { prefixText, synthesised } from './nat64.ts';
 import { obtainLease } from './obtain-lease.ts';
-import { remarksOn, whyUnreached } from './remarks.ts';
+import { whyUnreached } from './remarks.ts';
 import { watchSleep } from './sleep-watch.ts';
 import { deviceKey, StateDir, writeHeldLease } from './state-dir.ts';
-import type { AgentStatus, Move } from './status.ts';
+import { type AgentStatus, type Move, statusOf } from './status.ts';
 import { createTokenClient } from './token.ts';
 import { readAuthority } from './token-endpoint.ts';
 import { TranslatorWatch } from './translator-watch.ts';
@@ -354,46 +354,19 @@ class RunningAgent implements Agent {
   }
 
   async status(): Promise<AgentStatus> {
-    const run = this.#run;
-    const worker = (await run?.status()) ?? null;
-    const session = worker?.session ?? null;
-    const mover = run?.mover;
-    return {
-      state: this.#stopping !== null ? 'stopped' : (mover?.state ?? 'starting'),
-      lease: this.#held?.lease ?? null,
-      tunnel:
-        this.#held === null
-          ? null
-          : {
-              interface: this.#config.tun,
-              mtu: this.#mtu,
-              endpoints: this.#held.tunnel.endpoints.map(({ address, port }) => `${address}|${port}`),
-              index: this.#held.tunnel.index,
-            },
-      path:
-        session?.bound == null
-          ? null
-          : {
-              link: session.bound,
-              observed: session.observed?.key ?? null,
-              generation: session.generation,
-              rttMs: session.rttMs,
-            },
-      epoch: session === null ? null : String(session.epoch),
-      keyNumber: session?.keyNumber ?? null,
+    const worker = (await this.#run?.status()) ?? null;
+    return statusOf({
+      isStopped: this.#stopping !== null,
+      held: this.#held,
+      interface: this.#config.tun,
+      mtu: this.#mtu,
+      worker,
+      mover: this.#run?.mover ?? null,
+      links: this.#links,
+      translator: this.#translator,
       killSwitch: this.#changes.isShut,
-      links: mover?.links ?? this.#links.map((link) => ({ ...link, measured: null, passedOver: false })),
-      remarks: remarksOn({
-        links: this.#links,
-        endpoints: this.#held?.tunnel.endpoints.map(({ address }) => address) ?? [],
-        translator: this.#translator,
-      }),
-      wanted: mover?.wanted ?? null,
       signalling: { connected: this.#device?.connected ?? false, lastError: this.#lastError },
-      counters: session?.counters ?? {},
-      sendErrors: worker?.sendErrors ?? {},
-      moves: mover?.moves ?? [],
-    };
+    });
   }
 
   async stop(options: { readonly free?: boolean } = {}, because?: unknown): Promise<void> {

@@ -1,6 +1,10 @@
 import type { Lease } from '../../src/protocol/lease.ts';
+import type { HeldLease } from '../sdk/device.ts';
 import type { AccessLink } from './link-choice.ts';
 import type { Measured } from './link-quality.ts';
+import { remarksOn } from './remarks.ts';
+import type { TranslatorWatch } from './translator-watch.ts';
+import type { TunnelRun } from './tunnel-run.ts';
 
 /** One rebind, complete when the relay sends to the new link. */
 export interface Move {
@@ -62,4 +66,60 @@ export interface AgentStatus {
   readonly sendErrors: Readonly<Record<string, number>>;
   /** The latest, oldest first. */
   readonly moves: readonly Move[];
+}
+
+/** What an agent knows when it is asked for its status. */
+export interface AgentParts {
+  readonly isStopped: boolean;
+  readonly held: HeldLease | null;
+  readonly interface: string;
+  readonly mtu: number;
+  /** What the packet worker says; null while there is none. */
+  readonly worker: Awaited<ReturnType<TunnelRun['status']>> | null;
+  readonly mover: TunnelRun['mover'] | null;
+  readonly links: readonly AccessLink[];
+  readonly translator: TranslatorWatch;
+  readonly killSwitch: boolean;
+  readonly signalling: AgentStatus['signalling'];
+}
+
+export function statusOf(agent: AgentParts): AgentStatus {
+  const { held, links, mover, signalling, killSwitch, worker } = agent;
+  const session = worker?.session ?? null;
+  return {
+    state: agent.isStopped ? 'stopped' : (mover?.state ?? 'starting'),
+    lease: held?.lease ?? null,
+    tunnel:
+      held === null
+        ? null
+        : {
+            interface: agent.interface,
+            mtu: agent.mtu,
+            endpoints: held.tunnel.endpoints.map(({ address, port }) => `${address}|${port}`),
+            index: held.tunnel.index,
+          },
+    path:
+      session?.bound == null
+        ? null
+        : {
+            link: session.bound,
+            observed: session.observed?.key ?? null,
+            generation: session.generation,
+            rttMs: session.rttMs,
+          },
+    epoch: session === null ? null : String(session.epoch),
+    keyNumber: session?.keyNumber ?? null,
+    killSwitch,
+    links: mover?.links ?? links.map((link) => ({ ...link, measured: null, passedOver: false })),
+    remarks: remarksOn({
+      links,
+      endpoints: held?.tunnel.endpoints.map(({ address }) => address) ?? [],
+      translator: agent.translator,
+    }),
+    wanted: mover?.wanted ?? null,
+    signalling,
+    counters: session?.counters ?? {},
+    sendErrors: worker?.sendErrors ?? {},
+    moves: mover?.moves ?? [],
+  };
 }
