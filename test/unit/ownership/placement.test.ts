@@ -75,6 +75,7 @@ describe('the anchors of one owner', () => {
     const after = await place(few, relays(3), before, all);
     expect(shares(after)).toEqual([3, 3, 3]);
     for (const anchor of movedBetween(before, after)) expect(after.get(anchor)?.id).toBe('relay-3');
+    expect(await place(few.toReversed(), relays(3).reverse(), before, all)).toEqual(after);
   });
 
   test('of a relay that goes are shared by the others', async () => {
@@ -88,5 +89,10 @@ describe('the anchors of one owner', () => {
     const only = async ({ id }: { readonly id: string }) => id === 'relay-2';
     expect(shares(await place(few, relays(3), new Map(), only))).toEqual([9]);
     expect((await place(few, relays(3), new Map(), async () => false)).size).toBe(0);
+  });
+
+  test('stay with one that has more than his share where no other answers, whether or not he does', async () => {
+    const before = await place(few, relays(1), new Map(), all);
+    expect(await place(few, relays(2), before, async () => false)).toEqual(before);
   });
 });
