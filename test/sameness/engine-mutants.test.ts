@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { importMutant, type Mutation } from '../simulation/mutants.ts';
+import { Difference } from './comparing.ts';
 import { GOLDEN } from './golden.ts';
 import { makeModel } from './model.ts';
-import { Difference, play } from './stage.ts';
+import { play } from './stage.ts';
 import { stories } from './story.ts';
 import { EngineSubject, type MakeEngine } from './subject.ts';
 

@@ -1,7 +1,6 @@
 import type { EngineCommand } from '../../src/datapath/engine-api.ts';
 import type { Block } from '../../src/protocol/lease.ts';
 import type { SessionState } from '../../src/protocol/relay-plane.ts';
-import { peekIndex } from '../../src/tunnel/control.ts';
 import { fragment, piece } from '../unit/datapath/fragment.ts';
 import { udp } from '../unit/datapath/packets.ts';
 import {
@@ -18,14 +17,13 @@ import {
   TUNNEL_PORT,
   WHOLE,
 } from './cast.ts';
-import { type HeaderChange, hex, StoryDevice } from './device.ts';
+import { comparable, counted, Difference, leftByReceiver, type Party, requireSame } from './comparing.ts';
+import { hex, StoryDevice } from './device.ts';
 import { frameOf, outerPacket } from './host.ts';
-import type { Step, Story, Tamper } from './story.ts';
-import type { Output, Subject } from './subject.ts';
+import type { Step, Story } from './story.ts';
+import type { Subject } from './subject.ts';
+import { headerChange, tampered } from './tampering.ts';
 import { build, joined, type PacketPlan } from './traffic.ts';
-
-/** Two subjects did not do the same. */
-export class Difference extends Error {}
 
 export interface Played {
   readonly packets: number;
@@ -45,12 +43,6 @@ const PROBES = 6;
 export interface PlayOptions {
   /** Why a packet was dropped is told to devices seldom, and not by every subject equally seldom. */
   readonly ignoreNotices?: boolean;
-}
-
-/** One subject and its own copy of every device: what they say to each other is sealed for the two. */
-interface Party {
-  readonly subject: Subject;
-  readonly devices: (StoryDevice | null)[];
 }
 
 /**
@@ -435,26 +427,10 @@ class Stage {
     if (outputs.every((left) => left.length === 0)) return;
     this.#same(
       'what left',
-      this.#parties.map((party, i) => {
-        const left = new Map<string, string[]>();
-        for (const output of outputs[i]!) {
-          const [to, words] = this.#words(party, output);
-          if (this.#ignoreNotices && words.includes(': notice ')) continue;
-          left.set(to, [...(left.get(to) ?? []), words]);
-        }
-        return [...left].sort(([a], [b]) => (a < b ? -1 : 1));
-      }),
+      this.#parties.map((party, i) =>
+        leftByReceiver(party, outputs[i]!, this.#nowMs, { ignoreNotices: this.#ignoreNotices }),
+      ),
     );
-  }
-
-  #words({ devices }: Party, output: Output): readonly [to: string, words: string] {
-    if (output.to === 'network') return ['network', hex(output.octets)];
-    const { endpoint, path, octets, outerClass } = output;
-    const anchor = ANCHORS.find(({ endpoints }) => (endpoints as readonly string[]).includes(endpoint))?.id;
-    const index = peekIndex(octets, 0, octets.length);
-    const role = ROLES.findIndex((one) => one.anchor === anchor && one.index === index);
-    const read = devices[role]?.read(octets, path, endpoint, this.#nowMs) ?? 'nobody';
-    return [ROLES[role]?.name ?? '?', `${endpoint} → ${path} class ${outerClass}: ${read}`];
   }
 
   /** Learned state shows in what becomes of replies and errors; windows and paths in what a hand-over carries. */
@@ -469,26 +445,17 @@ class Stage {
     this.#step = () => 'the end';
     for (const { id } of ANCHORS) this.#command({ op: 'export', anchor: id });
     this.#compare();
-    const isRead = this.#story.steps.some(isTooLongForXdp) ? refusalsTogether : sorted;
     this.#same(
       'the counters',
-      this.#parties.map(({ subject }) => {
-        const { uplink, downlink } = subject.counters();
-        return { uplink: isRead(uplink), downlink: sorted(downlink) };
-      }),
+      this.#parties.map(({ subject }) => counted(subject.counters(), this.#story)),
     );
   }
 
   #same(what: string, found: readonly unknown[]): void {
-    const leading = JSON.stringify(found[0]);
-    for (let party = 1; party < found.length; party += 1) {
-      const other = JSON.stringify(found[party]);
-      if (leading === other) continue;
-      const names = this.#parties.map(({ subject }) => subject.name);
-      throw new Difference(
-        `${what} differs at ${this.#step()}\n${names[0]}: ${leading}\n${names[party]}: ${other}`,
-      );
-    }
+    requireSame(
+      `${what} differs at ${this.#step()}`,
+      this.#parties.map(({ subject }, party) => ({ name: subject.name, found: found[party] })),
+    );
   }
 
   #different(what: string, one: Subject, other: Subject): Difference {
@@ -501,74 +468,10 @@ function doubled({ first, count }: Block): Block {
   return { first: first - (first % (2 * count)), count: 2 * count };
 }
 
-function headerChange(tamper: Tamper | null, device: StoryDevice): HeaderChange {
-  switch (tamper?.kind) {
-    case 'fast-lane':
-      return { lane: 1 };
-    case 'skip':
-      return { skip: tamper.by };
-    case 'later':
-      return { skip: tamper.skip };
-    case 'old-key':
-      return { keyNumber: device.keyNumber - 1 };
-    default:
-      return {};
-  }
-}
-
-function tampered(sealed: Uint8Array, tamper: Tamper | null): Uint8Array {
-  switch (tamper?.kind) {
-    case 'flip': {
-      const copy = sealed.slice();
-      copy[tamper.at % copy.length]! ^= tamper.bits;
-      return copy;
-    }
-    case 'first': {
-      const copy = sealed.slice();
-      copy[0]! ^= tamper.bits;
-      return copy;
-    }
-    case 'cut':
-      return sealed.slice(0, Math.max(0, sealed.length - tamper.octets));
-    case 'longer':
-      return joined(sealed, new Uint8Array(tamper.octets));
-    default:
-      return sealed;
-  }
-}
-
 function replyTo(packet: PacketPlan, as: 'answer' | 'error'): PacketPlan {
   const plain = { ...packet, flaw: null, ttl: 64 };
   if (as === 'error') return { ...plain, shape: as, size: 31 };
   return packet.shape === 'echo' ? { ...plain, shape: 'echo-reply' } : plain;
-}
-
-/** A session's state as it must be in every subject: lanes are numbered by whoever sends. */
-function comparable(state: SessionState): unknown {
-  const { data, control, ...rest } = state;
-  const { epoch, relayBoot, keyNumber } = data;
-  return { ...rest, epoch, relayBoot, keyNumber, windows: [0, 1].map((lane) => trimmed(data.windows[lane])) };
-}
-
-function trimmed(window: SessionState['data']['windows'][number] | undefined) {
-  return window === undefined || window.highest === 0 ? null : window;
-}
-
-function sorted(counts: Readonly<Record<string, number>>): [string, number][] {
-  return Object.entries(counts)
-    .filter(([, count]) => count > 0)
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-}
-
-/** XDP does not look into packets so long, and so does not know their numbers. */
-function isTooLongForXdp(step: Step): boolean {
-  return step.do === 'up' && step.packet.size > 1_400;
-}
-
-/** A forged datagram under the number of one that XDP did not look into is refused for its number by one alone. */
-function refusalsTogether(counts: Readonly<Record<string, number>>): [string, number][] {
-  const { replayed = 0, 'bad-tag': badTag = 0, ...others } = counts;
-  return sorted({ ...others, 'replayed or bad-tag': replayed + badTag });
 }
 
 function described(step: Step): string {
