@@ -5,6 +5,7 @@ import type { createRelayRebinding } from '../../src/rebinding/relay.ts';
 import type { RelayInput, RelayOutput, RelayRebinding } from '../../src/rebinding/relay-io.ts';
 import type { ControlDraft, ControlMessage } from '../../src/tunnel/message.ts';
 import { CONTROL, type OldPath } from '../../src/tunnel/wire.ts';
+import { RebindingPromises } from './rebinding-promises.ts';
 
 /** What one DATA datagram of the model carries: which key it was made with, and its sequence. */
 interface DataPacket {
@@ -48,7 +49,7 @@ const DATA_EVERY_MS = 20;
 /**
  * A device, its relay, the network between them and an attacker, on one simulated clock. The relay's packet
  * engine is modelled from the machine's outputs alone; every promise that can be broken is checked as it happens
- * and noted in `broken`.
+ * ({@link RebindingPromises}) and noted in `broken`.
  *
  * The attacker sees every datagram and can send any of them to the relay from any address at any time, also
  * before the original arrives, and to the device again what it already received. He is not a path: a challenge
@@ -99,12 +100,7 @@ export class RebindingWorld {
   #deviceKey: string | null = null;
   #deviceKeys = new Set<string>();
   #deviceSequence = 0;
-  #octetsFrom = new Map<string, number>();
-  #octetsTo = new Map<string, number>();
-  #proven = new Set<string>();
-  #challenged = new Set<string>();
-  #generations = new Map<string, number>();
-  #installed = new Set<string>();
+  readonly #promises = new RebindingPromises((what) => this.#break(what));
 
   constructor(machines: Machines, random: () => number) {
     this.#machines = machines;
@@ -195,8 +191,8 @@ export class RebindingWorld {
       resumed: state,
     });
     this.#active = state.active;
-    if (state.active) this.#proven.add(state.active.key);
-    this.#generations.set(this.#generationScope(state.deviceBoot), state.generation);
+    if (state.active) this.#promises.proven(state.active);
+    this.#promises.accepted(this.#generationScope(state.deviceBoot), state.generation);
     this.#sendKey = former.sendKey;
     this.#sendKeyNumber = former.number;
     this.#receiveKeys = new Set(former.keys);
@@ -285,7 +281,7 @@ export class RebindingWorld {
   #arriveAtRelay(payload: Payload, from: SocketAddress): void {
     if (this.nowMs < this.#relayUpMs) return;
     const octets = payload.kind === 'data' ? DATA_OCTETS : CONTROL.length;
-    this.#grant(from, octets);
+    this.#promises.grant(from, octets);
     if (payload.kind !== 'data') {
       this.#controlAtRelay(payload, from);
       return;
@@ -315,7 +311,7 @@ export class RebindingWorld {
       this.device.noteReceived(this.nowMs);
       return;
     }
-    if (payload.kind === 'challenge') this.#challenged.add(`${payload.boot}/${at.key}`);
+    if (payload.kind === 'challenge') this.#promises.challenged(payload.boot, at);
     this.delivered.push({ message: payload, link });
     this.#device({ type: 'control', link, message: payload });
   }
@@ -345,7 +341,7 @@ export class RebindingWorld {
   // --- the two ends -----------------------------------------------------------------------------------
 
   #relay(input: RelayInput): readonly RelayOutput[] {
-    if (input.type === 'signalled') this.#grant(input.believed, CONTROL.length);
+    if (input.type === 'signalled') this.#promises.grant(input.believed, CONTROL.length);
     const before = this.relay.deviceBoot;
     const outputs = this.relay.step(input, this.nowMs);
     this.relayOutputs.push(...outputs);
@@ -357,31 +353,26 @@ export class RebindingWorld {
   #carryOutAtRelay(output: RelayOutput): void {
     switch (output.type) {
       case 'send': {
-        this.#checkSend(output.to, output.draft);
+        this.#promises.sent(output.to, output.draft);
         this.#relayCounter += 1n;
         this.#sendDown(output.to, sealed(output.draft, this.relayBoot, this.#relayCounter));
         break;
       }
       case 'hold':
-        if (output.untilMs > this.nowMs + 2_000) this.#break('a hold is longer than promised');
+        this.#promises.held(output.untilMs - this.nowMs);
         this.#holdUntilMs = output.untilMs;
         break;
       case 'release':
         this.#holdUntilMs = null;
         break;
       case 'flip':
-        if (this.#holdUntilMs !== null) this.#break('the path flipped before its queue was released');
-        if (!this.#challenged.has(`${this.relayBoot}/${output.path.key}`)) {
-          this.#break(`the path is ${output.path.key}, where the device was never reached`);
-        }
+        this.#promises.flipped(output.path, this.relayBoot, this.holding);
         this.#active = output.path;
-        this.#proven.add(output.path.key);
         this.flips.push({ atMs: this.nowMs, path: output.path });
         break;
       case 'keys': {
         const key = `${this.epoch}/${this.relayBoot}/${output.deviceBoot}/${output.keyNumber}`;
-        if (this.#installed.has(key)) this.#break(`the relay began the key ${key} twice`);
-        this.#installed.add(key);
+        this.#promises.began(key);
         this.#receiveKeys.add(key);
         break;
       }
@@ -390,33 +381,14 @@ export class RebindingWorld {
         this.#sendKeyNumber = output.keyNumber;
         if (!this.#receiveKeys.has(this.#sendKey)) this.#break('downlink uses a key that was not derived');
         break;
-      case 'moved': {
-        const scope = this.#generationScope(output.deviceBoot);
-        if (output.generation < (this.#generations.get(scope) ?? 0)) {
-          this.#break(`the accepted generation fell to ${output.generation}`);
-        }
-        this.#generations.set(scope, output.generation);
+      case 'moved':
+        this.#promises.moved(this.#generationScope(output.deviceBoot), output.generation);
         break;
-      }
       case 'count':
         break;
       default:
         output satisfies never;
     }
-  }
-
-  /** Nothing but challenges and syncs goes to an unproven address, and no more octets than came from it. */
-  #checkSend(to: SocketAddress, draft: ControlDraft): void {
-    if (this.#proven.has(to.key)) return;
-    if (draft.kind !== 'challenge' && draft.kind !== 'sync') this.#break(`a ${draft.kind} went to ${to.key}`);
-    const sent = (this.#octetsTo.get(to.key) ?? 0) + CONTROL.length;
-    this.#octetsTo.set(to.key, sent);
-    if (sent > (this.#octetsFrom.get(to.key) ?? 0)) this.#break(`${to.key} was sent more than came from it`);
-  }
-
-  /** So much may be sent to an unproven address. */
-  #grant(to: SocketAddress, octets: number): void {
-    this.#octetsFrom.set(to.key, (this.#octetsFrom.get(to.key) ?? 0) + octets);
   }
 
   #device(input: Parameters<DeviceRebinding['step']>[0]): void {
@@ -456,8 +428,8 @@ export class RebindingWorld {
   ): void {
     this.#newRelayIncarnation(gapMs);
     // The challenges that a hint is worth come on top of what is answered.
-    if (hint) this.#grant(hint.path, 4 * CONTROL.length);
-    if (hint) this.#generations.set(this.#generationScope(hint.deviceBoot), hint.generation);
+    if (hint) this.#promises.grant(hint.path, 4 * CONTROL.length);
+    if (hint) this.#promises.accepted(this.#generationScope(hint.deviceBoot), hint.generation);
     this.relay = this.#machines.createRelayRebinding({
       epoch: this.epoch,
       relayBoot: this.relayBoot,
@@ -476,9 +448,7 @@ export class RebindingWorld {
     this.#receiveKeys = new Set();
     this.#sendKey = null;
     this.#sendKeyNumber = 0;
-    this.#octetsFrom = new Map();
-    this.#octetsTo = new Map();
-    this.#proven = new Set();
+    this.#promises.relayBegins();
     this.#arrived = new Set();
   }
 
