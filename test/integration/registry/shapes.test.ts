@@ -83,9 +83,17 @@ describe.each([
   });
 });
 
+const manual = readFileSync(new URL('../../../docs/redis.md', import.meta.url), 'utf8');
+
+test('a server starts with the redis.conf of the manual', async () => {
+  const [, lines = ''] = /^## redis\.conf\n\n```\n([\s\S]*?)^```/m.exec(manual) ?? [];
+  expect(lines).toMatch(/^appendonly yes\n/);
+  const shape = await standalone({ settings: lines.split('\n') });
+  await shape.stop();
+});
+
 test('a user with no more rights than the manual gives can do everything', async () => {
   const shape = await standalone();
-  const manual = readFileSync(new URL('../../../docs/redis.md', import.meta.url), 'utf8');
   const [, rights = ''] = /^ACL SETUSER mooring on >PASSWORD (.*?)\s+\(one line\)$/ms.exec(manual) ?? [];
   expect(rights).toMatch(/^~mooring1:/);
   await shape.servers[0]?.call(
