@@ -135,6 +135,7 @@ test('what is refused, misused or absent has its exit status and its words', asy
     expect(status).toBe(1);
     expect(error).toMatch(new RegExp(`^mooring: \\S+${file}: .* \\[ERR_MOORING_CONFIG\\]\\n$`));
   }
+  expect(aliased.error).toContain('Alias resolution is disabled');
 });
 
 test('a configuration that is wrong replaces nothing, when an operator asks for that', async () => {

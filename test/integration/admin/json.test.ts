@@ -86,6 +86,10 @@ test('every command of operators answers in one line of JSON, and in words witho
   expect(await said(leaseNoun, 'show', kept.id)).toMatch(/^lease +a\d\./);
 });
 
+test('an SPI that is no number is refused by the name that it was given', async () => {
+  await expect(said(leaseNoun, 'find', '198.51.100.1', '--spi', 'many')).rejects.toThrow(/\bmany\b/);
+});
+
 test('a pool of more anchors than one request may name grows and shrinks by what is said alone', async () => {
   const anchors = (from: number) =>
     Array.from({ length: 300 }, (_, at) => ({

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { loadSettings, parseSettings } from '../../../src/config/load.ts';
+import { parsePool } from '../../../src/config/pools.ts';
 
 const relay = 'relay: {id: r1, interface: pub0}';
 const pool = (anchors: string, more = '') =>
@@ -207,4 +208,20 @@ describe('prefixes', () => {
     expect(() => alone(singles(256))).not.toThrow();
     expect(() => alone(singles(257))).toThrow(/anchors\.0\.prefixes is .*more than 256 items/);
   });
+});
+
+it.each([
+  ['the same id', ['203.0.113.2', '192.0.2.4/30'], 'pool.yaml: anchors.1.id is a1; give every'],
+  [
+    'an endpoint that the other leases',
+    ['192.0.2.1', '192.0.2.4/30', 'a2'],
+    'pool.yaml: anchors.1.endpoints.0 is 192.0.2.1; a tunnel endpoint is never leased: take it out of anchors.0.prefixes.0',
+  ],
+])('a pool alone in a file is told of by its own fields: two anchors with %s', (_, second, fault) => {
+  const of = (endpoint: string, prefix: string, id = 'a1') => ({
+    ...{ id, home: 'r1', endpoints: [endpoint], prefixes: [prefix] },
+  });
+  const [endpoint = '', prefix = '', id] = second;
+  const anchors = [of('203.0.113.1', '192.0.2.0/30'), of(endpoint, prefix, id)];
+  expect(() => parsePool({ name: 'p', sharing: 'whole', anchors }, 'pool.yaml')).toThrow(fault);
 });
