@@ -104,6 +104,15 @@ describe('hello', () => {
     expect(script.calls).toEqual([]);
   });
 
+  it('R16: is to be answered first: work while it is judged ends the socket as well', async () => {
+    script.gate = () => new Promise(() => {});
+    const socket = await door.connect();
+    socket.send(await socket.helloFrame(laptop(), authority));
+    expect(await socket.ask({ type: 'pools', id: 2 })).toMatchObject({ error: { rsip: 301 } });
+    await expect(socket.closed).resolves.toMatchObject({ code: 4200 });
+    expect(socket.frames.some((answer) => answer.type === 'result')).toBe(false);
+  });
+
   it('with a proof for another socket’s nonce is refused for good', async () => {
     const first = await door.connect();
     const second = await door.connect();
