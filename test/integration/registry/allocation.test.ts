@@ -208,3 +208,23 @@ describe('a lease for one remote', () => {
     });
   });
 });
+
+test('a port below those that are leased is nobody’s, also on an anchor that has grown', async () => {
+  const anchor = {
+    id: 'grown',
+    pool: 'grown',
+    sharing: 'shared',
+    endpoints: ['198.51.100.1'],
+    home: 'r',
+  } as const;
+  await registry.declareAnchor({ ...anchor, prefixes: ['192.0.2.16/32'] });
+  await registry.claim('grown', 'r', '00'.repeat(8), 60_000);
+  await registry.declareAnchor({ ...anchor, prefixes: ['192.0.2.16/32', '192.0.2.17/32'] });
+  const wished = (port: number) =>
+    registry.grant({
+      ...{ pool: 'grown', device: { tenant: 't', id: 'd' }, thumbprint: 'k'.repeat(43), kind: 'rsap-ip' },
+      ...{ leaseMs: 60_000, requestId: hex128(), quota: 4, local: { port } },
+    });
+  await expect(wished(80)).rejects.toMatchObject({ code: 'ERR_MOORING_PORTS_UNALLOWED', rsip: 313 });
+  expect((await wished(1_024)).lease.ports?.first).toBe(1_024);
+});
