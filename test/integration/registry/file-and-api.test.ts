@@ -128,7 +128,7 @@ const wait: Step = { do: 'wait', ms: 200_000 };
 const lease: Step = { do: 'lease' };
 
 describe('a file and the API make the same pools, and none where they refuse:', () => {
-  test.each<[string, Step[]]>([
+  test.each<[string, Step[], string[]?]>([
     [
       'grown, shrunk with leases on it, and grown back',
       [
@@ -150,10 +150,12 @@ describe('a file and the API make the same pools, and none where they refuse:', 
         declare(of('192.0.2.0/31')),
         lease,
         declare({ ...of('192.0.2.0/31'), retire: true }),
+        lease,
         declare(of('192.0.2.0/31')),
         lease,
         wait,
       ],
+      ['UNKNOWN_POOL'],
     ],
     [
       'retired, gone, and declared anew',
@@ -171,9 +173,11 @@ describe('a file and the API make the same pools, and none where they refuse:', 
       [
         declare(of('192.0.2.0/31')),
         declare({ anchors: [anchor('a1', ['192.0.2.0/31'], { retire: true })] }),
+        lease,
         declare(of('192.0.2.0/31')),
         lease,
       ],
+      ['UNKNOWN_POOL'],
     ],
     [
       'of another shape, with leases and without',
@@ -186,6 +190,7 @@ describe('a file and the API make the same pools, and none where they refuse:', 
         declare({ ...of('192.0.2.0/31'), sharing: 'shared' }),
         declare({ ...of('192.0.2.0/31'), sharing: 'shared', portBlock: 8 }),
       ],
+      ['ANCHOR_IN_USE'],
     ],
     [
       'overlapping itself, another one, a tunnel endpoint',
@@ -197,6 +202,7 @@ describe('a file and the API make the same pools, and none where they refuse:', 
         declare({ name: 'q', anchors: [anchor('a2', ['203.0.113.1/32'])] }),
         declare({ name: 'q', anchors: [anchor('a1', ['198.51.100.0/32'])] }),
       ],
+      ['CONFIG', 'OVERLAP', 'OVERLAP', 'OVERLAP', 'ANCHOR_TAKEN'],
     ],
     [
       'of the least and the largest prefixes of both families',
@@ -211,6 +217,7 @@ describe('a file and the API make the same pools, and none where they refuse:', 
         declare(of('192.0.2.0/33')),
         wait,
       ],
+      ['ANCHOR_FULL', 'BAD_INPUT', 'CONFIG', 'CONFIG'],
     ],
     [
       'refused in its second anchor, and mended',
@@ -221,10 +228,22 @@ describe('a file and the API make the same pools, and none where they refuse:', 
           anchors: [anchor('a1', ['192.0.2.0/31']), anchor('a2', ['192.0.2.4/31'])],
         }),
       ],
+      ['CONFIG'],
     ],
-  ])('%s', async (_, steps) => {
+    [
+      'refused in its second anchor for what another pool has, and nothing of its first one is taken',
+      [
+        declare(of('192.0.2.0/31')),
+        declare({ name: 'q', anchors: [anchor('a2', ['192.0.2.8/31']), anchor('a3', ['192.0.2.1/32'])] }),
+        declare({ name: 'q', anchors: [anchor('a4', ['192.0.2.9/32'])] }),
+        declare({ name: 'q', anchors: [anchor('a3', ['192.0.2.0/32'])] }),
+      ],
+      ['OVERLAP', 'OVERLAP'],
+    ],
+  ])('%s', async (_, steps, refusals = []) => {
     const seen = await sameBothWays(steps);
-    expect(seen.some((one) => (one as { outcome: string }).outcome === 'done')).toBe(true);
+    const outcomes = seen.map((one) => (one as { outcome: string }).outcome.replace('ERR_MOORING_', ''));
+    expect(outcomes.filter((outcome) => outcome !== 'done')).toEqual(refusals);
   });
 
   test('whatever is declared, in whatever order', async () => {
