@@ -200,6 +200,18 @@ describe('a pool', () => {
     expect((await view())?.prefixes).toEqual(['192.0.2.0/31']);
   });
 
+  test('has the policy that an operator gave it, and what the file says when an operator says it too', async () => {
+    const file = pool(['192.0.2.0/30']);
+    const policy = async () => (await registry.pool('p'))?.policy.coolingMs;
+    await registry.declareFile([file]);
+    await declare(['192.0.2.0/29'], { coolingMs: 130_000 });
+    await registry.declareFile([file]);
+    expect(await policy()).toBe(130_000);
+    await registry.declarePool(file, 'operator');
+    expect(await policy()).toBe(120_000);
+    expect((await view())?.prefixes).toEqual(['192.0.2.0/30']);
+  });
+
   test('has anchors that follow its policy, whether they are named with it or not', async () => {
     const more = { id: 'a2', home: 'r1', endpoints: ['203.0.113.2'], prefixes: ['192.0.2.8/31'] };
     await declare(['192.0.2.0/31']);
