@@ -76,6 +76,19 @@ test('R20: an extension counts from its message, once however often that arrives
   await expect(registry.extend({ ...about(lease), leaseMs: 60_000 })).rejects.toMatchObject({ rsip: 306 });
 });
 
+test('R22: what rests is not to be had by its name either, but by its last device', async () => {
+  const lease = await grant(600);
+  const named = { local: { address: lease.address, port: lease.ports!.first } };
+  const stranger: Device = { tenant: 't', id: 's' };
+  await registry.free(about(lease));
+  await expect(grant(600, { ...named, device: stranger })).rejects.toMatchObject({ rsip: 311 });
+  const again = await grant(600, named);
+  expect(again.ports).toEqual(lease.ports);
+  await registry.free(about(again));
+  await passes(120);
+  expect((await grant(600, { ...named, device: stranger })).ports).toEqual(lease.ports);
+});
+
 test('R30: bindings of one device have ids of their own and are freed one by one; the address stays with the others', async () => {
   const [first, second] = [await grant(600), await grant(600)];
   expect(first.address).toBe(second.address);
