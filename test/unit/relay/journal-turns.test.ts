@@ -12,7 +12,7 @@ import { silent } from '../../integration/registry/real-redis.ts';
 /** The disk itself, but for what a test holds up. */
 vi.mock('node:fs/promises', async (original) => {
   const real = await original<typeof disk>();
-  return { ...real, rm: vi.fn(real.rm) };
+  return { ...real, rename: vi.fn(real.rename) };
 });
 
 let folder: string;
@@ -46,22 +46,22 @@ const held = (anchor: string, epoch: bigint) => () => ({
 });
 const epochOf = async (anchor: string) => (await journal.read()).get(anchor)?.epoch;
 
-test('a journal that begins while the former one is being removed is written when that is done', async () => {
+test('a journal that begins while the former one is being put aside is written when that is done', async () => {
   await journal.begin('a1', held('a1', 1n)).synced();
-  const { rm } = await vi.importActual<typeof disk>('node:fs/promises');
-  const removing = gate();
-  vi.mocked(disk.rm).mockImplementationOnce(async (...of) => {
-    removing.reach();
-    await removing.opened;
-    return rm(...of);
+  const { rename } = await vi.importActual<typeof disk>('node:fs/promises');
+  const leaving = gate();
+  vi.mocked(disk.rename).mockImplementationOnce(async (...of) => {
+    leaving.reach();
+    await leaving.opened;
+    return rename(...of);
   });
   const ended = journal.end('a1');
-  await removing.reached;
+  await leaving.reached;
   const next = journal.begin('a1', held('a1', 2n));
   const synced = next.synced();
   // As many steps as it takes where nothing is in the way.
   await journal.begin('a2', held('a2', 1n)).synced();
-  removing.open();
+  leaving.open();
   await Promise.all([ended, synced]);
   expect(await epochOf('a1')).toBe(2n);
   await next.close();
