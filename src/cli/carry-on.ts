@@ -35,7 +35,7 @@ export async function carryOnUntil(
   settings: Settings,
   { engine, log }: { readonly engine: RelayEngine; readonly log: Log },
 ): Promise<CarriedOn> {
-  const journal = await openJournal(join(settings.dataDir, 'journal'));
+  const journal = await openJournal(join(settings.dataDir, 'journal'), { log });
   const former = await journal.read();
   if (former.size === 0) throw reason;
   const { client } = engine;

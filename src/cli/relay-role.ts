@@ -94,7 +94,7 @@ export async function startRelay(
   undo.push(() => hostWatch.close());
 
   let announceEnded: (event: LeaseEnded) => void = parts.ended;
-  const journal = await openJournal(join(settings.dataDir, 'journal'));
+  const journal = await openJournal(join(settings.dataDir, 'journal'), { log });
   const former = new Map(await journal.read());
   const { anchors: leftBehind } = await engine.command({ op: 'left-behind' });
   const node: RelayNode = createRelayNode({

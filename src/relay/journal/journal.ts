@@ -3,6 +3,7 @@ import { access, constants, mkdir, readdir, readFile, rename, rm, stat } from 'n
 import { join } from 'node:path';
 import { fileFault } from '../../protocol/file-fault.ts';
 import { monotonicMs } from '../../telemetry/clock.ts';
+import type { Log } from '../../telemetry/log.ts';
 import { type AnchorJournal, type JournalBase, syncDirectory, writeJournal } from './anchor-journal.ts';
 import { type Instant, type Journalled, replay } from './replay.ts';
 
@@ -39,8 +40,18 @@ export interface Claim {
   readonly prefixes: readonly string[];
 }
 
+export interface JournalOptions {
+  /** Default: the clocks of this machine. */
+  readonly now?: () => Instant;
+  /** Is told of files that hold nothing whole (default: nobody). */
+  readonly log?: Pick<Log, 'error'>;
+}
+
 /** Rejects (ERR_MOORING_JOURNAL) when `directory` cannot be made in the folder that is there, or nothing can be written in it. */
-export async function openJournal(directory: string, now: () => Instant = instant): Promise<Journal> {
+export async function openJournal(
+  directory: string,
+  { now = instant, log }: JournalOptions = {},
+): Promise<Journal> {
   try {
     // Not with the folders above it: then the cause is not told.
     await mkdir(directory, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
@@ -86,6 +97,12 @@ export async function openJournal(directory: string, now: () => Instant = instan
       });
       const journalled = replay(file, mtimeMs, now());
       if (journalled !== null) found.set(journalled.anchor, journalled);
+      // It had its name only when it was whole: no process that was killed leaves this.
+      else
+        log?.error(
+          { file: path },
+          'this journal holds nothing whole, and what it held is lost here: look at its disk, then remove it',
+        );
     }
     return found;
   }

@@ -58,9 +58,9 @@ const engine = {
 
 /** A relay without packets whose timers run when they are told to. */
 async function relay(): Promise<RelayNode> {
-  const journal = await openJournal(join(folder, 'journal'), () => ({
-    ...{ machine: 'm', monotonicMs: nowMs, wallMs: nowMs },
-  }));
+  const journal = await openJournal(join(folder, 'journal'), {
+    now: () => ({ machine: 'm', monotonicMs: nowMs, wallMs: nowMs }),
+  });
   ticks = [];
   return createRelayNode({
     settings: { id: 'r1', port: 4556, innerMtu: 1280, outageGraceMs: GRACE_MS } as never,

@@ -46,7 +46,7 @@ const read = (octets = readFileSync(file()), now = HERE) => replay(octets, 1, no
 const ids = (of: Journalled | null) => of?.leases.map(({ lease: one }) => one.id);
 
 async function journalOf(leases: number) {
-  const journal = await openJournal(directory, () => HERE);
+  const journal = await openJournal(directory, { now: () => HERE });
   const one = journal.begin('a1', () => held);
   await one.synced();
   for (let n = 1; n <= leases; n += 1) {
@@ -122,6 +122,17 @@ describe('a process killed while it writes', () => {
     expect(ids(read())).toEqual([lease(1).id, lease(2).id]);
     await one.close();
   });
+});
+
+test('a file that holds nothing whole is told of by its name, and the others are read', async () => {
+  const { one } = await journalOf(1);
+  await one.close();
+  writeFileSync(join(directory, 'a2.journal'), readFileSync(file()).subarray(0, 60));
+  const said: unknown[] = [];
+  const log = { error: (about: unknown) => said.push(about) };
+  const journal = await openJournal(directory, { log: log as never });
+  expect([...(await journal.read()).keys()]).toEqual(['a1']);
+  expect(said).toEqual([{ file: join(directory, 'a2.journal') }]);
 });
 
 test('the check can fail: without the checksum a wrong octet is believed', async () => {
