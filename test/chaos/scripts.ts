@@ -18,9 +18,12 @@ export interface Puppet {
 }
 
 /** Devices behind a signalling node in the test's own process. */
-export async function puppets(
-  world: World,
-): Promise<{ device(name: string): Promise<Puppet>; close(): Promise<void> }> {
+export async function puppets(world: World): Promise<{
+  device(name: string): Promise<Puppet>;
+  /** A device whose next lease of the pool is at the same primary as an anchor: it had one there. */
+  near(anchor: string, pool: 'whole' | 'shared'): Promise<Puppet>;
+  close(): Promise<void>;
+}> {
   const { recorder, scene } = world;
   const door = await openDoor(scene, 'puppets', recorder);
   const SENDINGS = 40;
@@ -29,8 +32,17 @@ export async function puppets(
     frames += 1;
     return frames;
   };
-  return {
+  const self: Awaited<ReturnType<typeof puppets>> = {
     close: () => door.close(),
+    async near(anchor, pool) {
+      const primary = await world.shape.primaryOf(eventsOf(anchor));
+      for (let at = 1; ; at += 1) {
+        const one = await self.device(`${pool}-${at}`);
+        const probe = await one.leases(pool);
+        await one.frees(probe);
+        if ((await world.shape.primaryOf(eventsOf(probe.anchor))) === primary) return one;
+      }
+    },
     async device(name) {
       const caller = await callerOf(name);
       const sendings = () => Array.from({ length: SENDINGS });
@@ -64,12 +76,15 @@ export async function puppets(
       };
     },
   };
+  return self;
 }
 
 const eventsOf = (anchor: string) => anchorKeys(anchor).find((key) => key.endsWith(':events')) as string;
 
 /** Fences of an anchor's stream as one server has it. */
 export async function fencesAt(server: RedisShape['servers'][number], anchor: string): Promise<string[]> {
+  // A replica of a cluster would name its primary instead; others know no such command.
+  await server.call('READONLY').catch(() => undefined);
   const stream = (await server.call('XRANGE', eventsOf(anchor), '-', '+')) as [string, unknown][];
   return stream.map(([fence]) => fence);
 }
@@ -94,12 +109,26 @@ export async function inStep(shape: RedisShape, anchor: string, count = 1) {
   return { primary, replicas };
 }
 
-/** Starts what was killed, and has all follow the primary, as the sentinels would some ten seconds later. */
+const isCluster = ({ servers, sentinels }: RedisShape) => servers.length > 1 && sentinels.length === 0;
+
+/** Gives the primary of an anchor the replica of another as well, where it has but one. */
+export async function reinforce(shape: RedisShape, anchor: string): Promise<void> {
+  if (!isCluster(shape)) return;
+  const { primary, replicas } = await inStep(shape, anchor);
+  const others = await Promise.all(
+    shape.servers.map(async (server) => ((await server.call('ROLE')) as unknown[])[0] === 'slave'),
+  );
+  const other = shape.servers.find((server, at) => others[at] && !replicas.includes(server))!;
+  await other.call('CLUSTER', 'REPLICATE', String(await primary.call('CLUSTER', 'MYID')));
+}
+
+/** Starts what was killed, and has all follow the primary, as the sentinels would some ten seconds later; a cluster does so by itself. */
 export async function rejoin(shape: RedisShape, primary: RedisShape['servers'][number]): Promise<void> {
   await Promise.all(
     shape.servers.map(async (server) => {
       if (server === primary) return;
       if (!server.running) await server.restart();
+      if (isCluster(shape)) return;
       await server.call('REPLICAOF', primary.address, primary.port);
     }),
   );
