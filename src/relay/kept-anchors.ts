@@ -59,8 +59,10 @@ export function createKeptAnchors(options: KeptAnchorsOptions): KeptAnchors {
         const owner = await registry.owner(anchor).catch(() => null);
         if (owner !== null && owner.epoch > one.epoch) await tell(anchor, owner.epoch);
         if (kept.get(anchor) !== one) return;
-        // While the registry is away, or knows less, this may be the only word of it.
-        if (owner === null || toldUnder.get(anchor) !== owner.epoch) forgetLater();
+        // While the registry is away, or knows less, this may be the only word of it, for as long as there is a lease in it.
+        const isTold = owner !== null && toldUnder.get(anchor) === owner.epoch;
+        const isOver = one.leases.every(({ untilMs }) => untilMs <= timers.nowMs());
+        if (!isTold && !isOver) forgetLater();
         else {
           kept.delete(anchor);
           forget(anchor);
