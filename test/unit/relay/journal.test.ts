@@ -1,4 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  constants,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -56,6 +64,28 @@ async function journalOf(leases: number) {
   }
   return { journal, one };
 }
+
+/** The flags of the descriptors by which this process has a file open (proc_pid_fdinfo(5)). */
+const openFlags = (path: string): number[] =>
+  readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      if (readlinkSync(`/proc/self/fd/${fd}`) !== path) return [];
+      const [, octal] = /^flags:\s+([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))!;
+      return [Number.parseInt(octal!, 8)];
+    } catch {
+      // The one by which the folder was read.
+      return [];
+    }
+  });
+
+test('what is written is on the disk itself: the file is written through', async () => {
+  const { one } = await journalOf(1);
+  await one.synced();
+  const flags = openFlags(file());
+  expect(flags).toHaveLength(1);
+  expect(flags[0]! & constants.O_DSYNC).toBe(constants.O_DSYNC);
+  await one.close();
+});
 
 test('a journal gives back what was noted and synced', async () => {
   const { journal, one } = await journalOf(3);
