@@ -26,6 +26,7 @@ export interface PacketLoop {
 export interface PacketLoopOptions {
   /** Eventfd that the other thread wakes after each `postMessage`. */
   readonly wakeupFd: number;
+  /** Brings arrays of messages. */
   readonly port: MessagePort;
   /** Every message from the port, in order. */
   onMessage(message: unknown, loop: PacketLoop): void;
@@ -44,6 +45,7 @@ export interface PacketLoopOptions {
  */
 export function runPacketLoop(options: PacketLoopOptions): void {
   const poller = createPoller();
+  const inbox = createInbox(options.port);
   const drains = new Map<number, (budget: number) => void>();
   let running = true;
   const loop: PacketLoop = {
@@ -72,7 +74,7 @@ export function runPacketLoop(options: PacketLoopOptions): void {
     if (moreMessages || ready.includes(options.wakeupFd)) {
       // Drained before the port is read: a message posted in between leaves its wake standing.
       drainFd(options.wakeupFd);
-      const taken = takeMessages(options, loop, () => running);
+      const taken = takeMessages(inbox, options, loop, () => running);
       moreMessages = taken === MESSAGES_PER_ROUND;
       worked = taken > 0;
     }
@@ -92,10 +94,33 @@ export function runPacketLoop(options: PacketLoopOptions): void {
   }
 }
 
-function takeMessages(options: PacketLoopOptions, loop: PacketLoop, running: () => boolean): number {
+/** The messages of a port one by one; undefined: there is none now. */
+type Inbox = () => { readonly message: unknown } | undefined;
+
+function createInbox(port: MessagePort): Inbox {
+  let messages: readonly unknown[] = [];
+  let at = 0;
+  return () => {
+    while (at === messages.length) {
+      const received = receiveMessageOnPort(port);
+      if (received === undefined) return undefined;
+      messages = received.message as readonly unknown[];
+      at = 0;
+    }
+    at += 1;
+    return { message: messages[at - 1] };
+  };
+}
+
+function takeMessages(
+  inbox: Inbox,
+  options: Pick<PacketLoopOptions, 'onMessage'>,
+  loop: PacketLoop,
+  running: () => boolean,
+): number {
   let taken = 0;
   while (taken < MESSAGES_PER_ROUND && running()) {
-    const received = receiveMessageOnPort(options.port);
+    const received = inbox();
     if (received === undefined) break;
     taken += 1;
     if (received.message === PACKET_WORKER_STOP) loop.stop();

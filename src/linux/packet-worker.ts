@@ -22,7 +22,7 @@ export interface PacketWorkerOptions {
 /** The main thread's side of a packet worker. */
 export interface PacketWorker {
   /** Posts a message and wakes the loop; order is kept. A worker that has ended takes nothing. */
-  post(message: unknown, transfer?: readonly Transferable[]): void;
+  post(message: unknown): void;
   /** Ends the loop, so that the worker's module can clean up behind it; ends the thread if it does not end. */
   stop(): Promise<void>;
 }
@@ -68,7 +68,7 @@ export function startPacketWorker(options: PacketWorkerOptions): PacketWorker {
   // Without it the exit of the process would wait for the thread to come back from the kernel.
   // A wake-up alone is not enough: the loop would go back to waiting before the thread is told to end.
   const leave = () => {
-    near.postMessage(PACKET_WORKER_STOP);
+    near.postMessage([PACKET_WORKER_STOP]);
     wakeup.wake();
   };
   process.once('exit', leave);
@@ -99,18 +99,18 @@ export function startPacketWorker(options: PacketWorkerOptions): PacketWorker {
     });
   });
 
-  // One wake-up for all that is posted at once: each is a system call.
-  let waking = false;
-  const wake = (): void => {
-    waking = false;
-    if (!ended) wakeup.wake();
-  };
-  const post = (message: unknown, transfer: readonly Transferable[] = []): void => {
+  // What is posted at once crosses at once: a message is cloned and read for tens of microseconds, a wake-up is a system call.
+  let posted: unknown[] = [];
+  const send = (): void => {
+    const messages = posted;
+    posted = [];
     if (ended) return;
-    near.postMessage(message, transfer);
-    if (waking) return;
-    waking = true;
-    queueMicrotask(wake);
+    near.postMessage(messages);
+    wakeup.wake();
+  };
+  const post = (message: unknown): void => {
+    if (ended) return;
+    if (posted.push(message) === 1) queueMicrotask(send);
   };
 
   return {

@@ -105,13 +105,12 @@ export async function startUserspaceEngine(options: UserspaceEngineOptions): Pro
       case 'event':
         for (const listener of onEvent) listener(message.event);
         return;
-      case 'answer':
-        settle(message.id)?.resolve(message.answer);
+      case 'answers':
+        for (const one of message.answers) {
+          if ('error' in one) settle(one.id)?.reject(refusal(one.error));
+          else settle(one.id)?.resolve(one.answer);
+        }
         return;
-      case 'refused': {
-        settle(message.id)?.reject(refusal(message.error));
-        return;
-      }
       default:
         message satisfies never;
     }

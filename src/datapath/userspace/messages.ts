@@ -50,9 +50,13 @@ export type FromEngine =
   | { readonly type: 'not-started'; readonly error: PlainError }
   /** To be answered by `GraceOver` after a grace period: the thread itself never comes back to its event loop. */
   | { readonly type: 'grace'; readonly id: number }
-  | { readonly type: 'answer'; readonly id: number; readonly answer: EngineAnswer }
-  | { readonly type: 'refused'; readonly id: number; readonly error: PlainError }
+  | { readonly type: 'answers'; readonly answers: readonly Answered[] }
   | { readonly type: 'event'; readonly event: EngineEvent };
+
+/** What became of one request. */
+export type Answered =
+  | { readonly id: number; readonly answer: EngineAnswer }
+  | { readonly id: number; readonly error: PlainError };
 
 /** A MooringError without its prototype, which cloning does not keep. */
 export interface PlainError {

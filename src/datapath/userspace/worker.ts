@@ -12,6 +12,7 @@ import type { EngineCounters } from '../engine-api.ts';
 import { openFastEngine } from '../xdp/fast-engine.ts';
 import { createEngine, type Engine } from './engine.ts';
 import {
+  type Answered,
   ENGINE_BEGIN,
   type EngineRequest,
   type EngineSettings,
@@ -29,7 +30,17 @@ const SETTLE_PACKETS = 256;
 useCryptography(nativeCryptography);
 
 const { port, wakeupFd, settings } = packetWorkerData<EngineSettings>();
-const tell = (message: FromEngine): void => port.postMessage(message);
+/** Answers of this round: to be told at once, before anything that came after them. */
+let answers: Answered[] = [];
+const tellAnswers = (): void => {
+  if (answers.length === 0) return;
+  port.postMessage({ type: 'answers', answers } satisfies FromEngine);
+  answers = [];
+};
+const tell = (message: FromEngine): void => {
+  tellAnswers();
+  port.postMessage(message);
+};
 
 const graces = new Map<number, () => void>();
 let lastGrace = 0;
@@ -166,15 +177,11 @@ function drainSocket(udp: UdpSocket): void {
 function answer({ id, command }: EngineRequest): void {
   try {
     const result = engine.command(command, monotonicMs());
-    tell({
-      type: 'answer',
-      id,
-      answer: command.op === 'counters' ? withSockets(result as EngineCounters) : result,
-    });
+    answers.push({ id, answer: command.op === 'counters' ? withSockets(result as EngineCounters) : result });
   } catch (error) {
     // Anything but a refusal is a fault of the engine: it ends the thread, and the process that owns it knows.
     if (!(error instanceof MooringError)) throw error;
-    tell({ type: 'refused', id, error: plain(error, { op: command.op }) });
+    answers.push({ id, error: plain(error, { op: command.op }) });
   }
   // What the command sent is not to wait for the next packet.
   flush();
@@ -237,11 +244,13 @@ try {
       engine.tick(nowMs);
     },
     afterBatch() {
+      tellAnswers();
       flush();
       if (begun && engine.settling) settle();
     },
   });
 } finally {
+  tellAnswers();
   v4.close();
   v6?.close();
   tun.close();

@@ -18,7 +18,7 @@ import { monotonicMs } from '../../../src/telemetry/clock.ts';
 function runToEnd(messages: readonly unknown[], options: Partial<PacketLoopOptions>): void {
   const { port1, port2 } = new MessageChannel();
   const wakeup = createWakeup();
-  for (const message of messages) port1.postMessage(message);
+  port1.postMessage(messages);
   try {
     runPacketLoop({
       wakeupFd: wakeup.fd,
