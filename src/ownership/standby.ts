@@ -40,9 +40,9 @@ export interface Standby {
   stop(): void;
 }
 
-/** How soon a claim is tried again while the registry still counts the owner's down, milliseconds. */
+/** How soon a claim is tried again when the registry does not say how long the owner's holds, milliseconds. */
 const CLAIM_EVERY_MS = 25;
-/** The same after a second in vain: somebody renews it there. */
+/** The same after a second in vain; also how long it is waited at most for a claim that the registry counts down: somebody may renew it. */
 const CLAIM_SELDOM_MS = 250;
 const EAGER_MS = 1_000;
 
@@ -127,19 +127,23 @@ export function createStandby(options: StandbyOptions): Standby {
         // Without an answer it may still be carried out: no promise until one has come.
         if (!isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE')) one.claiming = false;
         if (isCode(error, 'ERR_MOORING_OWNED_BY_ANOTHER')) {
-          if (timers.nowMs() - beganMs > EAGER_MS) await stillNamed(anchor);
-        } else {
-          log.warn({ err: error, anchor }, 'standby: not claimed');
+          await sleep(await claimableMs(anchor, timers.nowMs() - beganMs > EAGER_MS));
+          continue;
         }
+        log.warn({ err: error, anchor }, 'standby: not claimed');
       }
       await sleep(timers.nowMs() - beganMs > EAGER_MS ? CLAIM_SELDOM_MS : CLAIM_EVERY_MS);
     }
   }
 
-  async function stillNamed(anchor: string): Promise<void> {
+  /** How long the registry still counts the owner's claim down. `doubting`: somebody else may have become the standby. */
+  async function claimableMs(anchor: string, doubting: boolean): Promise<number> {
     const owner = await registry.owner(anchor).catch(() => undefined);
-    if (owner === undefined) return;
-    if (owner?.standby?.id !== relay || owner.standby.boot !== boot) unfollow(anchor);
+    const isNamed = owner?.standby?.id === relay && owner.standby.boot === boot;
+    if (doubting && owner !== undefined && !isNamed) unfollow(anchor);
+    if (doubting) return CLAIM_SELDOM_MS;
+    const leftMs = owner?.remainingMs ?? 0;
+    return leftMs > 0 ? Math.min(Math.ceil(leftMs), CLAIM_SELDOM_MS) : CLAIM_EVERY_MS;
   }
 
   return {
