@@ -22,13 +22,32 @@ const NEIGHBOUR_ADVERTISEMENT = 136;
 const FLAG_ROUTER = 0x80000000;
 const FLAG_OVERRIDE = 0x20000000;
 
-/**
- * Tells the neighbours on `device` that these addresses are to be found here: gratuitous ARP, as request and
- * as reply since receivers differ in which they heed (RFC 5227 §3), and unsolicited neighbour advertisements with the
- * override flag (RFC 4861 §7.2.6). Hearing one is not certain: announce again after a second. Throws
- * ERR_MOORING_SYSCALL, and ERR_MOORING_BAD_INPUT for a device without an Ethernet address.
- */
-export function announce(device: string, addresses: readonly string[]): void {
+export interface Announcements {
+  /**
+   * Tells the neighbours on `device` that these addresses are to be found here: gratuitous ARP, as request and
+   * as reply since receivers differ in which they heed (RFC 5227 §3), and unsolicited neighbour advertisements with the
+   * override flag (RFC 4861 §7.2.6). Hearing one is not certain: announce again after a second. Throws
+   * ERR_MOORING_SYSCALL, and ERR_MOORING_BAD_INPUT for a device without an Ethernet address.
+   */
+  announce(device: string, addresses: readonly string[]): void;
+  /** Waits, with the thread, until the kernel lets go of the socket: tens of milliseconds. */
+  close(): void;
+}
+
+/** Opens a socket for the announcements of a process: to close one after each would take longer than all else of a takeover. */
+export function openAnnouncements(): Announcements {
+  // Protocol 0: this socket receives nothing.
+  const fd = check('socket AF_PACKET', 'announcing', libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+  return {
+    announce(device, addresses) {
+      const { ifindex, frames } = announcing(device, addresses);
+      sendFrames(fd, device, ifindex, frames);
+    },
+    close: () => closeFd(fd),
+  };
+}
+
+function announcing(device: string, addresses: readonly string[]) {
   const ifindex = interfaceIndex(device);
   const mac = listLinks().find((link) => link.ifindex === ifindex)?.mac ?? new Uint8Array(0);
   if (mac.length !== 6) throw badInput('device', device, 'announce on a device with an Ethernet address');
@@ -41,23 +60,20 @@ export function announce(device: string, addresses: readonly string[]): void {
       ? [gratuitousArp(mac, octets, 1), gratuitousArp(mac, octets, 2)]
       : [advertisement(mac, octets, linkLocal === undefined ? octets : parseAddress(linkLocal.address))];
   });
-  sendFrames(device, ifindex, frames);
+  return { ifindex, frames };
 }
 
-function sendFrames(device: string, ifindex: number, frames: readonly Uint8Array[]): void {
-  const object = `announcing on ${device}`;
-  // Protocol 0: this socket receives nothing.
-  const fd = check('socket AF_PACKET', object, libc.socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
-  try {
-    // sockaddr_ll (20): family 0 · protocol 2 · ifindex 4 · …
-    const address = allocate(20);
-    viewOf(address).setUint16(0, AF_PACKET, true);
-    viewOf(address).setInt32(4, ifindex, true);
-    for (const frame of frames) {
-      check('sendto', object, libc.sendto(fd, frame, frame.length, 0, address, address.length));
-    }
-  } finally {
-    closeFd(fd);
+function sendFrames(fd: number, device: string, ifindex: number, frames: readonly Uint8Array[]): void {
+  // sockaddr_ll (20): family 0 · protocol 2 · ifindex 4 · …
+  const address = allocate(20);
+  viewOf(address).setUint16(0, AF_PACKET, true);
+  viewOf(address).setInt32(4, ifindex, true);
+  for (const frame of frames) {
+    check(
+      'sendto',
+      `announcing on ${device}`,
+      libc.sendto(fd, frame, frame.length, 0, address, address.length),
+    );
   }
 }
 

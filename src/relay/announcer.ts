@@ -1,5 +1,5 @@
 import { ensureAddress, removeAddress } from '../linux/addresses.ts';
-import { announce } from '../linux/announce.ts';
+import { type Announcements, openAnnouncements } from '../linux/announce.ts';
 import { ensureNeighbourProxy, removeNeighbour, removeNeighbourProxy } from '../linux/neighbours.ts';
 import { withNetlink } from '../linux/netlink.ts';
 import { ensureRoute, removeRoute } from '../linux/routes.ts';
@@ -14,6 +14,8 @@ const MAX_PROXIED = 4_096;
 
 /** Nobody acknowledges an announcement, so it is said again, milliseconds later: the first time within a takeover's second. */
 const REPEAT_AFTER_MS = [200, 1_000, 3_000];
+/** Leased addresses announced in one turn: a bridge may carry each to every neighbour before the call returns. */
+const ANNOUNCED_A_TURN = 16;
 
 export interface Announced {
   readonly endpoints: readonly string[];
@@ -44,10 +46,36 @@ export function createAnnouncer(options: {
   readonly log: Log;
 }): Announcer {
   const { interface: device, tun, log } = options;
-  /** By tunnel endpoints, which name an anchor. */
-  const repeating = new Map<string, NodeJS.Timeout[]>();
+  /** How to call off what is still to be said, by tunnel endpoints, which name an anchor. */
+  const saying = new Map<string, () => void>();
+  let announcements: Announcements | undefined;
   const proxied = (anchor: Announced) =>
     options.announce === 'neighbour' ? anchor.prefixes.flatMap((text) => singleAddresses(text, log)) : [];
+
+  function say(addresses: readonly string[]): void {
+    announcements ??= openAnnouncements();
+    announcements.announce(device, addresses);
+  }
+
+  /** Announces them all, a few in each turn, and again later. Returns how to call that off. */
+  function sayAgain(addresses: readonly string[]): () => void {
+    let isOver = false;
+    const sayFrom = (from: number): void => {
+      if (isOver || from >= addresses.length) return;
+      try {
+        say(addresses.slice(from, from + ANNOUNCED_A_TURN));
+        setImmediate(sayFrom, from + ANNOUNCED_A_TURN);
+      } catch (error) {
+        log.warn({ error: (error as Error).message }, 'addresses not announced');
+      }
+    };
+    setImmediate(sayFrom, 0);
+    const repeats = REPEAT_AFTER_MS.map((ms) => setTimeout(sayFrom, ms, 0).unref());
+    return () => {
+      isOver = true;
+      for (const timer of repeats) clearTimeout(timer);
+    };
+  }
 
   return {
     prepare() {
@@ -69,6 +97,12 @@ export function createAnnouncer(options: {
     },
 
     announce(anchor) {
+      for (const endpoint of anchor.endpoints) {
+        ensureAddress(device, hostPrefix(endpoint));
+        removeRoute(blackhole(endpoint));
+      }
+      // Before all else: with what devices send to it their sessions begin.
+      if (options.announce === 'neighbour') say(anchor.endpoints);
       withNetlink((netlink) => {
         for (const prefix of anchor.prefixes) {
           ensureRoute({ destination: prefix, kind: 'blackhole', metric: BLACKHOLE_METRIC }, netlink);
@@ -76,28 +110,14 @@ export function createAnnouncer(options: {
         }
         for (const address of proxied(anchor)) ensureNeighbourProxy(device, address, netlink);
       });
-      for (const endpoint of anchor.endpoints) {
-        ensureAddress(device, hostPrefix(endpoint));
-        removeRoute(blackhole(endpoint));
-      }
       if (options.announce === 'routed') return;
-      const here = [...anchor.endpoints, ...proxied(anchor)];
-      announce(device, here);
-      const repeats = REPEAT_AFTER_MS.map((ms) =>
-        setTimeout(() => {
-          try {
-            announce(device, here);
-          } catch (error) {
-            log.warn({ error: (error as Error).message }, 'addresses not announced again');
-          }
-        }, ms).unref(),
-      );
-      repeating.set(anchor.endpoints.join(), repeats);
+      saying.get(anchor.endpoints.join())?.();
+      saying.set(anchor.endpoints.join(), sayAgain([...anchor.endpoints, ...proxied(anchor)]));
     },
 
     withdraw(anchor, silently = false) {
-      for (const timer of repeating.get(anchor.endpoints.join()) ?? []) clearTimeout(timer);
-      repeating.delete(anchor.endpoints.join());
+      saying.get(anchor.endpoints.join())?.();
+      saying.delete(anchor.endpoints.join());
       withNetlink((netlink) => {
         const proxies = proxied(anchor);
         for (const address of [...anchor.endpoints, ...proxies]) removeNeighbour(device, address, netlink);

@@ -1,8 +1,17 @@
 import { afterAll, expect, it } from 'vitest';
-import { announce } from '../../../src/linux/announce.ts';
+import { openAnnouncements } from '../../../src/linux/announce.ts';
 import { listNeighbours } from '../../../src/linux/neighbours.ts';
 import { writeSysctl } from '../../../src/linux/sysctl.ts';
 import { connect, createNamespace, describeAsRoot, until } from './own-namespace.ts';
+
+function announce(device: string, addresses: readonly string[]): void {
+  const announcements = openAnnouncements();
+  try {
+    announcements.announce(device, addresses);
+  } finally {
+    announcements.close();
+  }
+}
 
 describeAsRoot('an announcement', () => {
   const relay = createNamespace();
