@@ -10,7 +10,7 @@ export type EngineCommand =
   /**
    * Another relay owns the anchor, and this one stands by: what `session`, `lease`, `drop-session` and `drop-lease` say of it from now on is
    * installed, and nothing is forwarded for it. The anchor's `anchor` command ends that: a session begins when somebody speaks to it,
-   * and the silent ones bit by bit.
+   * and the silent ones bit by bit; who has begun is told by `begun`.
    */
   | { readonly op: 'follow'; readonly anchor: string; readonly endpoints: readonly string[] }
   /** It stands by no longer: what was installed for it is forgotten. */
@@ -27,6 +27,8 @@ export type EngineCommand =
   | { readonly op: 'deadline'; readonly anchor: string; readonly untilMs: number }
   | { readonly op: 'session'; readonly anchor: string; readonly session: EngineSession }
   | { readonly op: 'drop-session'; readonly anchor: string; readonly id: string }
+  /** Where sessions were last proven: of use to those that no device has proven itself to yet. */
+  | { readonly op: 'hints'; readonly anchor: string; readonly hints: readonly PathHint[] }
   | { readonly op: 'lease'; readonly anchor: string; readonly lease: Lease; readonly untilMs: number }
   | { readonly op: 'drop-lease'; readonly anchor: string; readonly id: string }
   | {
@@ -59,8 +61,6 @@ export interface EngineAnchor {
    * meanwhile would make devices change keys that the import is about to continue.
    */
   readonly resumes?: boolean;
-  /** Of the sessions that stood by: where each was last proven. */
-  readonly hints?: readonly PathHint[];
 }
 
 export interface EngineSession {
@@ -117,6 +117,8 @@ export type EngineEvent =
       readonly tookMs: number;
     }
   | { readonly type: 'lease-expired'; readonly anchor: string; readonly lease: string }
+  /** Sessions that stood by have begun: each waits for its last path, by `hints`. */
+  | { readonly type: 'begun'; readonly anchor: string; readonly sessions: readonly string[] }
   /** A lease cannot stand by: another has its resources. */
   | {
       readonly type: 'lease-refused';

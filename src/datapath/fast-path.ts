@@ -42,8 +42,8 @@ export interface FastAnchorSpec {
 }
 
 export interface FastAnchor {
-  /** It is this relay's under `epoch`; a packet at or after `untilMs` is not forwarded. */
-  begin(epoch: bigint, untilMs: number): void;
+  /** It is this relay's under `epoch`; a packet at or after `untilMs` is not forwarded. `resumes`: its sessions go on under their keys. */
+  begin(epoch: bigint, untilMs: number, resumes: boolean): void;
   /** −Infinity: forward nothing. */
   deadline(untilMs: number): void;
   /** After every session of it was dropped. */

@@ -17,14 +17,19 @@ export interface RelayRebindingOptions {
    * the highest number that it has used, so that no key is ever started twice.
    */
   readonly lastKeyNumber?: number;
-  /** Where the device was last proven under a former incarnation: challenged, never trusted. */
-  readonly hint?: {
-    readonly path: SocketAddress;
-    readonly generation: number;
-    readonly deviceBoot: bigint;
-  } | null;
+  /** Default: nothing is known, and nothing held. */
+  readonly hint?: PathHinted | null;
+  /** A hint, or a newer one, is on its way: downlink is held as with one (default false). */
+  readonly awaitsHint?: boolean;
   /** A session taken over by planned hand-over: its path stays active and its old DATA keys stay in use. */
   readonly resumed?: RelayRebindingState | null;
+}
+
+/** Where the device was last proven under a former incarnation: challenged, never trusted. */
+export interface PathHinted {
+  readonly path: SocketAddress;
+  readonly generation: number;
+  readonly deviceBoot: bigint;
 }
 
 /** What a planned hand-over carries of a session's rebinding; the DATA windows are the engine's. */
@@ -62,6 +67,8 @@ export type RelayInput =
       /** UDP payload length. An unproven address is never sent more octets than came from it. */
       readonly octets: number;
     }
+  /** What the registry knows by now; without a meaning once a device has proven itself. */
+  | { readonly type: 'hint'; readonly hint: PathHinted }
   /** The newest DATA key wears out: number the next one and tell the device. */
   | { readonly type: 'rekey' }
   /** Time has passed. To be called at `nextDueMs`, and once right after creation. */

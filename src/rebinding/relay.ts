@@ -4,7 +4,7 @@ import { admit } from './relay/admission.ts';
 import { takeBind } from './relay/bind.ts';
 import { askActivePathIfDue, contestEndsMs } from './relay/contest.ts';
 import { takeData, takeKeepalive } from './relay/drift.ts';
-import { beginHint, challengeHintIfDue, hintDueMs } from './relay/hint.ts';
+import { beginHint, challengeHintIfDue, hintDueMs, takeHint } from './relay/hint.ts';
 import { endHoldIfOver, holdFor } from './relay/hold.ts';
 import { announceIfDue, beginAnnouncement, rekey } from './relay/key-announcement.ts';
 import { provideNewest } from './relay/key-numbers.ts';
@@ -27,7 +27,7 @@ import type {
  * Promises: `active` is an address where the device answered a challenge with a 128-bit cookie that was sent
  * nowhere else; an accepted generation never falls within a device boot; a message counts once; an unproven
  * address is sent challenges and syncs only, and never more octets than came from it (but for 4 challenges to
- * the hinted path, and 1 for each authenticated message over signalling); every hold ends within 2 s.
+ * a path that the registry named, and 1 for each authenticated message over signalling); every hold ends within 2 s.
  */
 export function createRelayRebinding(options: RelayRebindingOptions): RelayRebinding {
   const session = newSession(options);
@@ -72,6 +72,9 @@ function step(session: Session, input: RelayInput, nowMs: number): readonly Rela
       break;
     case 'data':
       takeData(session, input, nowMs);
+      break;
+    case 'hint':
+      takeHint(session, input.hint, nowMs);
       break;
     case 'rekey':
       rekey(session, nowMs);

@@ -4,7 +4,7 @@ import type { Connection } from './connection.ts';
 import { anchorFrom, type Described, ownerFrom } from './described.ts';
 import { holdMs } from './hold.ts';
 import { poolKey } from './keys.ts';
-import { eventFrom, hintFrom, packed, unpacked } from './records.ts';
+import { eventFrom, hintFrom, packed } from './records.ts';
 import type { Registry } from './registry.ts';
 import { reportCommands } from './reporting.ts';
 import { readWhole } from './snapshots.ts';
@@ -108,18 +108,18 @@ export function anchorCommands(connection: Connection): Anchors {
       await askAnchor(connection, 'put_hint', anchor, args);
     },
 
-    async hints(anchor) {
-      const found = new Map<string, PathHint>();
-      for (let cursor = '0'; ; ) {
-        const answer = await askAnchor(connection, 'hints', anchor, [cursor, HINTS_AT_ONCE]);
-        const [next, hints] = answer as unknown as [string, string[]];
-        for (let at = 0; at < hints.length; at += 2) {
-          const session = unpacked(hints[at]!);
-          found.set(session, hintFrom(session, hints[at + 1]!));
+    async hints(anchor, sessions) {
+      const found: PathHint[] = [];
+      for (let at = 0; at < sessions.length; at += HINTS_AT_ONCE) {
+        const asked = sessions.slice(at, at + HINTS_AT_ONCE);
+        const answer = await askAnchor(connection, 'hints', anchor, asked.map(packed));
+        const hints = answer as unknown as readonly (string | null)[];
+        for (const [i, session] of asked.entries()) {
+          const hint = hints[i];
+          if (hint != null) found.push(hintFrom(session, hint));
         }
-        if (next === '0') return [...found.values()];
-        cursor = next;
       }
+      return found;
     },
   };
 }

@@ -3032,7 +3032,7 @@ end
 return answer`,
   },
   hints: {
-    name: 'mooring_hints_79aa477e387f',
+    name: 'mooring_hints_2146503ea260',
     keys: 14,
     lua: `local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
 unpack(KEYS)
@@ -3041,7 +3041,7 @@ local schema = redis.call('HGET', META, 'schema')
 if schema and schema ~= SCHEMA then
 error({ err = 'MOORINGSCHEMA ' .. schema })
 end
-return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])`,
+return redis.call('HMGET', HINTS, unpack(ARGV))`,
   },
   intend: {
     name: 'mooring_intend_6f4b47d9660a',

@@ -264,8 +264,8 @@ export interface Registry extends Pools, PoolTurns, Registrations {
   watch(anchor: string, wake: () => void): Promise<() => Promise<void>>;
   /** Keeps the last proven path of a device's session; ignored when the session is gone or the hint is older. */
   putHint(anchor: string, epoch: bigint, device: Device, hint: PathHint): Promise<void>;
-  /** The last proven path of each session of the anchor. */
-  hints(anchor: string): Promise<readonly PathHint[]>;
+  /** The last proven paths of those of the sessions that have one. */
+  hints(anchor: string, sessions: readonly string[]): Promise<readonly PathHint[]>;
 
   /**
    * What the device holds, read from the anchors that its index names, and from `alsoAt`: an index may have been lost.

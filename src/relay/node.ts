@@ -299,6 +299,14 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
             .catch((error: Error) => log.warn({ error: error.message }, 'path hint not kept'));
           return;
         }
+        case 'begun': {
+          const { anchor, sessions } = event;
+          registry
+            .hints(anchor, sessions)
+            .then((hints) => engine.command({ op: 'hints', anchor, hints }))
+            .catch((error: Error) => log.warn({ anchor, error: error.message }, 'last paths are not known'));
+          return;
+        }
         case 'lease-expired':
           served
             .get(event.anchor)

@@ -1,6 +1,6 @@
 import { isAway } from '../ownership/answers.ts';
 import { processTimers, type Timers } from '../ownership/timers.ts';
-import type { EndReason, Lease, PathHint } from '../protocol/lease.ts';
+import type { EndReason, Lease } from '../protocol/lease.ts';
 import type { SessionState } from '../protocol/relay-plane.ts';
 import {
   type AnchorCopy,
@@ -19,6 +19,8 @@ const SWEEP_LIMIT = 64;
 const TOUCH_EVERY_MS = 60_000;
 /** A follower whose wake-ups were lost looks by itself so often, milliseconds. */
 const LOOK_EVERY_MS = 5_000;
+/** A takeover has more urgent things to do than to write the whole anchor down, milliseconds; who acknowledges does not wait. */
+const JOURNAL_AFTER_MS = 500;
 /** An answer that took as long came after an outage, milliseconds: whose lease ran out meanwhile could not extend it. */
 const LATE_MS = 2_000;
 
@@ -145,20 +147,17 @@ export async function followAnchor(
       await copy.alone(async (catchUp) => {
         const { endpoints } = copy;
         const { epoch, untilMs } = taken;
-        const [hints] = await Promise.all([
-          resumed.length > 0 ? [] : hintsOf(options),
-          catchUp().catch(late),
-        ]);
+        await catchUp().catch(late);
         const resumes = resumed.length > 0;
         if (!taken.isCurrent()) return;
         await Promise.all([
-          engine.command({ op: 'anchor', anchor: { id, endpoints, epoch, untilMs, hints, resumes } }),
+          engine.command({ op: 'anchor', anchor: { id, endpoints, epoch, untilMs, resumes } }),
           ...(resumes ? [engine.command({ op: 'import', anchor: id, sessions: resumed })] : []),
         ]);
       });
       if (taken.isCurrent()) {
         taken.onInstalled(copy);
-        return serving(copy, taken, heardMs);
+        return serving(copy, taken, heardMs, JOURNAL_AFTER_MS);
       }
       await copy.stop();
       await engine.command({ op: 'unfollow', anchor: id });
@@ -171,18 +170,16 @@ export async function followAnchor(
   };
 }
 
-/** Where the sessions were last proven; nothing when the registry does not say. */
-async function hintsOf({ anchor, registry, log }: AnchorCopyOptions): Promise<readonly PathHint[]> {
-  try {
-    return await registry.hints(anchor);
-  } catch (error) {
-    log.warn({ anchor, error: (error as Error).message }, 'last paths are not known');
-    return [];
-  }
-}
-
-/** `heardMs`: when the registry was asked that answered before this relay was to serve the anchor. */
-function serving(copy: AnchorCopy, options: ServedAnchorOptions, heardMs: number): ServedAnchor {
+/**
+ * `heardMs`: when the registry was asked that answered before this relay was to serve the anchor. `journalAfterMs`: what nobody
+ * waits for is written down so late.
+ */
+function serving(
+  copy: AnchorCopy,
+  options: ServedAnchorOptions,
+  heardMs: number,
+  journalAfterMs = 0,
+): ServedAnchor {
   const { anchor, epoch, journal, log, registry, relay, former = [], outageGraceMs: graceMs } = options;
   const { timers = processTimers } = options;
   const stretched = stretching({ copy, epoch, registry, graceMs, heardMs, timers, log });
@@ -197,10 +194,15 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions, heardMs: number
     claim: { relay, epoch, endpoints: copy.endpoints, prefixes: copy.prefixes },
     standby,
   }));
+  let cancelJournalling = () => {};
   if (written !== undefined) {
     copy.keep(written);
     written.note({ type: 'standby', standby });
-    written.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
+    const write = () => {
+      written.synced().catch((error: Error) => log.error({ anchor, error: error.message }, 'not journalled'));
+    };
+    if (journalAfterMs > 0) cancelJournalling = timers.after(journalAfterMs, write);
+    else write();
   }
   stretched.resume(former);
   // A standby that heard nothing for longer than it looks: neither did whoever wanted to extend.
@@ -243,6 +245,7 @@ function serving(copy: AnchorCopy, options: ServedAnchorOptions, heardMs: number
       await written?.synced();
     },
     async stop() {
+      cancelJournalling();
       await copy.stop();
       await written?.close();
     },

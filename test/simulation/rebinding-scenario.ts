@@ -12,7 +12,7 @@ export type Happening =
   | { readonly do: 'move'; readonly to: Link; readonly oldPath: 'alive' | 'unknown' }
   | { readonly do: 'cut' | 'restore' | 'remap' | 'probe'; readonly link: Link }
   | { readonly do: 'leaving' | 'restart-device' | 'hand-over' | 'rekey' }
-  | { readonly do: 'restart-relay'; readonly hinted: boolean; readonly gapMs: number }
+  | { readonly do: 'restart-relay'; readonly hint: 'none' | 'known' | 'late'; readonly gapMs: number }
   | { readonly do: 'network'; readonly loss: number; readonly duplication: number; readonly jitterMs: number }
   | { readonly do: 'traffic'; readonly up: boolean; readonly down: boolean }
   /** Send a captured uplink datagram (`which`: 0 the first, 1 the last) from an address of the attacker, or of the device. */
@@ -46,7 +46,7 @@ const happening: fc.Arbitrary<Happening> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({
       do: fc.constant('restart-relay' as const),
-      hinted: fc.boolean(),
+      hint: fc.constantFrom('none', 'known', 'late'),
       gapMs: fc.integer({ min: 0, max: 400 }),
     }),
   },
@@ -159,7 +159,7 @@ function happen(world: RebindingWorld, what: Happening): void {
       world.rekey();
       break;
     case 'restart-relay':
-      world.restartRelay(what.hinted, what.gapMs);
+      world.restartRelay(what.hint, what.gapMs);
       break;
     case 'network':
       Object.assign(world.network, {

@@ -37,6 +37,9 @@ export interface Network {
   duplication: number;
 }
 
+/** A hint that comes late comes so long after its relay. */
+const LATE_HINT_MS = 15;
+
 interface Link {
   address: SocketAddress;
   up: boolean;
@@ -170,16 +173,24 @@ export class RebindingWorld {
     return mapped.address;
   }
 
-  restartRelay(hinted: boolean, gapMs = 0): void {
+  /** `hint`: whether the next one knows where the device was, or hears of it when it may be proven already. */
+  restartRelay(hint: 'none' | 'known' | 'late', gapMs = 0): void {
     const { active, generation, deviceBoot } = this.relay;
-    const hint = hinted && active ? { path: active, generation, deviceBoot } : null;
-    this.#startRelay(hint, gapMs);
+    const known = active === null ? null : { path: active, generation, deviceBoot };
+    this.#startRelay(hint === 'known' ? known : null, gapMs, hint === 'late');
+    const { epoch } = this;
+    if (known === null || hint !== 'late') return;
+    this.#at(gapMs + LATE_HINT_MS, () => {
+      if (this.epoch !== epoch) return;
+      this.#promises.grant(known.path, 4 * CONTROL.length);
+      this.#relay({ type: 'hint', hint: known });
+    });
   }
 
   handOver(): void {
     const state = this.relay.exportState();
     if (state === null) {
-      this.restartRelay(false);
+      this.restartRelay('none');
       return;
     }
     const former = { sendKey: this.#sendKey, number: this.#sendKeyNumber, keys: this.#receiveKeys };
@@ -425,6 +436,7 @@ export class RebindingWorld {
   #startRelay(
     hint: { path: SocketAddress; generation: number; deviceBoot: bigint } | null,
     gapMs: number,
+    awaitsHint = false,
   ): void {
     this.#newRelayIncarnation(gapMs);
     // The challenges that a hint is worth come on top of what is answered.
@@ -435,6 +447,7 @@ export class RebindingWorld {
       relayBoot: this.relayBoot,
       random: this.#octets,
       hint,
+      awaitsHint,
     });
   }
 

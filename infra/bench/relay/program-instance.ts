@@ -96,7 +96,7 @@ export function createInstance(octets: Uint8Array, plan: InstancePlan): Instance
     heldUntilMs: null,
   });
   const anchor = mirror.anchor({ id: ANCHOR, endpoints: [plan.endpoint] });
-  anchor.begin(1n, untilMs);
+  anchor.begin(1n, untilMs, false);
   const sessions: FastSession[] = [];
   for (let lease = 0; lease < leases; lease += 1) {
     const spec = { id: sessionId(lease), index: indexOf(lease), controlTagKey };

@@ -48,7 +48,7 @@ export function begin(anchor: Anchor, { epoch, untilMs, resumes }: EngineAnchor)
   anchor.grantedMs = untilMs;
   anchor.frozen = resumes === true;
   anchor.untilMs = anchor.frozen ? Number.NEGATIVE_INFINITY : untilMs;
-  anchor.fast?.begin(epoch, anchor.untilMs);
+  anchor.fast?.begin(epoch, anchor.untilMs, anchor.frozen);
 }
 
 export function setDeadline(anchor: Anchor, untilMs: number): void {

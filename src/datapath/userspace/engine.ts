@@ -266,6 +266,9 @@ export function createEngine(options: {
       case 'drop-session':
         installed.endSession(command.anchor, command.id);
         return null;
+      case 'hints':
+        installed.putHints(command.anchor, command.hints, nowMs);
+        return null;
       case 'lease':
         installed.putLease(command.anchor, command.lease, command.untilMs, nowMs);
         return null;
@@ -359,6 +362,7 @@ export function createEngine(options: {
         if (nowMs < session.anchor.untilMs) session.tick(nowMs);
         else due.schedule(session, nowMs + SUSPENDED_MS);
       }
+      installed.tellBegun();
       installed.sweep(nowMs);
       reassembly.expire(nowMs);
     },

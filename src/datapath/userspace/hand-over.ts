@@ -2,7 +2,7 @@ import { socketAddress } from '../../protocol/address.ts';
 import { badInput } from '../../protocol/errors.ts';
 import type { PathHint } from '../../protocol/lease.ts';
 import type { SessionState } from '../../protocol/relay-plane.ts';
-import type { RelayRebindingOptions, RelayRebindingState } from '../../rebinding/relay-io.ts';
+import type { PathHinted, RelayRebindingState } from '../../rebinding/relay-io.ts';
 import type { DataKeyName } from '../../tunnel/keys.ts';
 import { ReplayWindow, type WindowState } from '../../tunnel/window.ts';
 import type { RelaySession } from './session.ts';
@@ -64,12 +64,7 @@ export function readState(state: SessionState): Resumed {
 }
 
 /** A hint of the registry, for the state machine. */
-export function readHint({
-  address,
-  port,
-  generation,
-  deviceBoot,
-}: PathHint): NonNullable<RelayRebindingOptions['hint']> {
+export function readHint({ address, port, generation, deviceBoot }: PathHint): PathHinted {
   const path = { address, port, key: `${address}|${port}` };
   return { path, generation, deviceBoot: BigInt(`0x${deviceBoot}`) };
 }

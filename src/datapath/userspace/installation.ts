@@ -1,6 +1,6 @@
 import { parseAddress } from '../../protocol/address.ts';
 import { MooringError } from '../../protocol/errors.ts';
-import type { Lease } from '../../protocol/lease.ts';
+import type { Lease, PathHint } from '../../protocol/lease.ts';
 import { type LeaseEntry, LeaseTables } from '../decision/tables.ts';
 import type { EngineAnchor, EngineEvent, EngineSession } from '../engine-api.ts';
 import type { FastFlow } from '../fast-path.ts';
@@ -11,11 +11,11 @@ import { RelaySession, type SessionHost } from './session.ts';
 const EXPIRY_SWEEP_MS = 250;
 
 /**
- * Of an anchor that was taken over, so many silent sessions begin at a time: each of their devices answers, and those that have
- * something to say must not wait behind them. A turn that comes late says that there is much else to do: the next one is put off
- * by several times as much.
+ * Of an anchor that was taken over, so many silent sessions begin at a time, after a while in which those that have something to
+ * say are alone: each of their devices answers, and must not keep others waiting. A turn that comes late says that there is much
+ * else to do: the next one is put off by several times as much.
  */
-const BEGINNING = { sessions: 10, everyMs: 10, putOff: 4 } as const;
+const BEGINNING = { afterMs: 300, sessions: 10, everyMs: 10, putOff: 4 } as const;
 /** How soon the sessions of an anchor past its deadline are looked at again: the deadline may be moved. */
 const SUSPENDED_MS = 250;
 
@@ -29,6 +29,8 @@ export class Installation {
   /** Anchors that were taken over, with sessions that have not begun. */
   readonly #beginning = new Set<Anchor>();
   #beginMs = Number.POSITIVE_INFINITY;
+  /** Sessions that stood by and have begun, by anchor, as far as nobody was told. */
+  readonly #begun = new Map<string, string[]>();
   /** Expired leases that the relay node has been told of. */
   readonly #reported = new WeakSet<LeaseEntry<RelaySession>>();
   #sweepMs = Number.POSITIVE_INFINITY;
@@ -79,7 +81,24 @@ export class Installation {
 
   /** Somebody speaks to the session, or its turn has come: if it stood by, it begins. */
   wake(session: RelaySession, nowMs: number): void {
-    if (session.anchor.waiting.delete(session)) session.tick(nowMs);
+    const { anchor } = session;
+    if (!anchor.waiting.delete(session)) return;
+    const begun = this.#begun.get(anchor.id) ?? [];
+    this.#begun.set(anchor.id, begun);
+    begun.push(session.id);
+    session.tick(nowMs);
+  }
+
+  /** Tells who has begun since the last time. */
+  tellBegun(): void {
+    for (const [anchor, sessions] of this.#begun) this.#event({ type: 'begun', anchor, sessions });
+    this.#begun.clear();
+  }
+
+  /** Where sessions were last proven; those that are gone, or of an anchor that is, do not need it any more. */
+  putHints(anchorId: string, hints: readonly PathHint[], nowMs: number): void {
+    const anchor = this.#anchors.get(anchorId);
+    for (const hint of hints) anchor?.byId.get(hint.session)?.putHint(hint, nowMs);
   }
 
   /** Throws ERR_MOORING_UNKNOWN_ANCHOR. */
@@ -122,7 +141,6 @@ export class Installation {
     if (known !== undefined && !(isSame && known.epoch === 0n)) this.#drop(known);
     const anchor = this.#anchors.get(wanted.id) ?? newAnchor(wanted, this.#host.fast);
     this.#anchors.set(anchor.id, anchor);
-    for (const hint of wanted.hints ?? []) anchor.byId.get(hint.session)?.putHint(hint);
     begin(anchor, wanted);
     for (const { text, octets } of endpoints) {
       this.#byEndpoint.set(text, anchor);
@@ -130,7 +148,7 @@ export class Installation {
     }
     if (anchor.waiting.size === 0) return;
     this.#beginning.add(anchor);
-    this.#beginMs = nowMs;
+    this.#beginMs = nowMs + BEGINNING.afterMs;
     this.#sweepMs = nowMs;
   }
 
@@ -230,8 +248,9 @@ export class Installation {
     }
   }
 
-  /** When `beginSome` or `sweep` may have something to do. */
+  /** When `beginSome`, `tellBegun` or `sweep` may have something to do. */
   get nextDueMs(): number {
+    if (this.#begun.size > 0) return Number.NEGATIVE_INFINITY;
     return Math.min(this.#beginMs, this.#sweepMs);
   }
 

@@ -135,6 +135,8 @@ export class RelaySession implements Due, FastListener {
   #rebinding: RelayRebinding | null = null;
   /** Where the device was last proven under a former owner. */
   #hint: PathHint | null;
+  /** Its anchor was another relay's when it came: where its device is may not be known here yet. */
+  readonly #stoodBy: boolean;
   #path: SocketAddress | null = null;
   #endpoint: string | null = null;
   /** Why downlink is queued: until the state machine releases it, or until the old path has drained. */
@@ -167,6 +169,7 @@ export class RelaySession implements Due, FastListener {
     this.#controlTagKey = keys.receiveTagOctets;
     this.#queue = new HoldQueue(host.budget, DATA.inner);
     this.#hint = hint;
+    this.#stoodBy = anchor.epoch === 0n;
   }
 
   /** Its state machine, which begins under the epoch that the anchor has when it is used first. */
@@ -177,13 +180,15 @@ export class RelaySession implements Due, FastListener {
       random: this.#host.random,
       lastKeyNumber: this.#host.used.keyNumber,
       hint: this.#hint === null ? null : readHint(this.#hint),
+      awaitsHint: this.#stoodBy,
     });
     return this.#rebinding;
   }
 
-  /** Where the device was last proven: of use before its first input. */
-  putHint(hint: PathHint): void {
-    this.#hint = hint;
+  /** Where the device was last proven: of use until it has proven itself here. */
+  putHint(hint: PathHint, nowMs: number): void {
+    if (this.#rebinding === null) this.#hint = hint;
+    else this.#step({ type: 'hint', hint: readHint(hint) }, nowMs);
   }
 
   /** The same session at the engine in front of this one; null without one. */

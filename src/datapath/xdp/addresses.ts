@@ -2,7 +2,7 @@ import { formatAddress } from '../../protocol/address.ts';
 import type { IndexMap } from './index-map.ts';
 import type { PlacedLease } from './leases.ts';
 
-interface AddressState {
+export interface AddressState {
   readonly octets: Uint8Array;
   readonly leases: Set<PlacedLease>;
   /** Of its port blocks: that of the smallest, under which a larger one has several entries; null: there was none. */
@@ -33,6 +33,7 @@ export class Addresses {
   addLease(lease: PlacedLease): void {
     const state = this.#state(lease.address);
     state.leases.add(lease);
+    lease.at = state;
     // Under the shift of a former process the program finds what that has written, until it is written again.
     state.portShift ??= this.#index.leftPortShift(lease.address);
     this.refresh(lease.address);
@@ -54,6 +55,7 @@ export class Addresses {
     const state = this.#states.get(formatAddress(lease.address));
     if (state === undefined) return;
     state.leases.delete(lease);
+    lease.at = null;
     if (state.leases.size === 0) {
       state.portShift = null;
       state.isNarrowed = false;

@@ -52,8 +52,8 @@ export class Anchors {
     this.#addresses = addresses;
   }
 
-  /** `indexed` is called when the anchor begins, before it forwards: whatever is on it is to be found from then on. */
-  add(spec: FastAnchorSpec, indexed: (anchor: MirrorAnchor) => void): MirrorAnchor {
+  /** `begins` is called when the anchor begins, before it forwards. */
+  add(spec: FastAnchorSpec, begins: (anchor: MirrorAnchor, resumes: boolean) => void): MirrorAnchor {
     const claimed = this.left.get(spec.id);
     this.left.delete(spec.id);
     const slot = claimed ?? this.#slots.take();
@@ -65,9 +65,9 @@ export class Anchors {
       endpoints,
       sessions: new Set(),
       isBegun: false,
-      begin: (epoch, untilMs) => {
+      begin: (epoch, untilMs, resumes) => {
         anchor.isBegun = true;
-        indexed(anchor);
+        begins(anchor, resumes);
         if (slot === null) return;
         this.#anchors.setU64(this.#anchors.base(slot) + this.#layout.epoch, epoch);
         anchor.deadline(untilMs);

@@ -1,6 +1,6 @@
-import { formatAddress, parseAddress } from '../../protocol/address.ts';
+import { parseAddress } from '../../protocol/address.ts';
 import type { Block, Lease } from '../../protocol/lease.ts';
-import { Addresses } from './addresses.ts';
+import { Addresses, type AddressState } from './addresses.ts';
 import { boottimeOf } from './clock.ts';
 import type { IndexMap } from './index-map.ts';
 import type { LeasePlaces } from './lease-places.ts';
@@ -21,6 +21,8 @@ export class PlacedLease {
   place: number | null = null;
   /** The program finds it by its numbers. */
   isIndexed = false;
+  /** What its address means to the program; null: it has been dropped. */
+  at: AddressState | null = null;
 
   constructor(lease: Lease, session: LeaseHolder, untilMs: number) {
     this.id = lease.id;
@@ -129,11 +131,10 @@ export class Leases {
 
   /** Their anchor begins: they are found from now on. */
   begin(sessions: Iterable<LeaseHolder>): void {
-    const addresses = new Map<string, Uint8Array>();
-    for (const { leases } of sessions) {
-      for (const { address } of leases) addresses.set(formatAddress(address), address);
-    }
-    for (const address of addresses.values()) this.addresses.refresh(address);
+    // Thousands of leases lie on a few addresses.
+    const on = new Set<AddressState>();
+    for (const { leases } of sessions) for (const { at } of leases) if (at !== null) on.add(at);
+    for (const { octets } of on) this.addresses.refresh(octets);
   }
 
   /** A place of the session can be used again. */

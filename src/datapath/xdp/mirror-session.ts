@@ -40,9 +40,12 @@ export class MirrorSession implements FastSession, LeaseHolder {
   readonly ways: WayWriter;
   /** What a former process left in the slot has been taken over, or was not there. */
   settled = true;
+  /** The program finds it by its number. */
+  isIndexed = false;
   readonly #sessions: Elements;
   readonly #layout: SessionLayout;
   readonly #meter: SessionMeter;
+  readonly #index: (session: MirrorSession) => void;
   readonly #drop: (session: MirrorSession) => void;
 
   get isBegun(): boolean {
@@ -60,6 +63,7 @@ export class MirrorSession implements FastSession, LeaseHolder {
     readonly sessions: Elements;
     readonly layout: SessionLayout;
     readonly meter: SessionMeter;
+    readonly index: (session: MirrorSession) => void;
     readonly drop: (session: MirrorSession) => void;
   }) {
     this.slot = options.slot;
@@ -72,6 +76,7 @@ export class MirrorSession implements FastSession, LeaseHolder {
     this.#sessions = options.sessions;
     this.#layout = options.layout;
     this.#meter = options.meter;
+    this.#index = options.index;
     this.#drop = options.drop;
   }
 
@@ -79,7 +84,18 @@ export class MirrorSession implements FastSession, LeaseHolder {
     return this.ways.forwards;
   }
 
+  /** The program finds it from now on. */
+  index(): void {
+    if (this.isIndexed) return;
+    this.isIndexed = true;
+    this.#index(this);
+  }
+
+  /**
+   * Before its device can send under the first key: what either engine received under one, the other has to know of.
+   */
   receive(key: FastKey, previousUntilMs: number, window: WindowState | null): void {
+    this.index();
     this.keys.add(key, previousUntilMs, window);
   }
 

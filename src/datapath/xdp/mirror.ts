@@ -127,9 +127,11 @@ export class XdpMirror implements FastPath {
   }
 
   anchor(spec: FastAnchorSpec): FastAnchor {
-    return this.#anchors.add(spec, ({ sessions }) => {
-      for (const session of sessions) if (session instanceof MirrorSession) this.#indexSession(session);
+    return this.#anchors.add(spec, ({ sessions }, resumes) => {
       this.#leases.begin(sessions);
+      // Thousands of entries would keep packets waiting: without a key there is nothing to find but what the userspace engine is to see.
+      if (!resumes) return;
+      for (const session of sessions) if (session instanceof MirrorSession) session.index();
     });
   }
 
@@ -162,6 +164,9 @@ export class XdpMirror implements FastPath {
       sessions: this.#sessions,
       layout: this.#layout,
       meter: new SessionMeter(this.#meters, slot),
+      index: ({ slot, spec }) => {
+        for (const endpoint of at.endpoints) this.#index.put('SESSION', endpoint, spec.index, { slot });
+      },
       drop: (gone) => this.#dropSession(gone),
     });
     if (claimed !== undefined) {
@@ -171,12 +176,8 @@ export class XdpMirror implements FastPath {
     this.#write(session);
     this.#bySlot.set(slot, session);
     at.sessions.add(session);
-    if (at.isBegun) this.#indexSession(session);
+    if (at.isBegun) session.index();
     return session;
-  }
-
-  #indexSession({ slot, spec, anchor }: MirrorSession): void {
-    for (const endpoint of anchor.endpoints) this.#index.put('SESSION', endpoint, spec.index, { slot });
   }
 
   lease(lease: Lease, session: FastSession, untilMs: number): void {
@@ -264,7 +265,7 @@ export class XdpMirror implements FastPath {
   #dropSession(session: MirrorSession): void {
     const { slot, anchor, spec } = session;
     anchor.sessions.delete(session);
-    for (const endpoint of anchor.isBegun ? anchor.endpoints : []) {
+    for (const endpoint of session.isIndexed ? anchor.endpoints : []) {
       this.#index.remove('SESSION', endpoint, spec.index, slot);
     }
     this.#dropLeases(session);

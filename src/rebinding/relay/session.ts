@@ -1,5 +1,11 @@
 import type { SocketAddress } from '../../protocol/address.ts';
-import type { RelayCount, RelayOutput, RelayRebindingOptions } from '../relay-io.ts';
+import type {
+  PathHinted,
+  RandomOctets,
+  RelayCount,
+  RelayOutput,
+  RelayRebindingOptions,
+} from '../relay-io.ts';
 import { createTokenBucket, type TokenBucket } from '../token-bucket.ts';
 import { type Candidate, Candidates, newCandidate } from './candidates.ts';
 import { Challenges } from './challenges.ts';
@@ -19,6 +25,8 @@ export interface Session {
   readonly path: ActivePath;
   readonly candidates: Candidates;
   hint: Hint | null;
+  readonly awaitsHint: boolean;
+  readonly random: RandomOctets;
   readonly keys: KeyNumbers;
   readonly hold: Hold;
   /** Addresses that lost a contest, and until when they are not tried again: oldest first. */
@@ -90,7 +98,9 @@ export function newSession(options: RelayRebindingOptions): Session {
       askAgainMs: Number.POSITIVE_INFINITY,
     },
     candidates: new Candidates(random),
-    hint: hintOf(options),
+    hint: options.hint && !resumed ? hintOf(options.hint, random) : null,
+    awaitsHint: options.awaitsHint === true && !resumed,
+    random,
     keys: keyNumbersOf(options),
     hold: { untilMs: null, byBind: 0, byHold: 0 },
     backoff: new Map(),
@@ -104,9 +114,10 @@ export function count(session: Session, reason: RelayCount): void {
   session.out.push({ type: 'count', reason });
 }
 
-function hintOf({ hint, resumed, random }: RelayRebindingOptions): Hint | null {
-  if (!hint || resumed) return null;
-  const { path: address, deviceBoot: boot, generation } = hint;
+export function hintOf(
+  { path: address, deviceBoot: boot, generation }: PathHinted,
+  random: RandomOctets,
+): Hint {
   const opening = { address, origin: 'hint', boot, generation, oldPath: 'unknown' } as const;
   return { candidate: newCandidate(opening, random, 0), timesDue: 0 };
 }

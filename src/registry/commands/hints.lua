@@ -1,10 +1,10 @@
 --[[
-  Where sessions of an anchor were last proven, some at a time. No truth, so it is told in quarantine too.
+  Where sessions of an anchor were last proven. No truth, so it is told in quarantine too.
 
   KEYS  the anchor's (include/anchor.lua)
-  ARGV  1 cursor, 0 to begin with  2 how many, about
+  ARGV  sessions
   Events  none
-  Returns {cursor to go on with, {session, hint ...}}
+  Returns a hint for each, false where nothing is known
 ]]
 --- @include "anchor"
-return redis.call('HSCAN', HINTS, ARGV[1], 'COUNT', ARGV[2])
+return redis.call('HMGET', HINTS, unpack(ARGV))

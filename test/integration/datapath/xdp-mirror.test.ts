@@ -538,6 +538,31 @@ describeAsRoot('the mirror in the XDP program', () => {
     expect(both.fromDevice(ann.data(up()))).toEqual(older(up()));
   });
 
+  it('finds a session that stood by when it has a key, and receives nothing twice', () => {
+    const ann = standBy(both);
+    const forged = () => {
+      const datagram = ann.control({ kind: 'keepalive' });
+      datagram[40]! ^= 1;
+      return datagram;
+    };
+    anchor(both.rig, { endpoints: [ENDPOINT], epoch: 7n });
+    expect(both.fromDevice(forged()), 'the userspace engine sees who wakes it').toBe(null);
+    both.connect(ann);
+    expect(both.fromDevice(forged())).toBe('dropped');
+    const datagram = ann.data(up());
+    expect(both.fromDevice(datagram)).toEqual(older(up()));
+    expect(both.fromDevice(datagram)).toBe('dropped');
+  });
+
+  it('finds the sessions of an anchor that is handed over at once: what is under way is under keys that go on', () => {
+    const ann = standBy(both);
+    both.rig.command({
+      op: 'anchor',
+      anchor: { ...{ id: 'a1', endpoints: [ENDPOINT], epoch: 7n, untilMs: 1e9 }, resumes: true },
+    });
+    expect(both.fromDevice(ann.bind())).toBe('dropped');
+  });
+
   it('ends what a former process stood by with', () => {
     standBy(both);
     const next = new Both(both.bed, 0xb2n, 2);

@@ -412,6 +412,8 @@ describe('a session', () => {
     );
     await registry.putHint('a1', 1n, session.device, { ...hint, session: hex() });
     expect((await registry.snapshot('a1')).hints).toEqual([hint]);
+    expect(await registry.hints('a1', [hex(), session.id, hex()])).toEqual([hint]);
+    expect(await registry.hints('a1', [])).toEqual([]);
   });
 });
 

@@ -101,22 +101,30 @@ describe('a change of the relay', () => {
 
   test('by a restart that remembers the last path is over in one and a half round trips', () => {
     const world = boundWorld();
-    world.restartRelay(true);
+    world.restartRelay('known');
     world.run(62);
+    expect(world.disagreement()).toBeNull();
+    expect(world.broken).toEqual([]);
+  });
+
+  test('by a restart that hears of the last path when it is asked for is over hardly later', () => {
+    const world = boundWorld();
+    world.restartRelay('late');
+    world.run(62 + 15);
     expect(world.disagreement()).toBeNull();
     expect(world.broken).toEqual([]);
   });
 
   test('by a restart that remembers nothing is found out by the device', () => {
     const world = boundWorld();
-    world.restartRelay(false);
+    world.restartRelay('none');
     world.run(1_000);
     expect(world.disagreement()).toBeNull();
   });
 
   test('is found out after minutes of absence too', () => {
     const world = boundWorld();
-    world.restartRelay(false, 120_000);
+    world.restartRelay('none', 120_000);
     world.run(120_000 + 6_000);
     expect(world.disagreement()).toBeNull();
   });

@@ -361,6 +361,35 @@ describe('a change of the relay', () => {
     expect(relay.active).toBeNull();
   });
 
+  test('holds for a hint that is on its way, and asks the hinted path when it comes', () => {
+    const relay = relayRebinding({ awaitsHint: true });
+    const say = speaker();
+    expect(relay.step({ type: 'tick' }, 0)).toEqual([{ type: 'hold', untilMs: 2_000 }]);
+    const hint = { path: A, generation: 3, deviceBoot: DEVICE };
+    const asked = relay.step({ type: 'hint', hint }, 20);
+    expect(sends(asked).map(({ kind, to }) => [kind, to])).toEqual([['challenge', A.key]]);
+    expect(relay.step({ type: 'hint', hint }, 30), 'told twice').toEqual([]);
+    const cookie = cookieTo(asked, A);
+    relay.step({ type: 'control', from: A, message: say('proof', { cookie, generation: 3 }) }, 40);
+    expect(relay).toMatchObject({ active: A, generation: 3, deviceBoot: DEVICE, holding: false });
+  });
+
+  test('asks where a newer hint says, and nowhere once the device has proven itself', () => {
+    const relay = relayRebinding({ hint: { path: A, generation: 3, deviceBoot: DEVICE }, awaitsHint: true });
+    const say = speaker();
+    relay.step({ type: 'tick' }, 0);
+    const newer = { path: B, generation: 4, deviceBoot: DEVICE };
+    const asked = relay.step({ type: 'hint', hint: newer }, 20);
+    expect(sends(asked).map(({ to }) => to)).toEqual([B.key]);
+    const older = relay.step({ type: 'hint', hint: { path: B, generation: 2, deviceBoot: DEVICE } }, 25);
+    expect(older).toEqual([]);
+    const cookie = cookieTo(asked, B);
+    relay.step({ type: 'control', from: B, message: say('proof', { cookie, generation: 4 }) }, 40);
+    const late = relay.step({ type: 'hint', hint: { path: C, generation: 9, deviceBoot: 0xeeeen } }, 60);
+    expect(sends(late)).toEqual([]);
+    expect(relay).toMatchObject({ active: B, holding: false });
+  });
+
   test('by hand-over goes on, and changes the sending key only when the device has the new one', () => {
     const before = relayRebinding();
     const say = speaker();
