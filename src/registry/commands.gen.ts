@@ -435,7 +435,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   bring_back: {
-    name: 'mooring_bring_back_241466b33ac3',
+    name: 'mooring_bring_back_c18ea49d6a8c',
     keys: 14,
     lua: `local UNDECLARED = -1
 local REQUEST_ENDED = -11
@@ -626,14 +626,15 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
 end
 end
+end
+local function hostOf(plan, place)
+return permute(place.ordinal, place.prefix.width, plan.key, place.tweak)
 end
 local function spisOf(plan, segment, number)
 local block = number + plan.reservedSpiBlocks
@@ -657,7 +658,7 @@ local place = placeOfSlot(plan, slot)
 if not place then
 return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
 end
-local address = addressText(place.prefix, place.host)
+local address = addressText(place.prefix, hostOf(plan, place))
 if plan.sharing == 'whole' then
 return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
 end
@@ -1357,7 +1358,7 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_4511de8becd0',
+    name: 'mooring_extend_feb08e465477',
     keys: 14,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
@@ -1504,17 +1505,22 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
 end
 end
 end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
+local function hostOf(plan, place)
+return permute(place.ordinal, place.prefix.width, plan.key, place.tweak)
+end
+local function closedRange(plan, place)
+if not place.prefix.closed then
+return nil
+end
+local host = hostOf(plan, place)
+for _, range in ipairs(place.prefix.closed) do
 if host >= range.from and host < range.from + range.count then
 return range
 end
@@ -1522,7 +1528,7 @@ end
 end
 local function isOpen(plan, slot)
 local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
+return place ~= nil and closedRange(plan, place) == nil
 end
 local function blockText(first, count)
 return whole(first) .. '/' .. whole(math.floor(math.log(count) / math.log(2) + 0.5))
@@ -1712,8 +1718,9 @@ local drains, plan = unpack(redis.call('HMGET', META, 'drains', 'plan'))
 if drains ~= '1' then
 return expiresAtMs
 end
-local place = placeOfSlot(cjson.decode(plan), lease.slot)
-local range = place and closedRange(place.prefix, place.host)
+plan = cjson.decode(plan)
+local place = placeOfSlot(plan, lease.slot)
+local range = place and closedRange(plan, place)
 return range and math.min(expiresAtMs, range.untilMs) or expiresAtMs
 end
 if quarantined() then
@@ -1774,7 +1781,7 @@ end
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_13585a2c60eb',
+    name: 'mooring_free_7e9787be1a49',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -1887,39 +1894,6 @@ end
 forgetOldest(1)
 end
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -1928,9 +1902,7 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
@@ -2096,7 +2068,7 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_8558d6611bb6',
+    name: 'mooring_grant_aa1e20254d4d',
     keys: 14,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
@@ -2320,17 +2292,22 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
 end
 end
 end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
+local function hostOf(plan, place)
+return permute(place.ordinal, place.prefix.width, plan.key, place.tweak)
+end
+local function closedRange(plan, place)
+if not place.prefix.closed then
+return nil
+end
+local host = hostOf(plan, place)
+for _, range in ipairs(place.prefix.closed) do
 if host >= range.from and host < range.from + range.count then
 return range
 end
@@ -2338,7 +2315,7 @@ end
 end
 local function isOpen(plan, slot)
 local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
+return place ~= nil and closedRange(plan, place) == nil
 end
 local function spisOf(plan, segment, number)
 local block = number + plan.reservedSpiBlocks
@@ -2372,7 +2349,7 @@ local place = placeOfSlot(plan, slot)
 if not place then
 return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
 end
-local address = addressText(place.prefix, place.host)
+local address = addressText(place.prefix, hostOf(plan, place))
 if plan.sharing == 'whole' then
 return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
 end
@@ -3762,7 +3739,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_fa2edebed982',
+    name: 'mooring_restore_6454da41a775',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -3900,9 +3877,6 @@ end
 end
 return left * rightSize + right
 end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
 local function unpermute(value, width, key, tweak)
 return walk(value, width, key, tweak, ROUNDS, 1, -1)
 end
@@ -3928,9 +3902,7 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
@@ -4319,7 +4291,7 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_28f752166a0b',
+    name: 'mooring_revoke_101b2686fd7d',
     keys: 14,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
@@ -4435,39 +4407,6 @@ end
 forgetOldest(1)
 end
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -4476,9 +4415,7 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
@@ -4652,7 +4589,7 @@ redis.call('HSETNX', SERVERS, ARGV[1], string.format('%.0f', now))
 return now - tonumber(redis.call('HGET', SERVERS, ARGV[1]))`,
   },
   set_aside: {
-    name: 'mooring_set_aside_b4929d46d7cd',
+    name: 'mooring_set_aside_463adcb6eaed',
     keys: 14,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
@@ -4712,17 +4649,22 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
 end
 end
 end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
+local function hostOf(plan, place)
+return permute(place.ordinal, place.prefix.width, plan.key, place.tweak)
+end
+local function closedRange(plan, place)
+if not place.prefix.closed then
+return nil
+end
+local host = hostOf(plan, place)
+for _, range in ipairs(place.prefix.closed) do
 if host >= range.from and host < range.from + range.count then
 return range
 end
@@ -4730,7 +4672,7 @@ end
 end
 local function isOpen(plan, slot)
 local place = placeOfSlot(plan, slot)
-return place ~= nil and closedRange(place.prefix, place.host) == nil
+return place ~= nil and closedRange(plan, place) == nil
 end
 local ASIDE_MS = 1e15
 local function formerSlots(device)
@@ -4810,7 +4752,7 @@ local place = placeOfSlot(plan, slot)
 if not place then
 redis.call('ZREM', COOLING, slot)
 forgetSlot(slot)
-elseif closedRange(place.prefix, place.host) then
+elseif closedRange(plan, place) then
 local dueMs = coolMs % ASIDE_MS
 if coolMs < ASIDE_MS then
 redis.call('ZADD', COOLING, whole(coolMs + ASIDE_MS), slot)
@@ -4908,7 +4850,7 @@ sessions,
 }`,
   },
   stretch: {
-    name: 'mooring_stretch_416d13f4e38e',
+    name: 'mooring_stretch_e1619e3881d7',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -5027,17 +4969,22 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
 end
 end
 end
-local function closedRange(prefix, host)
-for _, range in ipairs(prefix.closed or {}) do
+local function hostOf(plan, place)
+return permute(place.ordinal, place.prefix.width, plan.key, place.tweak)
+end
+local function closedRange(plan, place)
+if not place.prefix.closed then
+return nil
+end
+local host = hostOf(plan, place)
+for _, range in ipairs(place.prefix.closed) do
 if host >= range.from and host < range.from + range.count then
 return range
 end
@@ -5089,8 +5036,9 @@ local drains, plan = unpack(redis.call('HMGET', META, 'drains', 'plan'))
 if drains ~= '1' then
 return expiresAtMs
 end
-local place = placeOfSlot(cjson.decode(plan), lease.slot)
-local range = place and closedRange(place.prefix, place.host)
+plan = cjson.decode(plan)
+local place = placeOfSlot(plan, lease.slot)
+local range = place and closedRange(plan, place)
 return range and math.min(expiresAtMs, range.untilMs) or expiresAtMs
 end
 if quarantined() then
@@ -5112,7 +5060,7 @@ end
 return now`,
   },
   sweep: {
-    name: 'mooring_sweep_09f82e0708d6',
+    name: 'mooring_sweep_4d906c659133',
     keys: 14,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
@@ -5222,39 +5170,6 @@ end
 forgetOldest(1)
 end
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -5263,9 +5178,7 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end
@@ -5621,7 +5534,7 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_1f29eb67d715',
+    name: 'mooring_withdraw_a1639773df6a',
     keys: 14,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
@@ -5731,39 +5644,6 @@ end
 forgetOldest(1)
 end
 end
-local WORD = 4294967296
-local ROUNDS = 4
-local function times(a, b)
-local high = math.floor(a / 65536)
-local low = a % 65536
-return ((high * b) % 65536 * 65536 + low * b) % WORD
-end
-local function mix(value)
-value = bit.bxor(value, bit.rshift(value, 16)) % WORD
-value = times(value, 2246822507)
-value = bit.bxor(value, bit.rshift(value, 13)) % WORD
-value = times(value, 3266489909)
-return bit.bxor(value, bit.rshift(value, 16)) % WORD
-end
-local function walk(value, width, key, tweak, from, to, step)
-local leftWidth = math.floor(width / 2)
-local leftSize = 2 ^ leftWidth
-local rightSize = 2 ^ (width - leftWidth)
-local left = math.floor(value / rightSize)
-local right = value % rightSize
-for round = from, to, step do
-local word = (key[(round - 1) % #key + 1] + times(round + tweak * ROUNDS, 2654435769)) % WORD
-if round % 2 == 1 then
-left = bit.bxor(left, mix((right + word) % WORD) % leftSize) % WORD
-else
-right = bit.bxor(right, mix((left + word) % WORD) % rightSize) % WORD
-end
-end
-return left * rightSize + right
-end
-local function permute(value, width, key, tweak)
-return walk(value, width, key, tweak, 1, ROUNDS, 1)
-end
 local function placeOfSlot(plan, slot)
 slot = tonumber(slot)
 for _, segment in ipairs(plan.segments) do
@@ -5772,9 +5652,7 @@ if number >= 0 and number < segment.slots then
 local ordinal = number % segment.addresses
 for at, prefix in ipairs(segment.prefixes) do
 if ordinal < prefix.addresses then
-local tweak = segment.tweak + at
-local host = permute(ordinal, prefix.width, plan.key, tweak)
-return { segment = segment, number = number, prefix = prefix, host = host }
+return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
 end
 ordinal = ordinal - prefix.addresses
 end

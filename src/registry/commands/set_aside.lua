@@ -37,7 +37,7 @@ for at = 1, #found[2], 2 do
   if not place then
     redis.call('ZREM', COOLING, slot)
     forgetSlot(slot)
-  elseif closedRange(place.prefix, place.host) then
+  elseif closedRange(plan, place) then
     local dueMs = coolMs % ASIDE_MS
     if coolMs < ASIDE_MS then
       redis.call('ZADD', COOLING, whole(coolMs + ASIDE_MS), slot)

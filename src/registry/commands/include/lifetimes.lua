@@ -19,7 +19,8 @@ local function closedBy(lease, expiresAtMs)
   if drains ~= '1' then
     return expiresAtMs
   end
-  local place = placeOfSlot(cjson.decode(plan), lease.slot)
-  local range = place and closedRange(place.prefix, place.host)
+  plan = cjson.decode(plan)
+  local place = placeOfSlot(plan, lease.slot)
+  local range = place and closedRange(plan, place)
   return range and math.min(expiresAtMs, range.untilMs) or expiresAtMs
 end

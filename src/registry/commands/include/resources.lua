@@ -65,7 +65,7 @@ local function hexOf(address)
   return head .. string.rep('0', 32 - #head - #tail) .. tail
 end
 
--- Where a slot lies: {segment, number in it, prefix, tweak of that, host number}; nil when its prefix has gone.
+-- Where a slot lies: {segment, number in it, prefix, number in that, tweak of that}; nil when its prefix has gone.
 local function placeOfSlot(plan, slot)
   slot = tonumber(slot)
   for _, segment in ipairs(plan.segments) do
@@ -74,9 +74,7 @@ local function placeOfSlot(plan, slot)
       local ordinal = number % segment.addresses
       for at, prefix in ipairs(segment.prefixes) do
         if ordinal < prefix.addresses then
-          local tweak = segment.tweak + at
-          local host = permute(ordinal, prefix.width, plan.key, tweak)
-          return { segment = segment, number = number, prefix = prefix, host = host }
+          return { segment = segment, number = number, prefix = prefix, ordinal = ordinal, tweak = segment.tweak + at }
         end
         ordinal = ordinal - prefix.addresses
       end
@@ -84,9 +82,18 @@ local function placeOfSlot(plan, slot)
   end
 end
 
--- The range of addresses, not leased any more, that an address belongs to.
-local function closedRange(prefix, host)
-  for _, range in ipairs(prefix.closed or {}) do
+-- The number of its address in the prefix. A tenth of a grant's time: only where it is needed.
+local function hostOf(plan, place)
+  return permute(place.ordinal, place.prefix.width, plan.key, place.tweak)
+end
+
+-- The range of addresses, not leased any more, that a slot's address belongs to.
+local function closedRange(plan, place)
+  if not place.prefix.closed then
+    return nil
+  end
+  local host = hostOf(plan, place)
+  for _, range in ipairs(place.prefix.closed) do
     if host >= range.from and host < range.from + range.count then
       return range
     end
@@ -95,7 +102,7 @@ end
 
 local function isOpen(plan, slot)
   local place = placeOfSlot(plan, slot)
-  return place ~= nil and closedRange(place.prefix, place.host) == nil
+  return place ~= nil and closedRange(plan, place) == nil
 end
 
 -- SPIs 0-255 are reserved (RFC 4303 section 2.1): walk the cycle until the block lies above them.
@@ -138,7 +145,7 @@ local function resourcesOf(plan, slot, kind)
   if not place then
     return { address = '-', ports = '-', spis = '-', ikeSpis = '-' }
   end
-  local address = addressText(place.prefix, place.host)
+  local address = addressText(place.prefix, hostOf(plan, place))
   if plan.sharing == 'whole' then
     return { address = address, ports = '-', spis = '-', ikeSpis = '-' }
   end
