@@ -98,6 +98,7 @@ export async function servePlane(options: {
       const result = await plane[call](checkedParams[call](frame.params));
       socket.send(JSON.stringify({ id, result }));
     } catch (error) {
+      if (!(error instanceof MooringError)) log.error({ err: error }, 'a call of the plane failed');
       socket.send(JSON.stringify({ id: id ?? null, error: describe(error) }));
     }
   }

@@ -10,7 +10,7 @@ import {
   SUBPROTOCOL,
 } from '../protocol/signalling.ts';
 import type { Caller, Door } from './door.ts';
-import { errorBody } from './error-body.ts';
+import { errorBody, isOurs } from './error-body.ts';
 import { parseFrame } from './frame.ts';
 import { createFrameRate } from './frame-rate.ts';
 import { greet } from './hello.ts';
@@ -117,7 +117,7 @@ export function serveSocket(ws: WebSocket, { door, presence, introduced }: Servi
   }
 
   function fail(id: number | null, error: unknown): void {
-    if (!(error instanceof MooringError)) door.log.error({ err: error }, 'request failed');
+    if (isOurs(error)) door.log.error({ err: error }, 'request failed');
     send({ type: 'error', id, error: errorBody(error) });
   }
 

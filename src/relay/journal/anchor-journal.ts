@@ -126,7 +126,7 @@ export function writeJournal(
       noted.push(encodeRecord(record));
     },
     async synced() {
-      if (closed) throw overtaken(path);
+      if (closed) throw overtaken();
       const wanted = lastNoted;
       while (lastSynced < wanted) await flushed();
     },
@@ -150,10 +150,10 @@ function unwritable(path: string, cause: unknown): MooringError {
   );
 }
 
-function overtaken(path: string): MooringError {
+function overtaken(): MooringError {
   return new MooringError(
     'ERR_MOORING_NOT_OWNER',
-    `${path} is closed: the anchor is served under another epoch, or by another relay; ask its owner again`,
+    'the anchor is served under another epoch, or by another relay, since this was asked; ask its owner again',
     { temporary: true, retryAfterMs: 200 },
   );
 }

@@ -106,6 +106,8 @@ describe('what a device is told of an error', () => {
     expect(JSON.stringify(errorBody(new TypeError('cannot read secrets of undefined')))).not.toContain(
       'secrets',
     );
+    const full = new MooringError('ERR_MOORING_JOURNAL', '/var/lib/mooring/a1.journal cannot be written');
+    expect(JSON.stringify(errorBody(full))).not.toContain('/var');
     expect(errorBody('a thrown string')).toMatchObject({ code: 'ERR_MOORING_INTERNAL', temporary: true });
   });
 });
