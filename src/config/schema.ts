@@ -151,6 +151,13 @@ export const Pool = Type.Object(
       }),
     ),
     maxLeasesPerDevice: Type.Integer({ minimum: 1, default: 4 }),
+    maxLeasesPerTenant: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        description:
+          'leases that the devices of one tenant may hold in the pool, all together; without it any number. What they hold beyond a lower limit they keep',
+      }),
+    ),
     remotePolicy: Type.Optional(
       Type.Union([Type.Literal('none'), Type.Literal('macro'), Type.Literal('micro')], {
         description:

@@ -81,6 +81,7 @@ export function declarationOf(pool: PoolPolicy, anchor: AnchorSettings): AnchorD
     coolingMs: pool.coolingMs,
     longestLeaseMs: max,
     shortestLeaseMs: min,
+    maxLeasesPerTenant: pool.maxLeasesPerTenant ?? null,
     retiring: pool.retire === true || anchor.retire === true,
     ...(pool.sharing === 'whole'
       ? {}

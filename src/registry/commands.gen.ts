@@ -14,8 +14,8 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_4f1a2145d65f',
-    keys: 14,
+    name: 'mooring_activate_b8ace1c6f9b1',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local QUARANTINED = -16
@@ -24,7 +24,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -168,9 +168,88 @@ answers[at] = activated(ARGV[at])
 end
 return answers`,
   },
+  allow: {
+    name: 'mooring_allow_75ef877bf768',
+    keys: 15,
+    lua: `local QUARANTINED = -16
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
+unpack(KEYS)
+local SCHEMA = '2'
+local function whole(number)
+return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
+local function nextNumber()
+return whole(math.max(tonumber(redis.call('HGET', META, 'allowanceNumber') or 0) + 1, now))
+end
+local function takeNumber()
+local number = nextNumber()
+redis.call('HSET', META, 'allowanceNumber', number)
+return number
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
+)
+redis.call('UNLINK', REPORT)
+end
+local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+if quarantined() then
+return QUARANTINED
+end
+local allowance = allowanceOf(ARGV[1])
+if allowance.number == '0' or allowance.number ~= ARGV[3] then
+return 'OK'
+end
+allowance.allowed = tonumber(ARGV[2])
+allowance.number = takeNumber()
+saveAllowance(ARGV[1], allowance)
+return 'OK'`,
+  },
   appoint: {
-    name: 'mooring_appoint_5f622bf8e141',
-    keys: 14,
+    name: 'mooring_appoint_0ddcdd25b2d1',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -178,7 +257,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -245,8 +324,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_e52447df600b',
-    keys: 14,
+    name: 'mooring_attach_363e5a9e7cd9',
+    keys: 15,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
@@ -254,7 +333,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -435,8 +514,8 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   bring_back: {
-    name: 'mooring_bring_back_c18ea49d6a8c',
-    keys: 14,
+    name: 'mooring_bring_back_09afdc660a75',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local REQUEST_ENDED = -11
 local QUARANTINED = -16
@@ -445,7 +524,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -780,6 +859,37 @@ return true
 end
 return of[2] ~= false
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -978,6 +1088,7 @@ announce(known.state == 'pending' and 'activated' or 'extended', lease, session)
 else
 lease.fence = takeFence()
 publish(lease.fence, table.concat({ 'granted', nameOf(lease.id), encodeLease(lease), encodeSession(session) }, ' '))
+countLease(lease.device, 1)
 end
 save(lease)
 saveSession(session)
@@ -996,9 +1107,95 @@ storeMissed(all)
 end
 return 1`,
   },
+  call_in: {
+    name: 'mooring_call_in_0baca3ee8cc0',
+    keys: 15,
+    lua: `local QUARANTINED = -16
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
+unpack(KEYS)
+local SCHEMA = '2'
+local function whole(number)
+return string.format('%.0f', number)
+end
+local schema = redis.call('HGET', META, 'schema')
+if schema and schema ~= SCHEMA then
+error({ err = 'MOORINGSCHEMA ' .. schema })
+end
+local function nextNumber()
+return whole(math.max(tonumber(redis.call('HGET', META, 'allowanceNumber') or 0) + 1, now))
+end
+local function takeNumber()
+local number = nextNumber()
+redis.call('HSET', META, 'allowanceNumber', number)
+return number
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local function forgetReport()
+redis.call(
+'HDEL', META, 'reportEpoch', 'reportRelay', 'reportBoot', 'reportCounter', 'reportUntilMs',
+'reportPlan', 'reportAtMs', 'reportIsTold', 'reportAs', 'restoring', 'restMs', 'restTo', 'isInDoubt', 'isRestored'
+)
+redis.call('UNLINK', REPORT)
+end
+local function beginQuarantine(ms)
+redis.call('HSETNX', META, 'wholeCounter', redis.call('HGET', META, 'counter') or 0)
+redis.call('HSET', META, 'server', server, 'quarantineUntilMs', whole(now + ms))
+redis.call('HDEL', META, 'isRaised')
+forgetReport()
+end
+local function quarantined()
+local of = redis.call('HMGET', META, 'server', 'quarantineUntilMs', 'quarantineMs')
+if of[1] and of[1] ~= server then
+beginQuarantine(tonumber(of[3]))
+return true
+end
+return of[2] ~= false
+end
+local function quarantineIsOver()
+return tonumber(redis.call('HGET', META, 'quarantineUntilMs')) <= now
+end
+if quarantined() and not (quarantineIsOver() and redis.call('HEXISTS', META, 'reportRelay') == 0) then
+return QUARANTINED
+end
+if redis.call('HGET', META, 'pool') ~= ARGV[1] or redis.call('HEXISTS', TENANTS, ARGV[2]) == 0 then
+return { 0, nextNumber() }
+end
+local allowance = allowanceOf(ARGV[2])
+if allowance.used > 0 then
+allowance.allowed = math.min(allowance.allowed, allowance.used)
+allowance.number = takeNumber()
+saveAllowance(ARGV[2], allowance)
+return { allowance.used, allowance.number }
+end
+redis.call('HDEL', TENANTS, ARGV[2])
+return { 0, takeNumber() }`,
+  },
   claim: {
-    name: 'mooring_claim_313d4f8d905b',
-    keys: 14,
+    name: 'mooring_claim_5e45ffc504e3',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
 local NOT_HOME = -12
@@ -1009,7 +1206,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -1237,9 +1434,82 @@ return own(ARGV[1], ARGV[2], ARGV[3])`,
 redis.call('HSET', INDEX, ARGV[1], '+' .. ARGV[2])
 return 'OK'`,
   },
+  deal: {
+    name: 'mooring_deal_57667d8eade7',
+    keys: 2,
+    lua: `local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local DEALT, ASKED = unpack(KEYS)
+local KEEP_MS = 604800000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function dealtTo(anchor)
+local dealt, number = string.match(redis.call('HGET', DEALT, anchor) or '0 0', '^(%d+) (%d+)$')
+return tonumber(dealt), tonumber(number)
+end
+local function dealtInAll()
+return tonumber(redis.call('HGET', DEALT, ':total') or 0)
+end
+local function note(anchor, dealt, number)
+redis.call('HINCRBY', DEALT, ':total', whole(dealt - dealtTo(anchor)))
+if dealt > 0 then
+redis.call('HSET', DEALT, anchor, whole(dealt) .. ' ' .. whole(number))
+redis.call('ZADD', ASKED, whole(now), anchor)
+else
+redis.call('HDEL', DEALT, anchor)
+redis.call('ZREM', ASKED, anchor)
+end
+end
+local function keep()
+redis.call('PEXPIRE', DEALT, KEEP_MS)
+redis.call('PEXPIRE', ASKED, KEEP_MS)
+end
+local SHARE = 8
+local MOST = 64
+local AT_ONCE = 16
+local PAUSE_MS = 200
+local limit, anchor, used, number = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local history = server .. '/' .. ARGV[1]
+if redis.call('HGET', DEALT, ':whole') ~= history then
+return { history }
+end
+keep()
+local dealt, known = dealtTo(anchor)
+if number < known then
+return { history, dealt }
+end
+local others = dealtInAll() - dealt
+if number > known then
+dealt = used
+end
+if dealt <= used then
+local room = math.max(0, limit - others - used)
+dealt = used + math.min(room, MOST, math.ceil(room / SHARE))
+end
+note(anchor, dealt, number)
+dealt = math.min(dealt, math.max(used, limit - others))
+local answer = { history, dealt }
+if dealt <= used then
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', ASKED, '-inf', whole(now - PAUSE_MS), 'LIMIT', 0, AT_ONCE + 1)) do
+if other ~= anchor then
+redis.call('ZADD', ASKED, whole(now), other)
+answer[#answer + 1] = other
+end
+end
+end
+return answer`,
+  },
   declare: {
-    name: 'mooring_declare_eb02deac5a00',
-    keys: 14,
+    name: 'mooring_declare_aa5ba3633281',
+    keys: 15,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local PLAN_MOVED = -17
@@ -1248,7 +1518,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -1294,6 +1564,35 @@ local length = math.max(LEAST_EVENTS, math.min(MOST_EVENTS, redis.call('HLEN', L
 redis.call('XADD', STREAM, 'MAXLEN', '~', length, fence, 'event', event)
 redis.call('SPUBLISH', CHANNEL, fence)
 end
+local FIELDS_AT_ONCE = 2048
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function limitTenants(most)
+redis.call('UNLINK', TENANTS)
+if most == '' then
+redis.call('HDEL', META, 'maxLeasesPerTenant')
+return
+end
+redis.call('HSET', META, 'maxLeasesPerTenant', most)
+local used = {}
+for _, record in ipairs(redis.call('HVALS', LEASES)) do
+local tenant = tenantOf(record)
+used[tenant] = (used[tenant] or 0) + 1
+end
+local fields = {}
+for tenant, count in pairs(used) do
+fields[#fields + 1] = tenant
+fields[#fields + 1] = whole(count) .. ' 0 0 0'
+if #fields == FIELDS_AT_ONCE then
+redis.call('HSET', TENANTS, unpack(fields))
+fields = {}
+end
+end
+if #fields > 0 then
+redis.call('HSET', TENANTS, unpack(fields))
+end
+end
 local stored = redis.call('HMGET', META, 'plan', 'declaration')
 local isKnown = stored[2] ~= false
 local isMoving = stored[1] ~= ARGV[2]
@@ -1324,6 +1623,9 @@ redis.call(
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
 redis.call('HSETNX', META, 'server', server)
+if ARGV[3] == '1' or (redis.call('HGET', META, 'maxLeasesPerTenant') or '') ~= ARGV[13] then
+limitTenants(ARGV[13])
+end
 if isMoving and isKnown then
 publish(takeFence(), 'declared')
 end
@@ -1336,15 +1638,15 @@ return isKnown and cjson.decode(stored[2]).pool or ''`,
 return redis.call('HDEL', INDEX, 'client')`,
   },
   describe: {
-    name: 'mooring_describe_6a95b342ac43',
-    keys: 14,
+    name: 'mooring_describe_3269a28c615d',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local schema = redis.call('HGET', META, 'schema')
@@ -1358,8 +1660,8 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_feb08e465477',
-    keys: 14,
+    name: 'mooring_extend_598875b91c65',
+    keys: 15,
     lua: `local BAD_BIND = -6
 local QUARANTINED = -16
 local PORTS_UNAVAILABLE = -36
@@ -1368,7 +1670,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -1781,8 +2083,8 @@ end
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_7e9787be1a49',
-    keys: 14,
+    name: 'mooring_free_d527896e8200',
+    keys: 15,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -1792,7 +2094,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -1992,6 +2294,37 @@ return true
 end
 return of[2] ~= false
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -2046,6 +2379,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
@@ -2068,8 +2402,8 @@ remember(request, ended)
 return { now, ended }`,
   },
   grant: {
-    name: 'mooring_grant_aa1e20254d4d',
-    keys: 14,
+    name: 'mooring_grant_8f061e06e044',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local NO_OWNER = -4
 local EXHAUSTED = -5
@@ -2090,7 +2424,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -2558,6 +2892,45 @@ return true
 end
 return of[2] ~= false
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function nextNumber()
+return whole(math.max(tonumber(redis.call('HGET', META, 'allowanceNumber') or 0) + 1, now))
+end
+local function takeNumber()
+local number = nextNumber()
+redis.call('HSET', META, 'allowanceNumber', number)
+return number
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -2608,6 +2981,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
@@ -2762,7 +3136,8 @@ if index and index ~= ARGV[1] then
 return refuse(leaseId, INDEX_BEHIND)
 end
 local meta = redis.call(
-'HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs', 'pool'
+'HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs', 'pool',
+'maxLeasesPerTenant'
 )
 if not meta[1] then
 return UNDECLARED
@@ -2791,6 +3166,15 @@ local resources = resourcesOf(plan, slot, kind)
 local remote = ARGV[13] or '-'
 if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
 return refuse(leaseId, REMOTE_FAMILY)
+end
+local isCounted = meta[8] ~= false
+local allowance = isCounted and allowanceOf(tenant)
+if isCounted and allowance.used >= allowance.allowed then
+if allowance.number == '0' then
+allowance.number = takeNumber()
+saveAllowance(tenant, allowance)
+end
+return { now, '', allowance.used, allowance.number, tonumber(meta[8]) }
 end
 local replaced = ''
 if session and session.thumbprint ~= thumbprint then
@@ -2830,6 +3214,9 @@ takeSlot(slot)
 saveSession(session)
 redis.call('HSET', LEASES, name, record)
 redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), name)
+if isCounted then
+countLease(device, 1)
+end
 return { now, shown(lease, session), shownSession(session), replaced, freeSlots() }`,
   },
   held_by: {
@@ -2862,8 +3249,8 @@ end
 return { held, intended }`,
   },
   held_on: {
-    name: 'mooring_held_on_c9b6c54b827c',
-    keys: 14,
+    name: 'mooring_held_on_d0f1820d6d5e',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -2871,7 +3258,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3009,9 +3396,9 @@ end
 return answer`,
   },
   hints: {
-    name: 'mooring_hints_2146503ea260',
-    keys: 14,
-    lua: `local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+    name: 'mooring_hints_39ed28ed4507',
+    keys: 15,
+    lua: `local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local schema = redis.call('HGET', META, 'schema')
@@ -3121,14 +3508,14 @@ redis.call('HSET', INDEX, lease, table.concat({ '?' .. pool, whole(now), bindId 
 return { lease, tonumber(bindId), INDEX_NAME, 1 }`,
   },
   layout: {
-    name: 'mooring_layout_156131ffa3f7',
-    keys: 14,
+    name: 'mooring_layout_f73f87d4e7a8',
+    keys: 15,
     lua: `local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local schema = redis.call('HGET', META, 'schema')
@@ -3138,15 +3525,15 @@ end
 return { now, redis.call('HGET', META, 'plan') or '' }`,
   },
   occupancy: {
-    name: 'mooring_occupancy_21e12bfd520e',
-    keys: 14,
+    name: 'mooring_occupancy_d6ccd71632f1',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3167,10 +3554,10 @@ end
 return { now, redis.call('HLEN', LEASES), freeSlots() }`,
   },
   put_hint: {
-    name: 'mooring_put_hint_eebd6d0b6f18',
-    keys: 14,
+    name: 'mooring_put_hint_76a13dc01a41',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local schema = redis.call('HGET', META, 'schema')
@@ -3213,8 +3600,8 @@ redis.call('HSET', HINTS, ARGV[2], table.concat({ ARGV[1], unpack(ARGV, 4, 7) },
 return 1`,
   },
   read_events: {
-    name: 'mooring_read_events_f77b9b33142c',
-    keys: 14,
+    name: 'mooring_read_events_df64255b84ef',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -3222,7 +3609,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3323,8 +3710,8 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_cbde893fbc9e',
-    keys: 14,
+    name: 'mooring_release_b9d01e910fa9',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -3332,7 +3719,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3393,8 +3780,8 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_ee78c5789316',
-    keys: 14,
+    name: 'mooring_remove_cfeaecb9bb9e',
+    keys: 15,
     lua: `local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local function readNow()
@@ -3402,7 +3789,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3448,14 +3835,15 @@ return LEASES_WOULD_BE_ORPHANED
 end
 local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
-'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT
+'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT,
+TENANTS
 )
 redis.call('HSET', META, 'schema', SCHEMA, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_6dd4ab05fd9c',
-    keys: 14,
+    name: 'mooring_renew_e5c7c7ab2bb8',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -3464,7 +3852,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3537,8 +3925,8 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_be9ad7643ece',
-    keys: 14,
+    name: 'mooring_report_4c5be8b01a00',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local UNTOLD = -20
@@ -3548,7 +3936,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -3739,8 +4127,8 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_6454da41a775',
-    keys: 14,
+    name: 'mooring_restore_25d3df6d78e5',
+    keys: 15,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local function readNow()
@@ -3748,7 +4136,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -4035,6 +4423,37 @@ local function endQuarantine()
 redis.call('HDEL', META, 'quarantineUntilMs', 'isRaised', 'wholeCounter')
 forgetReport()
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -4082,6 +4501,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
@@ -4227,6 +4647,9 @@ or isActivated
 if lost and session and isNews and lease.remainingMs > 0 then
 takeMoreSlots(lost)
 countExtraSlots(stored and 0 or -1)
+if not stored then
+countLease(lease.device, 1)
+end
 session = restoreSession(session)
 lease.expiresAtMs = now + lease.remainingMs
 lease.pendingUntilMs = now + RESTORED_PENDING_MS
@@ -4291,8 +4714,8 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_101b2686fd7d',
-    keys: 14,
+    name: 'mooring_revoke_3e250b75d461',
+    keys: 15,
     lua: `local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -4302,7 +4725,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -4505,6 +4928,37 @@ return true
 end
 return of[2] ~= false
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -4552,6 +5006,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
@@ -4589,8 +5044,8 @@ redis.call('HSETNX', SERVERS, ARGV[1], string.format('%.0f', now))
 return now - tonumber(redis.call('HGET', SERVERS, ARGV[1]))`,
   },
   set_aside: {
-    name: 'mooring_set_aside_463adcb6eaed',
-    keys: 14,
+    name: 'mooring_set_aside_93842f32b26f',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -4598,7 +5053,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -4766,8 +5221,8 @@ local isOver = found[1] == '0' and (frontier >= plan.slots or isOpen(plan, front
 return { found[1], isOver and 1 or 0, cooling }`,
   },
   snapshot: {
-    name: 'mooring_snapshot_71271a5910f4',
-    keys: 14,
+    name: 'mooring_snapshot_9e78dcf10242',
+    keys: 15,
     lua: `local UNDECLARED = -1
 local QUARANTINED = -16
 local function readNow()
@@ -4775,7 +5230,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -4850,8 +5305,8 @@ sessions,
 }`,
   },
   stretch: {
-    name: 'mooring_stretch_e1619e3881d7',
-    keys: 14,
+    name: 'mooring_stretch_1ce270be05b5',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -4859,7 +5314,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -5060,8 +5515,8 @@ end
 return now`,
   },
   sweep: {
-    name: 'mooring_sweep_4d906c659133',
-    keys: 14,
+    name: 'mooring_sweep_db7008934088',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -5071,7 +5526,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -5273,6 +5728,37 @@ return true
 end
 return of[2] ~= false
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function sessionOf(device)
 local record = redis.call('HGET', SESSIONS, device)
 return record and decodeSession(device, record)
@@ -5312,6 +5798,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
@@ -5335,6 +5822,57 @@ answer[#answer + 1] = reason
 end
 answer[2] = freeSlots()
 return answer`,
+  },
+  take_back: {
+    name: 'mooring_take_back_1e842529e7ff',
+    keys: 2,
+    lua: `local INDEX_BEHIND = -18
+local function readNow()
+local time = redis.call('TIME')
+return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local now = readNow()
+local function readServer()
+return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+local server = readServer()
+local DEALT, ASKED = unpack(KEYS)
+local KEEP_MS = 604800000
+local function whole(number)
+return string.format('%.0f', number)
+end
+local function dealtTo(anchor)
+local dealt, number = string.match(redis.call('HGET', DEALT, anchor) or '0 0', '^(%d+) (%d+)$')
+return tonumber(dealt), tonumber(number)
+end
+local function note(anchor, dealt, number)
+redis.call('HINCRBY', DEALT, ':total', whole(dealt - dealtTo(anchor)))
+if dealt > 0 then
+redis.call('HSET', DEALT, anchor, whole(dealt) .. ' ' .. whole(number))
+redis.call('ZADD', ASKED, whole(now), anchor)
+else
+redis.call('HDEL', DEALT, anchor)
+redis.call('ZREM', ASKED, anchor)
+end
+end
+local function keep()
+redis.call('PEXPIRE', DEALT, KEEP_MS)
+redis.call('PEXPIRE', ASKED, KEEP_MS)
+end
+if string.match(ARGV[1], '^[^/]*') ~= server then
+return INDEX_BEHIND
+end
+for at = 3, #ARGV, 3 do
+local anchor, number = ARGV[at], tonumber(ARGV[at + 2])
+if number > select(2, dealtTo(anchor)) then
+note(anchor, tonumber(ARGV[at + 1]), number)
+end
+end
+if ARGV[2] == '1' then
+redis.call('HSET', DEALT, ':whole', ARGV[1])
+end
+keep()
+return 'OK'`,
   },
   take_space: {
     name: 'mooring_take_space_096fb5435987',
@@ -5379,15 +5917,15 @@ end
 return ''`,
   },
   tell: {
-    name: 'mooring_tell_8195b57e0cb4',
-    keys: 14,
+    name: 'mooring_tell_276087abbef6',
+    keys: 15,
     lua: `local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -5440,8 +5978,8 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_e03500beaca5',
-    keys: 14,
+    name: 'mooring_transfer_48e3bbc1d960',
+    keys: 15,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -5449,7 +5987,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -5534,8 +6072,8 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_a1639773df6a',
-    keys: 14,
+    name: 'mooring_withdraw_806c121172b5',
+    keys: 15,
     lua: `local WITHDRAWN = -9
 local NOT_PENDING = -10
 local REQUEST_ENDED = -11
@@ -5545,7 +6083,7 @@ local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local now = readNow()
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
 unpack(KEYS)
 local SCHEMA = '2'
 local function whole(number)
@@ -5742,6 +6280,37 @@ return true
 end
 return of[2] ~= false
 end
+local function tenantOf(device)
+return string.match(device, '^[^/]*')
+end
+local function allowanceOf(tenant)
+local used, allowed, number, epoch =
+string.match(redis.call('HGET', TENANTS, tenant) or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+local isCurrent = epoch == redis.call('HGET', META, 'epoch')
+return {
+used = tonumber(used),
+allowed = isCurrent and tonumber(allowed) or 0,
+number = isCurrent and number or '0',
+}
+end
+local function saveAllowance(tenant, allowance)
+local epoch = redis.call('HGET', META, 'epoch')
+local words = { whole(allowance.used), whole(allowance.allowed), allowance.number, epoch }
+redis.call('HSET', TENANTS, tenant, table.concat(words, ' '))
+end
+local function countLease(device, more)
+if redis.call('HEXISTS', META, 'maxLeasesPerTenant') == 0 then
+return
+end
+local tenant = tenantOf(device)
+local allowance = allowanceOf(tenant)
+allowance.used = allowance.used + more
+if allowance.used > 0 then
+saveAllowance(tenant, allowance)
+else
+redis.call('HDEL', TENANTS, tenant)
+end
+end
 local function leaseOf(id)
 local name = nameOf(id)
 local record = redis.call('HGET', LEASES, name)
@@ -5786,6 +6355,7 @@ local session = sessionOf(lease.device)
 announce('ended ' .. reason, lease, session)
 redis.call('HDEL', LEASES, nameOf(lease.id))
 redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
 coolSlots(slotsOf(lease), lease.device)
 leaveSession(session, lease)
 remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))

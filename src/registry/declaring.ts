@@ -40,7 +40,7 @@ export function declaring(
     next: (former: Plan | null, nowMs: number) => Resized,
   ): Promise<Anchor> {
     const { id, home, pool, retiring, coolingMs, spiCoolingMs } = declaration;
-    const { longestLeaseMs, shortestLeaseMs, maxPortBlock } = declaration;
+    const { longestLeaseMs, shortestLeaseMs, maxPortBlock, maxLeasesPerTenant } = declaration;
     const declared = { ...declaration, prefixes: retiring ? [] : declaration.prefixes };
     for (let attempt = 1; ; attempt += 1) {
       const [nowMs, stored] = (await askAnchor(connection, 'layout', id, [])) as [number, string];
@@ -50,6 +50,7 @@ export function declaring(
         ...[stored, text, isAnew ? 1 : 0, JSON.stringify({ ...declared, draining }), home],
         ...[coolingMs, spiCoolingMs, longestLeaseMs, shortestLeaseMs],
         ...[draining.length > 0 ? 1 : 0, connection.quarantineMs, maxPortBlock],
+        maxLeasesPerTenant ?? '',
       ]);
       if (isRefused(answer)) {
         if (answer.refused === 'PLAN_MOVED' && attempt < DECLARE_ATTEMPTS) continue;

@@ -1,7 +1,8 @@
 import type { Device, Lease } from '../protocol/lease.ts';
 import { askAnchor } from './asking.ts';
 import { type Connection, isRefused } from './connection.ts';
-import { anchorKeys, deviceKeys, poolKey, poolPolicyKey } from './keys.ts';
+import { anchorKeys, deviceKeys } from './keys.ts';
+import { anchorsOf } from './pool-members.ts';
 import { leaseFrom } from './records.ts';
 import { refusalError } from './refusals.ts';
 import { anchorOf, type Registry } from './registry.ts';
@@ -29,16 +30,6 @@ export function deviceIndex(connection: Connection): DeviceIndex {
     const answer = await askAnchor(connection, 'held_on', anchor, [device.tenant, device.id]);
     const [nowMs, ...leases] = answer as [number, ...string[]];
     return leases.map((json) => leaseFrom(json, nowMs));
-  }
-
-  /** Those that are being retired too. */
-  async function anchorsOf(pool: string): Promise<string[]> {
-    const [granting, noted] = await Promise.all([
-      connection.plain((redis) => redis.zrevrange(poolKey(pool), 0, -1)),
-      connection.plain((redis) => redis.hkeys(poolPolicyKey(pool))),
-    ]);
-    const declared = noted.flatMap((field) => (field.startsWith('anchor:') ? field.slice(7) : []));
-    return [...new Set([...granting, ...declared])];
   }
 
   const noted = (device: Device, pool: string, held: readonly Lease[], wholeIn: string) =>
@@ -82,7 +73,7 @@ export function deviceIndex(connection: Connection): DeviceIndex {
     },
 
     async makeWhole(device, pool, index) {
-      const anchors = await anchorsOf(pool);
+      const anchors = await anchorsOf(connection, pool);
       const held: Lease[] = [];
       const ask = async (anchor: string): Promise<void> => {
         const args = [device.tenant, device.id, index];

@@ -11,6 +11,7 @@ import { type Refusal, refusalError } from './refusals.ts';
 import { anchorOf, type Granted, type GrantRequest, type Registry } from './registry.ts';
 import { attemptOf, markOf, newAttempt } from './request-mark.ts';
 import { anchorWith } from './space.ts';
+import { type Demand, type TenantAllowances, tenantQuotaError } from './tenant-allowances.ts';
 
 /** Anchors that one request asks at most. */
 const PROBES = 16;
@@ -34,6 +35,9 @@ const WISH_REFUSALS = [
   'PORTS_UNALLOWED',
   'SPIS_UNAVAILABLE',
 ] as const;
+
+/** Draws for one request at one anchor at most: other requests may use up what each brings. */
+const MOST_DRAWS = 64;
 
 /** Refusals after which another anchor may do. */
 const ELSEWHERE: ReadonlySet<Refusal> = new Set<Refusal>([
@@ -65,6 +69,7 @@ interface Candidates {
 export function grantCommands(
   connection: Connection,
   { deviceLeases, makeWhole }: DeviceIndex,
+  allowances: Pick<TenantAllowances, 'draw'>,
 ): Pick<Registry, 'grant'> {
   const servers = indexServers(connection);
 
@@ -101,7 +106,8 @@ export function grantCommands(
     throw refusalError(intent, `pool ${request.pool}`, { data: { quota: request.quota } });
   }
 
-  async function ask(request: GrantRequest, intent: Intent): Promise<Granted | Refusal> {
+  /** One word of the anchor. */
+  async function askOnce(request: GrantRequest, intent: Intent): Promise<Granted | Refusal | Demand> {
     const { device, pool } = request;
     const anchor = anchorOf(intent.leaseId);
     const answer = await connection.run('grant', anchorKeys(anchor), [
@@ -122,11 +128,30 @@ export function grantCommands(
       intent.begins ? 1 : 0,
     ]);
     if (isRefused(answer)) return answer.refused;
+    if ((answer as unknown[])[1] === '') {
+      const [, , used, number, limit] = answer as [number, '', number, string, number];
+      return { used, number, limit };
+    }
     const [nowMs, lease, session, replaced, free] = answer as [number, string, string, string, number];
     const granted = { lease: leaseFrom(lease, nowMs), session: sessionFrom(session) };
     await connection.run('confirm', deviceKeys(device), [granted.lease.id, pool]);
     if (free < 64 || free % 64 === 0) await noteFree(connection, pool, anchor, free);
     return replaced === '' ? granted : { ...granted, replaced: unpacked(replaced) };
+  }
+
+  async function ask(request: GrantRequest, intent: Intent): Promise<Granted | Refusal> {
+    const { device, pool } = request;
+    const place = { tenant: device.tenant, pool, anchor: anchorOf(intent.leaseId) };
+    for (let draws = 1; ; draws += 1) {
+      const answer = await askOnce(request, intent);
+      if (!isDemand(answer)) return answer;
+      if (draws <= MOST_DRAWS && (await allowances.draw(place, answer))) continue;
+      // So that no copy of it that is still under way begins what is refused now.
+      const last = await askOnce(request, { ...intent, begins: false });
+      if (typeof last === 'object' && !isDemand(last)) return last;
+      await connection.run('abandon', deviceKeys(device), [intent.leaseId]);
+      throw tenantQuotaError(place, answer.limit, draws > MOST_DRAWS);
+    }
   }
 
   /** The pool's anchors by free count: a hint, so all that ask for it in a turn of the event loop share one reading. */
@@ -192,6 +217,10 @@ export function grantCommands(
   }
 
   return { grant };
+}
+
+function isDemand(answer: Granted | Refusal | Demand): answer is Demand {
+  return typeof answer === 'object' && 'limit' in answer;
 }
 
 /** Address in hexadecimal, port and SPI of a wish, '' for what is left open. */

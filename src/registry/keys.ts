@@ -20,6 +20,7 @@ const ANCHOR_PARTS = [
   'events',
   'hints',
   'report',
+  'tenants',
   'wake',
 ] as const;
 
@@ -42,6 +43,11 @@ export function deviceKeys({ tenant, id }: Device): string[] {
 /** What devices' indexes on a server (its master_replid) are called: INDEX_NAME in commands/include/device.lua. */
 export function indexName(server: string): string {
   return `${server}/2`;
+}
+
+/** What of a pool was dealt to which anchor for a tenant (commands/include/tenant.lua): one slot, the tenant's. */
+export function tenantKeys(tenant: string, pool: string): string[] {
+  return ['dealt', 'asked'].map((part) => `${LAYOUT}:{t:${tenant}}:${pool}:${part}`);
 }
 
 /** Anchors of a pool by free count: a hint. */

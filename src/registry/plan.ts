@@ -135,6 +135,7 @@ export function checkDeclaration(declaration: AnchorDeclaration): CheckedDeclara
     spiCoolingMs: declaration.spiCoolingMs ?? Math.max(SPI_COOLING_MS, coolingMs),
     longestLeaseMs,
     shortestLeaseMs: declaration.shortestLeaseMs ?? longestLeaseMs,
+    maxLeasesPerTenant: declaration.maxLeasesPerTenant ?? null,
     retiring: declaration.retiring ?? false,
     home,
   };

@@ -1,6 +1,6 @@
 import { MooringError } from '../protocol/errors.ts';
 import type { Connection } from './connection.ts';
-import { poolPolicyKey, poolRevisionKey, poolsKey, spaceKeys } from './keys.ts';
+import { poolKey, poolPolicyKey, poolRevisionKey, poolsKey, spaceKeys } from './keys.ts';
 import type { Registry } from './registry.ts';
 import { takeSpace } from './space.ts';
 
@@ -26,6 +26,17 @@ export interface PoolMembers {
   endIfEmpty(pool: string): Promise<void>;
   /** Nodes that look for changes find one. */
   changed(): Promise<void>;
+}
+
+/** All anchors that a pool may have leases on: those that are being retired too. */
+export async function anchorsOf(connection: Connection, pool: string): Promise<string[]> {
+  const [granting, noted] = await Promise.all([
+    connection.plain((redis) => redis.zrevrange(poolKey(pool), 0, -1)),
+    connection.plain((redis) => redis.hkeys(poolPolicyKey(pool))),
+  ]);
+  const prefix = fieldOf('');
+  const declared = noted.flatMap((field) => (field.startsWith(prefix) ? field.slice(prefix.length) : []));
+  return [...new Set([...granting, ...declared])];
 }
 
 export function poolMembers(

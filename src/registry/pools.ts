@@ -9,6 +9,7 @@ import type { Declaring } from './declaring.ts';
 import { poolKey, poolPolicyKey, poolRevisionKey, poolsKey } from './keys.ts';
 import { poolMembers } from './pool-members.ts';
 import type { Anchor, Owner, Registry } from './registry.ts';
+import type { TenantAllowances } from './tenant-allowances.ts';
 
 /** Policy of a pool: all that is said of it but its anchors. */
 export type PoolPolicy = Omit<PoolSettings, 'anchors'>;
@@ -92,6 +93,7 @@ export interface Pools {
 export function poolCommands(
   connection: Connection,
   anchors: Pick<Registry, 'anchor' | 'owner'> & Declaring,
+  allowances: Pick<TenantAllowances, 'beginLimit'>,
 ): Pools {
   const policyOf = async (name: string): Promise<PoolPolicy | null> => {
     const json = await connection.plain((redis) => redis.hget(poolPolicyKey(name), 'policy'));
@@ -175,6 +177,8 @@ export function poolCommands(
       const anchor = news.get(id);
       if (source === 'file' && anchor !== undefined) await noteSaid(said.name, `said:${id}`, anchor);
     });
+    if (policy.maxLeasesPerTenant !== undefined && present?.maxLeasesPerTenant === undefined)
+      await allowances.beginLimit(said.name);
     if (isOther) await writePolicy(policy);
     if (source === 'file' && !stands) await noteSaid(said.name, 'said', said);
     await changed();

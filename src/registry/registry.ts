@@ -28,6 +28,8 @@ export interface AnchorDeclaration {
   readonly longestLeaseMs?: number;
   /** Down to this the limit falls from half of the anchor leased on; default: it does not fall. */
   readonly shortestLeaseMs?: number;
+  /** Leases that the devices of one tenant may hold in all anchors of the pool; default: any number. */
+  readonly maxLeasesPerTenant?: number | null;
   /** All of its prefixes are taken out: it goes with its last lease; default false. */
   readonly retiring?: boolean;
   /** The relay that may claim it first. */

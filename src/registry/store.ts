@@ -10,6 +10,7 @@ import { poolTurns } from './pool-turn.ts';
 import { poolCommands } from './pools.ts';
 import { registrationCommands } from './registration.ts';
 import type { Registry, RelayAnnouncement } from './registry.ts';
+import { tenantAllowances } from './tenant-allowances.ts';
 import { wakeListener } from './wakes.ts';
 
 /** The registry over a connection; `close` ends what was opened for it. */
@@ -18,6 +19,7 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
   const changes = declaring(connection, anchors);
   const leases = leaseCommands(connection);
   const index = deviceIndex(connection);
+  const allowances = tenantAllowances(connection);
   const wakes = wakeListener(connection, log);
   const pools = new Map<string, string>();
   const relay = async (id: string): Promise<RelayAnnouncement | null> => {
@@ -33,10 +35,10 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
   return {
     ...anchors,
     ...leases,
-    ...grantCommands(connection, index),
+    ...grantCommands(connection, index, allowances),
     deviceLeases: index.deviceLeases,
     ...registrationCommands(connection, index),
-    ...poolCommands(connection, { ...anchors, ...changes }),
+    ...poolCommands(connection, { ...anchors, ...changes }, allowances),
     ...poolTurns(connection),
 
     async declareAnchor(declaration) {

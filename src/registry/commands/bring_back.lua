@@ -90,6 +90,7 @@ local function bringBack(lease, record)
   else
     lease.fence = takeFence()
     publish(lease.fence, table.concat({ 'granted', nameOf(lease.id), encodeLease(lease), encodeSession(session) }, ' '))
+    countLease(lease.device, 1)
   end
   save(lease)
   saveSession(session)

@@ -6,12 +6,14 @@
         3 '1' when it numbers the slots anew: only while nobody holds or just held one of the old
         4 declaration JSON  5 home relay  6 coolingMs  7 spiCoolingMs  8 longestLeaseMs  9 shortestLeaseMs
         10 '1' while something of it is drained  11 quarantineMs  12 maxPortBlock
+        13 how many leases a tenant may hold in the pool, or ''
   Events  declared, when addresses come or go
   Returns the pool it was in before, or '', or LEASES_WOULD_BE_ORPHANED, PLAN_MOVED, QUARANTINED
 ]]
 --- @include "slots"
 --- @include "quarantine"
 --- @include "events"
+--- @include "allowances"
 local stored = redis.call('HMGET', META, 'plan', 'declaration')
 local isKnown = stored[2] ~= false
 local isMoving = stored[1] ~= ARGV[2]
@@ -46,6 +48,10 @@ redis.call(
 redis.call('HSETNX', META, 'epoch', 0)
 redis.call('HSETNX', META, 'counter', 0)
 redis.call('HSETNX', META, 'server', server)
+-- What was dealt to it in another pool is nothing here.
+if ARGV[3] == '1' or (redis.call('HGET', META, 'maxLeasesPerTenant') or '') ~= ARGV[13] then
+  limitTenants(ARGV[13])
+end
 -- 5. Its relay is to announce other addresses.
 if isMoving and isKnown then
   publish(takeFence(), 'declared')

@@ -7,7 +7,8 @@
         13 the one remote (records.lua), or '-'  14, 15 and 16 address (hexadecimal), port and SPI that it is to have, or '' each
         17 '0' when it may only have been granted before
   Events  session (the device came with another key), granted
-  Returns {now, lease, session, replaced session or '', free slots}, or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
+  Returns {now, lease, session, replaced session or '', free slots}, or {now, '', used, number, limit}: more is to be dealt to this
+          anchor for the tenant, and nothing is decided (deal); or UNDECLARED, NO_OWNER, KIND_NOT_OFFERED,
           EXHAUSTED, ADDRESS_INUSE, ADDRESS_UNALLOWED, PORTS_INUSE, PORTS_UNALLOWED, SPIS_INUSE, SPIS_UNAVAILABLE, REMOTE_FAMILY, WITHDRAWN, REQUEST_ENDED, INDEX_BEHIND, QUARANTINED. Any
           other refusal than the first and the last is remembered: the attempt stays refused
 ]]
@@ -64,7 +65,8 @@ end
 
 -- 2. An owner to install it.
 local meta = redis.call(
-  'HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs', 'pool'
+  'HMGET', META, 'plan', 'capacity', 'owner', 'untilMs', 'longestLeaseMs', 'shortestLeaseMs', 'pool',
+  'maxLeasesPerTenant'
 )
 if not meta[1] then
   return UNDECLARED
@@ -98,7 +100,18 @@ if remote ~= '-' and isV6(remote) ~= isV6(resources.address) then
   return refuse(leaseId, REMOTE_FAMILY)
 end
 
--- 4. The device's session on this anchor.
+-- 4. The tenant's place in the pool.
+local isCounted = meta[8] ~= false
+local allowance = isCounted and allowanceOf(tenant)
+if isCounted and allowance.used >= allowance.allowed then
+  if allowance.number == '0' then
+    allowance.number = takeNumber()
+    saveAllowance(tenant, allowance)
+  end
+  return { now, '', allowance.used, allowance.number, tonumber(meta[8]) }
+end
+
+-- 5. The device's session on this anchor.
 local replaced = ''
 if session and session.thumbprint ~= thumbprint then
   replaced = session.id
@@ -118,7 +131,7 @@ session.leases[#session.leases + 1] = nameOf(leaseId)
 
 local leaseMs = lifetime(tonumber(ARGV[7]), meta[5], meta[6], meta[2])
 
--- 5. Change: the event first, then what it says.  spin: leases.grant
+-- 6. Change: the event first, then what it says.  spin: leases.grant
 local lease = {
   id = leaseId,
   device = device,
@@ -140,4 +153,7 @@ takeSlot(slot)
 saveSession(session)
 redis.call('HSET', LEASES, name, record)
 redis.call('ZADD', EXPIRIES, whole(lease.pendingUntilMs), name)
+if isCounted then
+  countLease(device, 1)
+end
 return { now, shown(lease, session), shownSession(session), replaced, freeSlots() }

@@ -23,7 +23,8 @@ end
 -- 3. Change.
 local of = redis.call('HMGET', META, 'epoch', 'counter')
 redis.call(
-  'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT
+  'UNLINK', META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT,
+  TENANTS
 )
 redis.call('HSET', META, 'schema', SCHEMA, 'epoch', of[1], 'counter', of[2])
 return 'OK'

@@ -61,6 +61,28 @@ describe('pools', () => {
     expect(after.revision).toBe(winner?.body.revision);
   });
 
+  test('limit what a tenant may hold, from the next request on and until the limit is taken away', async () => {
+    const lease = (requestId: string) =>
+      bed.registry.grant({
+        ...{ pool: 'shared', device: { tenant: 'acme', id: requestId }, thumbprint: 'k'.repeat(43) },
+        ...{ kind: 'rsap-ip', leaseMs: 60_000, requestId: requestId.repeat(32), quota: 9 },
+      });
+    const { revision } = (await bed.ask('GET', '/v1/pools/shared')).body;
+    const limited = await put({ ...SHARED, maxLeasesPerTenant: 1 }, revision);
+    expect(limited.body.policy.maxLeasesPerTenant).toBe(1);
+    const held = [(await lease('a')).lease];
+    await expect(lease('b')).rejects.toMatchObject({ code: 'ERR_MOORING_TENANT_QUOTA' });
+    const refused = await put({ ...SHARED, maxLeasesPerTenant: 0 }, limited.body.revision);
+    expect(refused.body).toMatchObject({ status: 400, field: 'maxLeasesPerTenant' });
+    const raised = await put({ ...SHARED, maxLeasesPerTenant: 2 }, limited.body.revision);
+    held.push((await lease('c')).lease);
+    await expect(lease('d')).rejects.toMatchObject({ data: { limit: 2 } });
+    const freed = await put(SHARED, raised.body.revision);
+    expect(freed.body.policy).not.toHaveProperty('maxLeasesPerTenant');
+    held.push((await lease('e')).lease);
+    for (const { id } of held) await bed.registry.withdraw(id);
+  });
+
   test('do not change without a revision', async () => {
     const answer = await bed.ask('PUT', '/v1/pools/shared', { body: SHARED });
     expect(answer.body).toMatchObject({ status: 428, code: 'ERR_MOORING_REVISION_NEEDED' });

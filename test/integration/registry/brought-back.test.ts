@@ -156,6 +156,16 @@ describe('an owner that comes back after its standby has claimed', () => {
     await failOver();
   }
 
+  test('gives back what counts among what its tenant may hold', async () => {
+    const { draining: _, capacity: __, ...declared } = (await store.anchor(anchor))!;
+    await store.declareAnchor({ ...declared, maxLeasesPerTenant: 1 });
+    await loses();
+    await standbyClaims();
+    expect(await comesBack()).toBe(true);
+    await passes(COOLING_MS + 1);
+    await expect(grants('another')).rejects.toMatchObject({ code: 'ERR_MOORING_TENANT_QUOTA' });
+  });
+
   test('gives back what it acknowledged, and whoever owns the anchor now hears of it', async () => {
     await loses();
     await standbyClaims();

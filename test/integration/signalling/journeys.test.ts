@@ -242,6 +242,20 @@ describe('a lease', () => {
     expect((await registry.snapshot(anchor)).leases).toHaveLength(2);
   });
 
+  it('beyond what its tenant may hold in the pool is refused, and the device is told what would help', async () => {
+    const shape = { id: anchor, pool: `pool-${anchors}`, sharing: 'shared' as const, home: 'relay-1' };
+    const where = { prefixes: [`198.51.100.${anchors}/32`], endpoints: [`203.0.113.${anchors}`] };
+    await registry.declareAnchor({ ...shape, ...where, maxPortBlock: 256, maxLeasesPerTenant: 1 });
+    const socket = await greeted();
+    grantIn(await socket.ask({ ...wish('a'), id: 2 }));
+    expect(errorIn(await socket.ask({ ...wish('b'), id: 3 }))).toMatchObject({
+      ...{ code: 'ERR_MOORING_TENANT_QUOTA', rsip: 304, name: 'REGISTRATION_DENIED', temporary: false },
+      message: `pool pool-${anchors}: tenant acme holds as many leases of the pool as it may (1); free one, or have the operator raise maxLeasesPerTenant`,
+    });
+    // Said again it is the lease that it was.
+    expect(grantIn(await socket.ask({ ...wish('a'), id: 4 })).lease.state).toBe('active');
+  });
+
   it('wished for longer than the pool allows is shortened', async () => {
     const socket = await greeted();
     const { lease } = grantIn(await socket.ask({ ...wish('a'), leaseMs: 86_400_000, id: 2 }));

@@ -13,10 +13,11 @@
 --   STREAM    stream of lease events, entry id = fence
 --   HINTS     hash   session -> its last proven path
 --   REPORT    hash   what an owner has, during a quarantine: lease -> as it crosses, device -> its session's record
+--   TENANTS   hash   tenant -> what it holds and may hold, where the pool limits that (allowances.lua)
 --   CHANNEL   sharded channel: "something happened", nothing more
 --   OLDER     META of layout 1, until the anchor's relay has taken it up here; then a word, which no script of that layout
 --             gets past
-local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, CHANNEL, OLDER =
+local META, LEASES, SESSIONS, INDEXES, EXPIRIES, COOLING, FORMER, ANSWERS, ANSWERED, STREAM, HINTS, REPORT, TENANTS, CHANNEL, OLDER =
   unpack(KEYS)
 
 -- What the records here look like; another form gets another number.

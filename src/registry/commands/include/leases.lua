@@ -3,6 +3,7 @@
 --- @include "requests"
 --- @include "blocks"
 --- @include "quarantine"
+--- @include "allowances"
 local function leaseOf(id)
   local name = nameOf(id)
   local record = redis.call('HGET', LEASES, name)
@@ -76,6 +77,7 @@ local function endLease(lease, reason)
   announce('ended ' .. reason, lease, session)
   redis.call('HDEL', LEASES, nameOf(lease.id))
   redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+  countLease(lease.device, -1)
   coolSlots(slotsOf(lease), lease.device)
   leaveSession(session, lease)
   remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))

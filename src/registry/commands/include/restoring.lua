@@ -183,6 +183,9 @@ local function restoreLease(plan, lease)
   if lost and session and isNews and lease.remainingMs > 0 then
     takeMoreSlots(lost)
     countExtraSlots(stored and 0 or -1)
+    if not stored then
+      countLease(lease.device, 1)
+    end
     session = restoreSession(session)
     lease.expiresAtMs = now + lease.remainingMs
     lease.pendingUntilMs = now + RESTORED_PENDING_MS
