@@ -280,5 +280,6 @@ const NOTES = [
   'mooring-store: the registry’s interface in one process over one connection, without door and relay: nothing is installed or activated. A grant is three scripts, intent and confirmation in the device’s slot and the lease in the anchor’s',
   'raw-lua: a script that writes a lease, its expiry and its event and nothing else, sent by redis-benchmark with as many under way over one connection: what Redis could do at most',
   'kea-dhcp4: memory file, two threads, the highest rate of perfdhcp that loses at most one exchange in a hundred; a lease is two exchanges of UDP. A lease is written to the file before it is acknowledged, not synced to the disk; nobody is authenticated',
+  'octets a lease: with as many anchors as the leases need, each of which holds 4,096 at most',
   'program µs, Redis µs: processor time an operation at full speed, all threads; Redis’ includes writing the append-only file',
 ];
