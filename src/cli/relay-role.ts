@@ -249,8 +249,11 @@ export async function startRelay(
         .owner(anchor)
         .then(async (owner) => {
           const isHome = home === relay.id;
-          if (isToBeClaimed(owner, announcement, isHome, node.knownEpoch(anchor)))
-            await ownership.claim(anchor);
+          const isGiven = owner !== null && node.given(anchor, owner);
+          if (isToBeClaimed(owner, announcement, isHome, node.knownEpoch(anchor))) {
+            const epoch = await ownership.claim(anchor);
+            if (isGiven) takeover.pairing.adopted(anchor, epoch);
+          }
           if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
           if (owner !== null) await node.othersEpoch(anchor, owner.epoch);
         })

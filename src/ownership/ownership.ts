@@ -105,6 +105,8 @@ const RENEWALS_PER_TTL = 4;
 /** Renewals are so far apart, or a multiple of it: milliseconds. */
 const RENEWAL_GRAIN_MS = 50;
 const OUTAGE_GRACE_MS = 3_600_000;
+/** What took longer to be answered was sent more than once, and perhaps to more than one server: milliseconds. */
+const ANSWERED_WITHIN_MS = 500;
 
 interface Held {
   epoch: bigint;
@@ -364,10 +366,14 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         throw error;
       }
       let epoch: bigint;
+      const sentMs = timers.nowMs();
       try {
         epoch = await transfer(anchor, one, to);
       } catch (error) {
-        if (isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
+        // A primary that has been deposed since may have carried it out, and may still tell the other relay so.
+        const isUnsure =
+          isCode(error, 'ERR_MOORING_QUARANTINED') && timers.nowMs() - sentMs > ANSWERED_WITHIN_MS;
+        if (isUnsure || isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
           lose(anchor, one);
         } else if (held.get(anchor) === one) {
           // spin: ownership.hand-over.called-off

@@ -1194,7 +1194,7 @@ redis.call('HDEL', TENANTS, ARGV[2])
 return { 0, takeNumber() }`,
   },
   claim: {
-    name: 'mooring_claim_5e45ffc504e3',
+    name: 'mooring_claim_0a13b9de2b90',
     keys: 15,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1274,7 +1274,7 @@ local of = redis.call('HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportC
 if of[5] and tonumber(of[3] or 0) < tonumber(of[1]) and tonumber(of[4] or 0) < tonumber(of[2]) then
 return
 end
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST + now % EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
 end
@@ -3925,7 +3925,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_4c5be8b01a00',
+    name: 'mooring_report_7ea5fee4aed9',
     keys: 15,
     lua: `local STALE_EPOCH = -3
 local QUARANTINED = -16
@@ -3992,7 +3992,7 @@ local of = redis.call('HMGET', META, 'epoch', 'counter', 'reportEpoch', 'reportC
 if of[5] and tonumber(of[3] or 0) < tonumber(of[1]) and tonumber(of[4] or 0) < tonumber(of[2]) then
 return
 end
-local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST + now % EPOCHS_LOST
 local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
 redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
 end

@@ -33,6 +33,8 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
   readonly onResized: (former: readonly string[], current: readonly string[]) => void;
   readonly timers?: Timers;
   readonly relay: string;
+  /** Who may claim the anchor, by the registry's word, until another is noted (default: nobody). */
+  readonly standby?: JournalledStandby | null;
   /** Where what is held is written down (default: nowhere). */
   readonly journal?: Journal | undefined;
   /** The engine forwards for it: the network may be told. */
@@ -186,7 +188,7 @@ function serving(
   /** By the registry's clock, when it answered last; nothing is ended before it has. */
   let answeredMs = 0;
   let touchedMs = timers.nowMs();
-  let standby: JournalledStandby | null = null;
+  let standby = options.standby ?? null;
   copy.onEnded(options.onEnded);
   copy.onResized(options.onResized);
   const written = journal?.begin(anchor, () => ({

@@ -45,7 +45,7 @@ describe('a fault in a script is found:', () => {
     'a quarantine that is skipped': [null, 'if of[1] and of[1] ~= server then', 'if false then'],
     'an epoch after a quarantine that may have been given before': [
       null,
-      /* the whole raise */ 'tonumber(of[3] or 0), now) + EPOCHS_LOST',
+      /* the whole raise */ 'tonumber(of[3] or 0), now) + EPOCHS_LOST + now % EPOCHS_LOST',
       'tonumber(of[3] or 0)) + 1',
     ],
     'a lease that is not put back': ['restore', 'if lost and session and isNews', 'if false and isNews'],

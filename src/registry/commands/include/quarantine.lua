@@ -60,8 +60,8 @@ local function raise()
   if of[5] and tonumber(of[3] or 0) < tonumber(of[1]) and tonumber(of[4] or 0) < tonumber(of[2]) then
     return
   end
-  -- The instant too: two fail-overs may both go on from data of before the first.
-  local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST
+  -- The instant too, also where an epoch is ahead of it: two fail-overs may both go on from data of before the first.
+  local epoch = math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST + now % EPOCHS_LOST
   local counter = math.max(tonumber(of[2]), tonumber(of[4] or 0)) + FENCES_LOST
   redis.call('HSET', META, 'epoch', whole(epoch), 'counter', whole(counter), 'isRaised', '1')
 end
