@@ -78,7 +78,7 @@ describe('the check finds', () => {
     'a quarantine that is skipped': ['if of[1] and of[1] ~= server then', 'if false then'],
     'a report that counts before others have ceased': ['not alone and not quarantineIsOver()', 'false'],
     'an epoch that is not raised': [
-      'math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST',
+      'math.max(tonumber(of[1]), tonumber(of[3] or 0), now) + EPOCHS_LOST + now % EPOCHS_LOST',
       'math.max(tonumber(of[1]), tonumber(of[3] or 0))',
     ],
     'resources that do not rest again': ['if lost > 0 then', 'if false then'],
