@@ -182,6 +182,7 @@ export async function startRelay(
     },
     nobodyElse: (anchor, epoch) =>
       !takeover.pairing.hadStandby(anchor, epoch) && declared.get(anchor)?.home === relay.id,
+    standbyOf: (anchor) => takeover.pairing.standbyOf(anchor),
     firstClaimMs: (anchor) => (takeover.isPaired(anchor) ? FIRST_CLAIM_MS : 0),
     knownEpoch: node.knownEpoch,
     followedEpoch: node.followedEpoch,

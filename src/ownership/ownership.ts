@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { LONGEST_CLAIM_MS } from '../config/longest-claim.ts';
 import { MooringError } from '../protocol/errors.ts';
 import { LATE_STOP_MS } from '../registry/hold.ts';
-import type { Registry } from '../registry/registry.ts';
+import type { Incarnation, Registry } from '../registry/registry.ts';
 import { isAway, isCode } from './answers.ts';
 import { claimAtStart, type Starting } from './starting.ts';
 import { processTimers, type Timers } from './timers.ts';
@@ -31,6 +31,8 @@ export interface OwnershipOptions {
    * the registry is away (default: never).
    */
   readonly nobodyElse?: (anchor: string, epoch: bigint) => boolean;
+  /** Whose promises the anchor is forwarded by (default: nobody's). */
+  readonly standbyOf?: (anchor: string) => Incarnation | undefined;
   /** For so long at most, milliseconds; default an hour. */
   readonly outageGraceMs?: number;
   /**
@@ -371,9 +373,12 @@ export function createOwnership(options: OwnershipOptions): Ownership {
         epoch = await transfer(anchor, one, to);
       } catch (error) {
         // A primary that has been deposed since may have carried it out, and may still tell the other relay so.
-        const isUnsure =
+        const mayBeDone =
           isCode(error, 'ERR_MOORING_QUARANTINED') && timers.nowMs() - sentMs > ANSWERED_WITHIN_MS;
-        if (isUnsure || isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
+        // Without an answer it may be the other's. Only that one's own promises, which it does not break, are good for going on then.
+        const isUnsure =
+          isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') && !isSame(options.standbyOf?.(anchor), to);
+        if (mayBeDone || isUnsure || isCode(error, 'ERR_MOORING_STALE_EPOCH')) {
           lose(anchor, one);
         } else if (held.get(anchor) === one) {
           // spin: ownership.hand-over.called-off
@@ -422,6 +427,10 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       held.clear();
     },
   };
+}
+
+function isSame(one: Incarnation | undefined, other: Pick<Incarnation, 'id' | 'boot'>): boolean {
+  return one?.id === other.id && one.boot === other.boot;
 }
 
 function ownedByAnother(anchor: string, cause: Error): MooringError {

@@ -118,6 +118,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
       return registry.report(anchor, { relay: id, boot, hasStandby, ...node.held(anchor) }, ttlMs);
     },
     nobodyElse: (anchor, epoch) => !pairing.hadStandby(anchor, epoch) && options.isHome(anchor),
+    standbyOf: (anchor) => pairing.standbyOf(anchor),
     firstClaimMs: () => FIRST_CLAIM_MS,
     knownEpoch: node.knownEpoch,
     followedEpoch: node.followedEpoch,
