@@ -17,6 +17,9 @@ import type { AnchorJournal, JournalBase } from './journal/anchor-journal.ts';
 const EVENT_PAGE = 512;
 /** What woke the relay is read so much later, milliseconds: by then whoever asks for it has mostly done so, and for much at once. */
 const WOKEN_MS = 20;
+/** Last paths read at a time, and how often at most for a session that has none. */
+const HINTS_AT_ONCE = 1_024;
+const HINT_ASKED_TIMES = 6;
 /** Sessions and leases told to the engine at a time while it has other things to do. */
 const GENTLE_BATCH = 32;
 
@@ -71,6 +74,8 @@ export interface AnchorCopy {
    * down as an acknowledged one as soon as it is there, which `witness` would do afterwards.
    */
   follow(acknowledging?: string): Promise<void>;
+  /** Reads last paths of sessions that had none when they came, and tells the engine: some of them each time. */
+  learnHints(): Promise<void>;
   /** Runs `work` when nothing is being applied, and applies nothing meanwhile. */
   alone<T>(work: (catchUp: () => Promise<void>) => Promise<T>): Promise<T>;
   /** All that this relay has of it, as of its last fence: lower than its claim when it could not read that any more. */
@@ -120,6 +125,8 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const leases = new Map<string, Lease>();
   const untilMs = new Map<string, number>();
   const sessions = new Map<string, Session>();
+  /** Those whose last path is not known, and how often it was asked for; next is who has waited longest. */
+  const unhinted = new Map<string, number>();
   /** Pending, as far as was heard, and acknowledged at any moment. */
   const witnessed = new Set<string>();
   /** Not there yet, and to be witnessed when they are. */
@@ -152,6 +159,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     if (sessions.has(session.id)) return;
     sessions.set(session.id, session);
     roots.set(session.id, root(session));
+    if (hint === null) unhinted.set(session.id, 0);
     journal?.note({ type: 'session', session });
     const installed: EngineSession = { id: session.id, index: session.index, root: root(session), hint };
     await engine.command({ op: 'session', anchor, session: installed });
@@ -160,6 +168,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   async function dropSession(id: string): Promise<void> {
     if (!sessions.delete(id)) return;
     roots.delete(id);
+    unhinted.delete(id);
     journal?.note({ type: 'session-ended', id });
     await engine.command({ op: 'drop-session', anchor, id });
   }
@@ -317,6 +326,23 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     }
   }
 
+  async function learnHints(): Promise<void> {
+    const asked = [...unhinted].slice(0, HINTS_AT_ONCE);
+    if (asked.length === 0) return;
+    // A device binds soon after its session has come, or it is asked for when it speaks.
+    for (const [id, times] of asked) {
+      unhinted.delete(id);
+      if (times + 1 < HINT_ASKED_TIMES) unhinted.set(id, times + 1);
+    }
+    const hints = await registry.hints(
+      anchor,
+      asked.map(([id]) => id),
+    );
+    if (stopped || hints.length === 0) return;
+    for (const { session } of hints) unhinted.delete(session);
+    await engine.command({ op: 'hints', anchor, hints });
+  }
+
   let last: Promise<unknown> = Promise.resolve();
   const alone = <T>(work: (next: () => Promise<void>) => Promise<T>): Promise<T> => {
     const result = last.then(() => work(catchUp));
@@ -372,6 +398,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
       isLoaded = true;
     },
     follow,
+    learnHints,
     alone,
     held: () => ({
       epoch: BigInt(lastId.slice(0, lastId.indexOf('-'))),

@@ -114,6 +114,7 @@ export async function followAnchor(
     cancelLook = timers.after(LOOK_EVERY_MS, () => {
       copy
         .follow()
+        .then(() => copy.learnHints())
         .catch((error: Error) =>
           log.warn({ anchor: id, error: error.message }, 'cannot follow the anchor now'),
         )

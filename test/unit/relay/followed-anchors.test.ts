@@ -1,8 +1,10 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
+import type { PathHint, Session } from '../../../src/protocol/lease.ts';
 import type { Anchor, Registry, Snapshot } from '../../../src/registry/registry.ts';
 import { createFollowedAnchors } from '../../../src/relay/followed-anchors.ts';
-import type { ServedAnchorOptions } from '../../../src/relay/served-anchor.ts';
+import { followAnchor, type ServedAnchorOptions } from '../../../src/relay/served-anchor.ts';
 import { silent } from '../../integration/registry/real-redis.ts';
 
 const timers = { nowMs: () => 0, after: () => () => undefined };
@@ -65,4 +67,54 @@ test('an anchor that is claimed again while it is still being read is served wit
   expect(await overtaken).toBeNull();
   expect(await taken).toMatchObject({ id: 'a1', epoch: 3n });
   expect(told).toEqual(['follow', 'installed', 'anchor']);
+});
+
+test('where devices bind after their sessions came is learned before it is needed, and not asked for for ever', async () => {
+  const session: Session = {
+    ...{ id: 'ab'.repeat(16), index: 7, device: { tenant: 't', id: 'd' } },
+    ...{ thumbprint: 'x'.repeat(43), salt: 'cd'.repeat(16) },
+  };
+  const unbound = { ...session, id: 'ef'.repeat(16), index: 8 };
+  const hint: PathHint = {
+    ...{ session: session.id, address: '203.0.113.9', port: 7, generation: 1, deviceBoot: 'd1'.repeat(8) },
+  };
+  const snapshot: Snapshot = {
+    ...{ anchor, epoch: 1n, lastId: '1-1', leases: [], sessions: [session, unbound], hints: [] },
+    owner: null,
+  };
+  const asked: (readonly string[])[] = [];
+  const registry = {
+    watch: async () => async () => undefined,
+    snapshot: async () => snapshot,
+    plan: async () => '',
+    events: async (_: string, lastId: string) => ({ reload: false, events: [], lastId }),
+    async hints(_: string, sessions: readonly string[]) {
+      asked.push(sessions);
+      return asked.length < 2 ? [] : [hint].filter((one) => sessions.includes(one.session));
+    },
+  } as unknown as Registry;
+  const told: PathHint[] = [];
+  const engine = {
+    async command(command: EngineCommand) {
+      if (command.op === 'hints') told.push(...command.hints);
+      return null as never;
+    },
+  };
+  let look = (): void => undefined;
+  const byHand = {
+    nowMs: () => 0,
+    after: (_: number, run: () => void) => {
+      look = run;
+      return () => undefined;
+    },
+  };
+  const parts = { anchor: 'a1', siteKey: new Uint8Array(32), registry, engine, log: silent, timers: byHand };
+  await followAnchor(parts);
+  for (let looks = 0; looks < 20; looks += 1) {
+    look();
+    await nextTurn();
+  }
+  expect(told).toEqual([hint]);
+  expect(asked.slice(0, 3)).toEqual([[session.id, unbound.id], [session.id, unbound.id], [unbound.id]]);
+  expect(asked).toHaveLength(6);
 });
