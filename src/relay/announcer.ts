@@ -15,7 +15,7 @@ const MAX_PROXIED = 4_096;
 /** Nobody acknowledges an announcement, so it is said again, milliseconds later: the first time within a takeover's second. */
 const REPEAT_AFTER_MS = [200, 1_000, 3_000];
 /** Leased addresses announced in one turn: a bridge may carry each to every neighbour before the call returns. */
-const ANNOUNCED_A_TURN = 16;
+const ANNOUNCED_A_TURN = 64;
 
 export interface Announced {
   readonly endpoints: readonly string[];

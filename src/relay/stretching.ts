@@ -68,7 +68,7 @@ export function stretching(options: StretchingOptions): Stretching {
     },
 
     resume(former) {
-      if (graceMs === 0) return;
+      if (graceMs === 0 || former.length === 0) return;
       const before = new Map(former.map((one) => [one.lease.id, one]));
       for (const { lease, untilMs } of copy.endings()) {
         const known = before.get(lease.id);

@@ -183,6 +183,8 @@ function answer({ id, command }: EngineRequest): void {
     if (!(error instanceof MooringError)) throw error;
     answers.push({ id, error: plain(error, { op: command.op }) });
   }
+  // The network is told as soon as this is known, and must not wait for the rest of the round.
+  if (command.op === 'anchor') tellAnswers();
   // What the command sent is not to wait for the next packet.
   flush();
 }
