@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createOwnership, type Ownership } from '../../../src/ownership/ownership.ts';
+import { createOwnership, type Ownership, type OwnershipOptions } from '../../../src/ownership/ownership.ts';
 import { MooringError } from '../../../src/protocol/errors.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
@@ -37,9 +37,11 @@ function relay(
   boot: string,
   clock: ReturnType<typeof turnedClock>,
   over: Partial<Registry> = {},
+  options: Pick<OwnershipOptions, 'standbyOf'> = {},
 ): { ownership: Ownership; told: Told[] } {
   const told: Told[] = [];
   const ownership = createOwnership({
+    ...options,
     registry: { ...registry, ...over },
     relay: id,
     boot,
@@ -297,18 +299,18 @@ describe('a planned hand-over', () => {
     expect(told.at(-1)?.[0]).toBe('lost');
   });
 
-  test('that the registry does not answer until the deadline is called off, and renewals go on', async () => {
+  test('that the registry does not answer until the deadline is called off where the successor stands by, and renewals go on', async () => {
     const clock = turnedClock();
-    const { ownership, told } = relay('r1', BOOT, clock, {
-      transfer: async () => {
-        clock.turn(TTL_MS / 8);
-        throw new MooringError('ERR_MOORING_REGISTRY_UNAVAILABLE', 'away', { temporary: true });
-      },
-    });
+    const to = { id: 'r2', boot: BOOT };
+    const transfer = async () => {
+      clock.turn(TTL_MS / 8);
+      throw new MooringError('ERR_MOORING_REGISTRY_UNAVAILABLE', 'away', { temporary: true });
+    };
+    const { ownership, told } = relay('r1', BOOT, clock, { transfer }, { standbyOf: () => to });
     await ownership.start(['a1']);
     const thawed: string[] = [];
     const steps = { ...noSteps, thaw: async (state: string) => void thawed.push(state) };
-    await expect(ownership.handOver('a1', { id: 'r2', boot: BOOT }, steps)).rejects.toMatchObject({
+    await expect(ownership.handOver('a1', to, steps)).rejects.toMatchObject({
       code: 'ERR_MOORING_REGISTRY_UNAVAILABLE',
     });
     expect(thawed).toEqual(['state']);
