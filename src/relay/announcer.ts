@@ -52,9 +52,16 @@ export function createAnnouncer(options: {
   const proxied = (anchor: Announced) =>
     options.announce === 'neighbour' ? anchor.prefixes.flatMap((text) => singleAddresses(text, log)) : [];
 
-  function say(addresses: readonly string[]): void {
-    announcements ??= openAnnouncements();
-    announcements.announce(device, addresses);
+  /** False: it could not, which is logged; an interface that is down must not keep the anchor from being served. */
+  function say(addresses: readonly string[]): boolean {
+    try {
+      announcements ??= openAnnouncements();
+      announcements.announce(device, addresses);
+      return true;
+    } catch (error) {
+      log.warn({ error: (error as Error).message }, 'addresses not announced');
+      return false;
+    }
   }
 
   /** Announces them all, a few in each turn, and again later. Returns how to call that off. */
@@ -62,12 +69,7 @@ export function createAnnouncer(options: {
     let isOver = false;
     const sayFrom = (from: number): void => {
       if (isOver || from >= addresses.length) return;
-      try {
-        say(addresses.slice(from, from + ANNOUNCED_A_TURN));
-        setImmediate(sayFrom, from + ANNOUNCED_A_TURN);
-      } catch (error) {
-        log.warn({ error: (error as Error).message }, 'addresses not announced');
-      }
+      if (say(addresses.slice(from, from + ANNOUNCED_A_TURN))) setImmediate(sayFrom, from + ANNOUNCED_A_TURN);
     };
     setImmediate(sayFrom, 0);
     const repeats = REPEAT_AFTER_MS.map((ms) => setTimeout(sayFrom, ms, 0).unref());
