@@ -514,7 +514,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   bring_back: {
-    name: 'mooring_bring_back_09afdc660a75',
+    name: 'mooring_bring_back_afda28bbd430',
     keys: 15,
     lua: `local UNDECLARED = -1
 local REQUEST_ENDED = -11
@@ -1016,6 +1016,9 @@ end
 end
 session.leases[#session.leases + 1] = name
 end
+local function isKnownToHaveEnded(lease)
+return recall(lease.id) == 'C' .. REQUEST_ENDED
+end
 if quarantined() then
 return QUARANTINED
 end
@@ -1063,7 +1066,7 @@ if not missing(all, epoch, counterIn(lease.fence)) or lease.remainingMs <= 0 the
 return
 end
 local known = leaseOf(lease.id)
-if not known and recall(lease.id) == 'C' .. REQUEST_ENDED then
+if not known and isKnownToHaveEnded(lease) then
 return
 end
 if known and counterIn(known.fence) > counterIn(lease.fence) then
@@ -4127,7 +4130,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_25d3df6d78e5',
+    name: 'mooring_restore_95cebfe20fe3',
     keys: 15,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -4213,6 +4216,9 @@ end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
 local BY_TIME = '.0'
+local function recall(request)
+return redis.call('HGET', ANSWERS, request)
+end
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -4629,10 +4635,23 @@ end
 end
 session.leases[#session.leases + 1] = name
 end
+local function isKnownToHaveEnded(lease)
+return recall(lease.id) == 'C' .. REQUEST_ENDED
+end
+local function restLonger(slots)
+local restMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
+for _, slot in ipairs(slots or {}) do
+redis.call('ZADD', COOLING, 'GT', restMs, slot)
+end
+end
 local function restoreLease(plan, lease)
 local stored = leaseOf(lease.id)
 local first, count = portsIn(lease.ports)
 lease.slot = stored and stored.slot or slotOf(plan, hexOf(lease.address), first)
+if not stored and isKnownToHaveEnded(lease) then
+restLonger(lease.slot and lostSlots(plan, nil, lease))
+return
+end
 if stored and first and select(2, portsIn(stored.ports)) > count then
 lease.ports = stored.ports
 end

@@ -161,11 +161,28 @@ local function joinSession(session, lease)
   session.leases[#session.leases + 1] = name
 end
 
+-- Freed or revoked, as this data knows: whoever has not heard of that does not make it undone.
+local function isKnownToHaveEnded(lease)
+  return recall(lease.id) == 'C' .. REQUEST_ENDED
+end
+
+-- Who has not heard of an end forwards for the lease until he does.
+local function restLonger(slots)
+  local restMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
+  for _, slot in ipairs(slots or {}) do
+    redis.call('ZADD', COOLING, 'GT', restMs, slot)
+  end
+end
+
 -- spin: leases.report
 local function restoreLease(plan, lease)
   local stored = leaseOf(lease.id)
   local first, count = portsIn(lease.ports)
   lease.slot = stored and stored.slot or slotOf(plan, hexOf(lease.address), first)
+  if not stored and isKnownToHaveEnded(lease) then
+    restLonger(lease.slot and lostSlots(plan, nil, lease))
+    return
+  end
   -- A port block never becomes smaller: one that doubled and whose owner has not heard of it stays.
   if stored and first and select(2, portsIn(stored.ports)) > count then
     lease.ports = stored.ports
