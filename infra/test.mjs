@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Runs the suites in rounds, holds each to its share of seconds (CONTRIBUTING.md) and what those before it left of theirs,
-// names what was skipped and why, and ends with one line of totals.
+// names what was skipped and why, and ends with what failed and one line of totals.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -58,6 +58,7 @@ const rounds =
 const scratch = mkdtempSync(join(tmpdir(), 'mooring-test-'));
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const skipped = [];
+const failed = [];
 const faults = [];
 
 /** Runs a suite and says what came of it; resolves with the seconds that it took. */
@@ -82,9 +83,9 @@ async function judge(suite, alone) {
   totals.skipped += result.numPendingTests + (result.numTodoTests ?? 0);
   for (const file of result.testResults) {
     for (const test of file.assertionResults) {
-      if (test.status !== 'passed' && test.status !== 'failed') {
-        skipped.push(`${relative(top, file.name)}: ${test.fullName}`);
-      }
+      const name = `${relative(top, file.name)}: ${test.fullName}`;
+      if (test.status === 'failed') failed.push({ name, why: test.failureMessages.join('\n') });
+      else if (test.status !== 'passed') skipped.push(name);
     }
   }
   if (status !== 0 && result.numFailedTests === 0)
@@ -126,6 +127,8 @@ if (skipped.length > 0) {
   console.log('\nskipped (the reason is in the name, or printed by the test above):');
   for (const line of skipped) console.log(`  ${line}`);
 }
-for (const fault of faults) console.error(`fault: ${fault}`);
+// Said again at the end, where whoever reads only the last lines of a long log finds it.
+for (const { name, why } of failed) console.log(`\nfailed: ${name}\n${why}`);
+for (const fault of faults) console.log(`\nfault: ${fault}`);
 console.log(`\n${totals.passed} passed, ${totals.failed + faults.length} failed, ${totals.skipped} skipped`);
 process.exit(totals.failed + faults.length === 0 ? 0 : 1);
