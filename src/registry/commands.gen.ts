@@ -514,7 +514,7 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   bring_back: {
-    name: 'mooring_bring_back_afda28bbd430',
+    name: 'mooring_bring_back_09afdc660a75',
     keys: 15,
     lua: `local UNDECLARED = -1
 local REQUEST_ENDED = -11
@@ -1016,9 +1016,6 @@ end
 end
 session.leases[#session.leases + 1] = name
 end
-local function isKnownToHaveEnded(lease)
-return recall(lease.id) == 'C' .. REQUEST_ENDED
-end
 if quarantined() then
 return QUARANTINED
 end
@@ -1066,7 +1063,7 @@ if not missing(all, epoch, counterIn(lease.fence)) or lease.remainingMs <= 0 the
 return
 end
 local known = leaseOf(lease.id)
-if not known and isKnownToHaveEnded(lease) then
+if not known and recall(lease.id) == 'C' .. REQUEST_ENDED then
 return
 end
 if known and counterIn(known.fence) > counterIn(lease.fence) then
@@ -1197,7 +1194,7 @@ redis.call('HDEL', TENANTS, ARGV[2])
 return { 0, takeNumber() }`,
   },
   claim: {
-    name: 'mooring_claim_0a13b9de2b90',
+    name: 'mooring_claim_ac4e2476b2c8',
     keys: 15,
     lua: `local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
@@ -1387,8 +1384,8 @@ redis.call('SET', OLDER, 'layout ' .. SCHEMA)
 local function above(one, other)
 return whole(math.max(tonumber(one or 0), tonumber(other or 0)))
 end
-redis.call('HSET', META, 'epoch', above(of[2], older[3]), 'counter', above(of[3], older[4]), 'server', server)
 beginQuarantine(tonumber(of[4]))
+redis.call('HSET', META, 'epoch', above(of[2], older[3]), 'counter', above(of[3], older[4]))
 return QUARANTINED
 end
 if not quarantined() and isBehind(ARGV[5]) then
@@ -4130,7 +4127,7 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_95cebfe20fe3',
+    name: 'mooring_restore_4faae35cec1f',
     keys: 15,
     lua: `local WITHDRAWN = -9
 local REQUEST_ENDED = -11
@@ -4216,9 +4213,6 @@ end
 local KEEP_MS = 3600000
 local KEEP_COUNT = 16384
 local BY_TIME = '.0'
-local function recall(request)
-return redis.call('HGET', ANSWERS, request)
-end
 local function forgetOldest(count)
 local oldest = redis.call('ZPOPMIN', ANSWERED, count)
 for at = 1, #oldest, 2 do
@@ -4542,6 +4536,22 @@ return whole(segment.first + number)
 end
 end
 end
+local function eachMissed()
+local all = {}
+for epoch, counter, untilMs in string.gmatch(redis.call('HGET', META, 'missed') or '', '(%d+) (%d+) (%d+);') do
+if tonumber(untilMs) > now then
+all[#all + 1] = { epoch = tonumber(epoch), counter = tonumber(counter), untilMs = tonumber(untilMs) }
+end
+end
+return all
+end
+local function missing(all, epoch, counter)
+for _, one in ipairs(all) do
+if epoch < one.epoch then
+return counter > one.counter and one or nil
+end
+end
+end
 local RESTORED_PENDING_MS = 10000
 local SKEW_MS = 2000
 local function counterIn(fence)
@@ -4635,27 +4645,28 @@ end
 end
 session.leases[#session.leases + 1] = name
 end
-local function isKnownToHaveEnded(lease)
-return recall(lease.id) == 'C' .. REQUEST_ENDED
+local function hasEnded(wholeCounter, missed, lease)
+local counter = counterIn(lease.fence)
+return counter <= wholeCounter and not missing(missed, tonumber(string.match(lease.fence, '^%d+')), counter)
 end
-local function restLonger(slots)
-local restMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-for _, slot in ipairs(slots or {}) do
-redis.call('ZADD', COOLING, 'GT', restMs, slot)
+local function restAnew(slots)
+local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
+for _, slot in ipairs(slots) do
+redis.call('ZADD', COOLING, 'XX', 'GT', coolMs, slot)
 end
 end
-local function restoreLease(plan, lease)
+local function restoreLease(plan, wholeCounter, missed, lease)
 local stored = leaseOf(lease.id)
 local first, count = portsIn(lease.ports)
 lease.slot = stored and stored.slot or slotOf(plan, hexOf(lease.address), first)
-if not stored and isKnownToHaveEnded(lease) then
-restLonger(lease.slot and lostSlots(plan, nil, lease))
-return
-end
 if stored and first and select(2, portsIn(stored.ports)) > count then
 lease.ports = stored.ports
 end
 local lost = lease.slot and lostSlots(plan, stored, lease)
+if not stored and hasEnded(wholeCounter, missed, lease) then
+restAnew(lost or {})
+return
+end
 local session = reportedSession(lease)
 local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
 local isLater = stored and lease.remainingMs > stored.expiresAtMs - now + SKEW_MS
@@ -4697,12 +4708,12 @@ end
 return page[1]
 end
 local function restoreHeld(cursor, limit)
-local of = redis.call('HMGET', META, 'plan', 'reportAtMs')
-local plan = cjson.decode(of[1])
+local of = redis.call('HMGET', META, 'plan', 'reportAtMs', 'wholeCounter')
+local plan, missed = cjson.decode(of[1]), eachMissed()
 local page = redis.call('HSCAN', REPORT, cursor, 'COUNT', limit)
 for at = 1, #page[2], 2 do
 if not string.find(page[2][at], '/', 1, true) then
-restoreLease(plan, heldFrom(page[2][at + 1], tonumber(of[2])))
+restoreLease(plan, tonumber(of[3]), missed, heldFrom(page[2][at + 1], tonumber(of[2])))
 end
 end
 return page[1]

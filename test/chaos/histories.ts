@@ -131,7 +131,6 @@ export function tellHistories(name: string, start: () => Promise<RedisShape>): v
     const holder = await actors.device('away');
     const probe = await leasesOnceRested(holder);
     const { anchor } = probe;
-    await holder.frees(probe);
     await soon(
       `${anchor} has a standby`,
       async () => (await world.registry.owner(anchor))?.standby !== undefined,
@@ -139,9 +138,11 @@ export function tellHistories(name: string, start: () => Promise<RedisShape>): v
     const former = (await world.registry.owner(anchor))?.relay;
     const owner = world.relays.find(({ id }) => id === former)!;
     const standby = world.relays.find(({ id }) => id !== former)!;
-    const { primary, replicas } = await inStep(shape, anchor);
     world.fault('partitioned', standby.id);
     standby.hear({ registry: 'none' });
+    // What it has followed is to come back no more than what it has not.
+    await holder.frees(probe);
+    const { primary, replicas } = await inStep(shape, anchor);
     world.fault('fail-over', primary.name);
     await shape.cut([primary.name], names(replicas));
     const lost = await holder.leases();

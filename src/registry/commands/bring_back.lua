@@ -64,10 +64,10 @@ local function bringBack(lease, record)
     return
   end
   local known = leaseOf(lease.id)
-  if not known and isKnownToHaveEnded(lease) then
+  -- Freed or revoked since, or changed.
+  if not known and recall(lease.id) == 'C' .. REQUEST_ENDED then
     return
   end
-  -- Changed since.
   if known and counterIn(known.fence) > counterIn(lease.fence) then
     return
   end

@@ -27,8 +27,8 @@ if older then
   local function above(one, other)
     return whole(math.max(tonumber(one or 0), tonumber(other or 0)))
   end
-  redis.call('HSET', META, 'epoch', above(of[2], older[3]), 'counter', above(of[3], older[4]), 'server', server)
   beginQuarantine(tonumber(of[4]))
+  redis.call('HSET', META, 'epoch', above(of[2], older[3]), 'counter', above(of[3], older[4]))
   return QUARANTINED
 end
 -- 1. A quarantine ends by the claim of whoever may claim by what is stored, if nobody has more to report.

@@ -127,6 +127,39 @@ describe('at the end of a quarantine', () => {
   });
 });
 
+describe('a lease whose end the registry knows, and whoever reports does not', () => {
+  const device = { tenant: 't', id: 'd1' };
+  const ends = {
+    freed: (leaseId: string) => store.free({ leaseId, device, requestId: randomBytes(16).toString('hex') }),
+    revoked: (leaseId: string) => store.revoke({ leaseId }),
+  };
+  const whoReports = [
+    { as: 'owner', by: OWNER },
+    { as: 'standby', by: STANDBY },
+  ] as const;
+  const cases = whoReports.flatMap(({ as, by }) =>
+    (['freed', 'revoked'] as const).map((how) => ({ as, by, how })),
+  );
+
+  test.each(cases)('stays $how: reported by the $as', async ({ as, by, how }) => {
+    await expect(store.report(anchor, report, TTL_MS)).rejects.toMatchObject(quarantined);
+    await passes(QUARANTINE_MS);
+    const { epoch } = await store.report(anchor, report, TTL_MS);
+    await store.appoint(anchor, OWNER.id, epoch, STANDBY, TTL_MS);
+    const { leases, sessions, lastId } = await store.snapshot(anchor);
+    const counter = BigInt(lastId.slice(lastId.indexOf('-') + 1));
+    await ends[how](lease.id);
+    await server.client().set('test:server', `third ${anchor}`);
+    const behind = {
+      ...{ relay: by.id, boot: by.boot, as, epoch, counter, hasStandby: true, leases, sessions },
+    };
+    await expect(store.report(anchor, behind, TTL_MS)).rejects.toMatchObject(quarantined);
+    await passes(QUARANTINE_MS);
+    await store.report(anchor, behind, TTL_MS);
+    expect(await leaseIds()).toEqual([]);
+  });
+});
+
 describe('of an anchor whose owner is alone', () => {
   const COOLING_MS = 120_000;
   const LONG_TTL_MS = 1e9;
@@ -208,6 +241,20 @@ describe('of an anchor whose owner is alone', () => {
       await passes(COOLING_MS);
       await leases('former');
     });
+  });
+
+  test('what was forwarded for until its owner heard that it had ended rests from then on', async () => {
+    await serves('192.0.2.64/32');
+    const held = await leases('last');
+    const requestId = randomBytes(16).toString('hex');
+    await store.free({ leaseId: held.lease.id, device: { tenant: 't', id: 'last' }, requestId });
+    await passes(COOLING_MS);
+    await server.client().set('test:server', `second ${alone}`);
+    await reports({ leases: [held.lease], sessions: [held.session] });
+    await passes(COOLING_MS - 1);
+    await expect(leases('stranger')).rejects.toMatchObject(exhausted);
+    await passes(1);
+    await leases('stranger');
   });
 
   test('R22: what was given back rests for two minutes, and only its last device gets it sooner', async () => {

@@ -49,6 +49,11 @@ describe('a fault in a script is found:', () => {
       'tonumber(of[3] or 0)) + 1',
     ],
     'a lease that is not put back': ['restore', 'if lost and session and isNews', 'if false and isNews'],
+    'a lease that is put back though this data knows its end': [
+      'restore',
+      'if not stored and hasEnded(',
+      'if false and hasEnded(',
+    ],
     'a refused claim that ends a quarantine': [
       'claim',
       'local current = owner()',

@@ -25,6 +25,8 @@ interface Page {
   /** A quarantine is being ended. */
   isRestoring: boolean;
   readonly leases: Map<string, Known>;
+  /** Leases that it has seen end by somebody's word. */
+  readonly over: Set<string>;
 }
 
 /** Only by these a quarantine comes to its end. */
@@ -85,7 +87,7 @@ export class Ledger {
     const key = `${anchor} ${database}`;
     let page = this.pages.get(key);
     if (page === undefined) {
-      page = { lastId: '0-0', settled: true, isRestoring: false, leases: new Map() };
+      page = { lastId: '0-0', settled: true, isRestoring: false, leases: new Map(), over: new Set() };
       this.pages.set(key, page);
     }
     return page;
@@ -93,9 +95,11 @@ export class Ledger {
 
   /** The replica has what the primary has. */
   copy(anchor: string, from: number, to: number): void {
-    const { lastId, leases } = this.page(anchor, from);
+    const { lastId, leases, over } = this.page(anchor, from);
     const copied = new Map([...leases].map(([id, known]) => [id, { ...known }]));
-    this.pages.set(`${anchor} ${to}`, { lastId, settled: false, isRestoring: false, leases: copied });
+    this.pages.set(`${anchor} ${to}`, {
+      ...{ lastId, settled: false, isRestoring: false, leases: copied, over: new Set(over) },
+    });
   }
 
   /** True time at which the lease ends by the latest word that anybody was given. */
@@ -136,12 +140,14 @@ export class Ledger {
     const expiresAtMs = this.nowMs() + lease.remainingMs;
     if (event.type === 'ended') {
       page.leases.delete(lease.id);
+      if (event.reason === 'freed' || event.reason === 'revoked') page.over.add(lease.id);
       this.ended.add(lease.id);
       const ended = this.ends.get(resource) ?? new Map<string, number>();
       this.ends.set(resource, ended.set(device, this.nowMs()));
       if (event.reason in this.counts) this.counts[event.reason as 'expired'] += 1;
       return;
     }
+    if (page.over.has(lease.id)) this.broken(`${lease.id} comes back to whom its end was said`);
     this.expiries.set(lease.id, Math.max(expiresAtMs, this.expiries.get(lease.id) ?? 0));
     const known = page.leases.get(lease.id);
     if (event.type === 'extended') this.counts.extended += 1;

@@ -161,33 +161,35 @@ local function joinSession(session, lease)
   session.leases[#session.leases + 1] = name
 end
 
--- Freed or revoked, as this data knows: whoever has not heard of that does not make it undone.
-local function isKnownToHaveEnded(lease)
-  return recall(lease.id) == 'C' .. REQUEST_ENDED
+-- This data, or what earlier quarantines made of it, was to have the lease: that it has not says that the lease has ended since,
+-- of which whoever reports has not heard.
+local function hasEnded(wholeCounter, missed, lease)
+  local counter = counterIn(lease.fence)
+  return counter <= wholeCounter and not missing(missed, tonumber(string.match(lease.fence, '^%d+')), counter)
 end
 
--- Who has not heard of an end forwards for the lease until he does.
-local function restLonger(slots)
-  local restMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
-  for _, slot in ipairs(slots or {}) do
-    redis.call('ZADD', COOLING, 'GT', restMs, slot)
+-- Until now it was forwarded for.
+local function restAnew(slots)
+  local coolMs = whole(now + tonumber(redis.call('HGET', META, 'coolingMs')))
+  for _, slot in ipairs(slots) do
+    redis.call('ZADD', COOLING, 'XX', 'GT', coolMs, slot)
   end
 end
 
 -- spin: leases.report
-local function restoreLease(plan, lease)
+local function restoreLease(plan, wholeCounter, missed, lease)
   local stored = leaseOf(lease.id)
   local first, count = portsIn(lease.ports)
   lease.slot = stored and stored.slot or slotOf(plan, hexOf(lease.address), first)
-  if not stored and isKnownToHaveEnded(lease) then
-    restLonger(lease.slot and lostSlots(plan, nil, lease))
-    return
-  end
   -- A port block never becomes smaller: one that doubled and whose owner has not heard of it stays.
   if stored and first and select(2, portsIn(stored.ports)) > count then
     lease.ports = stored.ports
   end
   local lost = lease.slot and lostSlots(plan, stored, lease)
+  if not stored and hasEnded(wholeCounter, missed, lease) then
+    restAnew(lost or {})
+    return
+  end
   local session = reportedSession(lease)
   -- Also what was acknowledged before its event was heard of.
   local isActivated = stored and stored.state == 'pending' and lease.state == 'active'
@@ -234,13 +236,13 @@ local function restoreDoubted(cursor, limit)
 end
 
 local function restoreHeld(cursor, limit)
-  local of = redis.call('HMGET', META, 'plan', 'reportAtMs')
-  local plan = cjson.decode(of[1])
+  local of = redis.call('HMGET', META, 'plan', 'reportAtMs', 'wholeCounter')
+  local plan, missed = cjson.decode(of[1]), eachMissed()
   local page = redis.call('HSCAN', REPORT, cursor, 'COUNT', limit)
   for at = 1, #page[2], 2 do
     -- Names of leases have no slash, devices have one.
     if not string.find(page[2][at], '/', 1, true) then
-      restoreLease(plan, heldFrom(page[2][at + 1], tonumber(of[2])))
+      restoreLease(plan, tonumber(of[3]), missed, heldFrom(page[2][at + 1], tonumber(of[2])))
     end
   end
   return page[1]
