@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { importMutant, type Mutation } from '../simulation/mutants.ts';
-import { play, scenario } from '../simulation/rebinding-scenario.ts';
-import type { Machines } from '../simulation/rebinding-world.ts';
+import { play, scenario } from '../simulation/rebinding/scenario.ts';
+import type { Machines } from '../simulation/rebinding/world.ts';
 
 const RELAY = 'src/rebinding/relay.ts';
 const DEVICE = 'src/rebinding/device.ts';

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createDeviceRebinding } from '../../src/rebinding/device.ts';
 import { createRelayRebinding } from '../../src/rebinding/relay.ts';
-import { play, scenario } from '../simulation/rebinding-scenario.ts';
+import { play, scenario } from '../simulation/rebinding/scenario.ts';
 
 /** The same scenarios every time; `npm run test:soak` draws new ones. Both can be set, to repeat a failure. */
 const seed = Number(process.env.MOORING_SEED ?? 1);

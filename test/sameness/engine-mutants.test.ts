@@ -10,6 +10,7 @@ import { EngineSubject, type MakeEngine } from './subject.ts';
 
 const ENGINE = 'src/datapath/userspace/engine.ts';
 const SESSION = 'src/datapath/userspace/session.ts';
+const WAY = 'src/datapath/userspace/downlink-way.ts';
 const INSTALLATION = 'src/datapath/userspace/installation.ts';
 const DECISION = 'src/datapath/decision';
 
@@ -70,10 +71,10 @@ const MUTATIONS: readonly Mutation[] = [
     'for (const packet of packets) each(',
     'for (const packet of packets.reverse()) each(',
   ),
-  one('a hold does not hold', SESSION, "case 'hold':\n        this.#queueing = 'hold';", "case 'hold':"),
+  one('a hold does not hold', WAY, "this.#queueing = 'hold';", ''),
   one(
     'the new key is used before the device has it',
-    SESSION,
+    WAY,
     'this.#waiting.set(keyNumber, this.#sending(name, 1));',
     'this.sending = this.#sending(name, 1);\n    this.#waiting.set(keyNumber, this.sending);',
   ),
@@ -107,7 +108,7 @@ const MUTATIONS: readonly Mutation[] = [
     'the path is taken from any packet',
     SESSION,
     'const { keyNumber } = receiver;\n',
-    'const { keyNumber } = receiver;\n    this.#take(from);\n',
+    'const { keyNumber } = receiver;\n    this.#way.flip(from, 0, nowMs);\n',
   ),
 ];
 

@@ -1,16 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { createDeviceRebinding } from '../../../src/rebinding/device.ts';
 import { createRelayRebinding } from '../../../src/rebinding/relay.ts';
-import { RebindingWorld, seeded } from '../../simulation/rebinding-world.ts';
+import { seeded } from '../../simulation/rebinding/seeded.ts';
+import { RebindingWorld } from '../../simulation/rebinding/world.ts';
 
 /** A device bound on Wi-Fi, 40 ms round trip, packets every 20 ms in both directions. */
 function boundWorld(delayMs = 20): RebindingWorld {
   const world = new RebindingWorld({ createDeviceRebinding, createRelayRebinding }, seeded(1));
-  world.network.delayMs = delayMs;
+  world.network.conditions.delayMs = delayMs;
   world.use('wifi', 'unknown');
   world.run(2_000);
   expect(world.disagreement()).toBeNull();
-  expect(world.active).toEqual(world.address('wifi'));
+  expect(world.active).toEqual(world.network.address('wifi'));
   return world;
 }
 
@@ -25,27 +26,27 @@ describe('a move', () => {
 
   test('with both links up loses nothing and takes one and a half round trips to the flip', () => {
     const world = boundWorld();
-    const before = world.flips.length;
+    const before = world.relayEnd.flips.length;
     world.use('cell', 'alive');
     expect(world.device.uplink).toBe('wifi');
     world.run(59);
-    expect(world.flips.length).toBe(before);
+    expect(world.relayEnd.flips.length).toBe(before);
     world.run(2);
-    expect(world.active).toEqual(world.address('cell'));
+    expect(world.active).toEqual(world.network.address('cell'));
     world.run(500);
     expect(world.device.uplink).toBe('cell');
-    const sequences = world.downlink.map(({ sequence }) => sequence);
+    const sequences = world.deviceEnd.downlink.map(({ sequence }) => sequence);
     expect(sequences).toEqual(Array.from(sequences, (_, at) => sequences[0]! + at));
     expect(world.broken).toEqual([]);
   });
 
   test('with the old link cut holds downlink and releases it before the flip', () => {
     const world = boundWorld();
-    const from = world.relayOutputs.length;
+    const from = world.relayEnd.outputs.length;
     world.cut('wifi');
     expect(world.device.uplink).toBe('cell');
     world.run(100);
-    const kinds = world.relayOutputs.slice(from).map(({ type }) => type);
+    const kinds = world.relayEnd.outputs.slice(from).map(({ type }) => type);
     expect(kinds.filter((type) => type === 'hold' || type === 'release' || type === 'flip')).toEqual([
       'hold',
       'release',
@@ -57,10 +58,10 @@ describe('a move', () => {
   test("survives a silent change of the NAT's port well below a second at 80 ms round trip", () => {
     const world = boundWorld(40);
     const atMs = world.nowMs;
-    const address = world.remap('wifi');
+    const address = world.network.remap('wifi');
     world.run(1_000);
     expect(world.active).toEqual(address);
-    expect(world.flips.at(-1)!.atMs - atMs).toBeLessThan(500);
+    expect(world.relayEnd.flips.at(-1)!.atMs - atMs).toBeLessThan(500);
     expect(world.disagreement()).toBeNull();
   });
 
@@ -69,10 +70,10 @@ describe('a move', () => {
     world.sendsData = false;
     world.run(5_000);
     const atMs = world.nowMs;
-    const address = world.remap('wifi');
+    const address = world.network.remap('wifi');
     world.run(2_000);
     expect(world.active).toEqual(address);
-    expect(world.flips.at(-1)!.atMs - atMs).toBeLessThan(1_200);
+    expect(world.relayEnd.flips.at(-1)!.atMs - atMs).toBeLessThan(1_200);
   });
 
   test('A to B and back to A inside one round trip ends at A', () => {
@@ -81,7 +82,7 @@ describe('a move', () => {
     world.run(5);
     world.use('wifi', 'alive');
     world.run(500);
-    expect(world.active).toEqual(world.address('wifi'));
+    expect(world.active).toEqual(world.network.address('wifi'));
     expect(world.relay.generation).toBe(world.device.generation);
     expect(world.disagreement()).toBeNull();
   });
@@ -90,12 +91,12 @@ describe('a move', () => {
 describe('a change of the relay', () => {
   test('by planned hand-over keeps the path and changes the keys without a gap', () => {
     const world = boundWorld();
-    const before = world.downlink.length;
+    const before = world.deviceEnd.downlink.length;
     world.handOver();
     world.run(1_000);
     expect(world.disagreement()).toBeNull();
-    expect(world.device.epoch).toBe(world.epoch);
-    expect(world.downlink.length - before).toBeGreaterThanOrEqual(49);
+    expect(world.device.epoch).toBe(world.relayEnd.epoch);
+    expect(world.deviceEnd.downlink.length - before).toBeGreaterThanOrEqual(49);
     expect(world.broken).toEqual([]);
   });
 

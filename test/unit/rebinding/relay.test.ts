@@ -3,7 +3,7 @@ import { type SocketAddress, socketAddress } from '../../../src/protocol/address
 import { createRelayRebinding } from '../../../src/rebinding/relay.ts';
 import type { RelayOutput, RelayRebinding, RelayRebindingOptions } from '../../../src/rebinding/relay-io.ts';
 import type { ControlDraft, ControlMessage } from '../../../src/tunnel/message.ts';
-import { seeded } from '../../simulation/rebinding-world.ts';
+import { seeded } from '../../simulation/rebinding/seeded.ts';
 
 const A = socketAddress('198.51.100.1', 1000);
 const B = socketAddress('198.51.100.2', 2000);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { socketAddress } from '../../src/protocol/address.ts';
-import { type Machines, RebindingWorld, seeded } from './rebinding-world.ts';
+import { socketAddress } from '../../../src/protocol/address.ts';
+import { seeded } from './seeded.ts';
+import { type Machines, RebindingWorld } from './world.ts';
 
 /** With the 30 ms by which a duplicate may lag. */
 const MOST_JITTER_MS = 70;
@@ -108,20 +109,20 @@ export interface Outcome {
 /** Plays a scenario, then stops every fault and the attacker, and gives both ends their time to settle. */
 export function play(machines: Machines, { seed, delayMs, steps }: Scenario): Outcome {
   const world = new RebindingWorld(machines, seeded(seed));
-  world.network.delayMs = delayMs;
+  world.network.conditions.delayMs = delayMs;
   world.use('wifi', 'unknown');
   world.run(10 * delayMs);
   for (const { afterMs, what } of steps) {
     world.run(afterMs);
     happen(world, what);
   }
-  world.racing = null;
-  Object.assign(world.network, { loss: 0, duplication: 0, jitterMs: 0 });
+  world.network.racing = null;
+  Object.assign(world.network.conditions, { loss: 0, duplication: 0, jitterMs: 0 });
   world.sendsData = true;
   world.receivesData = true;
-  if (LINKS.every((name) => !world.links.get(name)!.up)) world.restore('wifi');
+  if (LINKS.every((name) => !world.network.links.get(name)!.up)) world.restore('wifi');
   // The last fault is over when the relay is up and what was sent before has arrived.
-  world.runUntil(Math.max(world.nowMs, world.relayUpMs) + delayMs + MOST_JITTER_MS);
+  world.runUntil(Math.max(world.nowMs, world.relayEnd.upMs) + delayMs + MOST_JITTER_MS);
   world.run(settleMs(delayMs));
   const disagreement = world.disagreement();
   world.run(2_000);
@@ -132,7 +133,8 @@ export function play(machines: Machines, { seed, delayMs, steps }: Scenario): Ou
 function happen(world: RebindingWorld, what: Happening): void {
   switch (what.do) {
     case 'move':
-      if (world.links.get(what.to)!.up && world.device.uplink !== what.to) world.use(what.to, what.oldPath);
+      if (world.network.links.get(what.to)!.up && world.device.uplink !== what.to)
+        world.use(what.to, what.oldPath);
       break;
     case 'cut':
       world.cut(what.link);
@@ -141,7 +143,7 @@ function happen(world: RebindingWorld, what: Happening): void {
       world.restore(what.link);
       break;
     case 'remap':
-      world.remap(what.link);
+      world.network.remap(what.link);
       break;
     case 'probe':
       world.probe(what.link);
@@ -162,7 +164,7 @@ function happen(world: RebindingWorld, what: Happening): void {
       world.restartRelay(what.hint, what.gapMs);
       break;
     case 'network':
-      Object.assign(world.network, {
+      Object.assign(world.network.conditions, {
         loss: what.loss,
         duplication: what.duplication,
         jitterMs: what.jitterMs,
@@ -173,18 +175,19 @@ function happen(world: RebindingWorld, what: Happening): void {
       world.receivesData = what.down;
       break;
     case 'replay': {
-      const at = Math.floor(what.which * (world.uplinkCaptured.length - 1));
-      const captured = world.uplinkCaptured[at];
-      const spoofed = world.uplinkCaptured[Math.floor((what.from / 3) * (world.uplinkCaptured.length - 1))];
+      const at = Math.floor(what.which * (world.network.captured.length - 1));
+      const captured = world.network.captured[at];
+      const spoofed =
+        world.network.captured[Math.floor((what.from / 3) * (world.network.captured.length - 1))];
       if (captured) world.inject(captured, what.spoof && spoofed ? spoofed.address : attacker(what.from));
       break;
     }
     case 'replay-down':
-      world.injectDown(Math.floor(what.which * (world.delivered.length - 1)));
+      world.injectDown(Math.floor(what.which * (world.deviceEnd.delivered.length - 1)));
       break;
     case 'race':
-      world.racing = {
-        from: what.as === null ? attacker(what.from) : world.address(what.as),
+      world.network.racing = {
+        from: what.as === null ? attacker(what.from) : world.network.address(what.as),
         left: what.count,
       };
       break;

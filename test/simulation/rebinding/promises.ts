@@ -1,13 +1,16 @@
-import type { SocketAddress } from '../../src/protocol/address.ts';
-import type { ControlDraft } from '../../src/tunnel/message.ts';
-import { CONTROL } from '../../src/tunnel/wire.ts';
+import type { SocketAddress } from '../../../src/protocol/address.ts';
+import type { ControlDraft } from '../../../src/tunnel/message.ts';
+import { CONTROL } from '../../../src/tunnel/wire.ts';
+import type { SimulatedClock } from './clock.ts';
 
 /** A hold ends after this time at the latest, milliseconds. */
 const LONGEST_HOLD_MS = 2_000;
 
 /** What a relay's state machine promises to the network and to its device, judged as it happens. */
 export class RebindingPromises {
-  readonly #broken: (what: string) => void;
+  /** Every promise that was not kept, with its time. */
+  readonly broken: string[] = [];
+  readonly #clock: SimulatedClock;
   #octetsFrom = new Map<string, number>();
   #octetsTo = new Map<string, number>();
   #proven = new Set<string>();
@@ -16,9 +19,12 @@ export class RebindingPromises {
   readonly #generations = new Map<string, number>();
   readonly #begun = new Set<string>();
 
-  /** @param broken is told of every promise that is not kept */
-  constructor(broken: (what: string) => void) {
-    this.#broken = broken;
+  constructor(clock: SimulatedClock) {
+    this.#clock = clock;
+  }
+
+  break(what: string): void {
+    this.broken.push(`at ${this.#clock.nowMs.toFixed(1)} ms: ${what}`);
   }
 
   /** What an incarnation has seen of the network is not known to the next. */
@@ -49,33 +55,32 @@ export class RebindingPromises {
   /** Nothing but challenges and syncs goes to an unproven address, and no more octets than came from it. */
   sent(to: SocketAddress, draft: ControlDraft): void {
     if (this.#proven.has(to.key)) return;
-    if (draft.kind !== 'challenge' && draft.kind !== 'sync')
-      this.#broken(`a ${draft.kind} went to ${to.key}`);
+    if (draft.kind !== 'challenge' && draft.kind !== 'sync') this.break(`a ${draft.kind} went to ${to.key}`);
     const sent = (this.#octetsTo.get(to.key) ?? 0) + CONTROL.length;
     this.#octetsTo.set(to.key, sent);
-    if (sent > (this.#octetsFrom.get(to.key) ?? 0)) this.#broken(`${to.key} was sent more than came from it`);
+    if (sent > (this.#octetsFrom.get(to.key) ?? 0)) this.break(`${to.key} was sent more than came from it`);
   }
 
   held(forMs: number): void {
-    if (forMs > LONGEST_HOLD_MS) this.#broken('a hold is longer than promised');
+    if (forMs > LONGEST_HOLD_MS) this.break('a hold is longer than promised');
   }
 
   flipped(path: SocketAddress, relayBoot: bigint, isHolding: boolean): void {
-    if (isHolding) this.#broken('the path flipped before its queue was released');
+    if (isHolding) this.break('the path flipped before its queue was released');
     if (!this.#challenged.has(`${relayBoot}/${path.key}`)) {
-      this.#broken(`the path is ${path.key}, where the device was never reached`);
+      this.break(`the path is ${path.key}, where the device was never reached`);
     }
     this.proven(path);
   }
 
   began(key: string): void {
-    if (this.#begun.has(key)) this.#broken(`the relay began the key ${key} twice`);
+    if (this.#begun.has(key)) this.break(`the relay began the key ${key} twice`);
     this.#begun.add(key);
   }
 
   moved(scope: string, generation: number): void {
     if (generation < (this.#generations.get(scope) ?? 0)) {
-      this.#broken(`the accepted generation fell to ${generation}`);
+      this.break(`the accepted generation fell to ${generation}`);
     }
     this.accepted(scope, generation);
   }
