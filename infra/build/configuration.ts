@@ -1,10 +1,10 @@
 // Writes docs/configuration.md from the settings' schemas; `--check` fails when it would differ.
-import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TSchema } from 'typebox';
 import { LaptopConfig } from '../../clients/laptop/config.ts';
 import { Settings } from '../../src/config/schema.ts';
+import { writeOrCheck } from './generated-file.ts';
 
 interface Described {
   readonly type?: string;
@@ -68,17 +68,4 @@ ${rows(LaptopConfig).join('\n')}
 `;
 
 const file = join(dirname(fileURLToPath(import.meta.url)), '../../docs/configuration.md');
-if (process.argv.includes('--check')) {
-  let found = '';
-  try {
-    found = readFileSync(file, 'utf8');
-  } catch {
-    // A missing page differs like any other.
-  }
-  if (found !== text) {
-    process.stderr.write(
-      'docs/configuration.md differs from the schemas; run: npx tsx infra/build/configuration.ts\n',
-    );
-    process.exit(1);
-  }
-} else writeFileSync(file, text);
+writeOrCheck(file, text, import.meta.filename);

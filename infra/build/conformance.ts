@@ -1,7 +1,8 @@
 // Writes docs/conformance.md from the names of the tests; `--check` fails when it would differ.
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { writeOrCheck } from './generated-file.ts';
 import { ON_FAST_PATH, REQUIREMENTS } from './requirements.ts';
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -98,23 +99,6 @@ function testSources(): TestSource[] {
     .map((file) => [join('test', file), readFileSync(join(top, 'test', file), 'utf8')]);
 }
 
-function main(): void {
-  const text = conformancePage(testSources());
-  if (!process.argv.includes('--check')) {
-    writeFileSync(page, text);
-    return;
-  }
-  let found = '';
-  try {
-    found = readFileSync(page, 'utf8');
-  } catch {
-    // A missing page differs like any other.
-  }
-  if (found === text) return;
-  process.stderr.write(
-    "docs/conformance.md differs from the tests' names; run: npx tsx infra/build/conformance.ts\n",
-  );
-  process.exitCode = 1;
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  writeOrCheck(page, conformancePage(testSources()), import.meta.filename);
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) main();

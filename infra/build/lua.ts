@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { writeOrCheck } from './generated-file.ts';
 
 /**
  * Turns the registry's Lua commands into one TypeScript module, so that nothing is read from disk at run time.
@@ -127,15 +128,5 @@ export function renderCommands({ commands, refusals }: LuaCommands): string {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const text = renderCommands(assembleCommands());
-  if (process.argv.includes('--check')) {
-    if (readFileSync(GENERATED, 'utf8') !== text) {
-      console.error(
-        'src/registry/commands.gen.ts is not what the Lua says: run `npx tsx infra/build/lua.ts`',
-      );
-      process.exitCode = 1;
-    }
-  } else {
-    writeFileSync(GENERATED, text);
-  }
+  writeOrCheck(GENERATED, renderCommands(assembleCommands()), import.meta.filename);
 }

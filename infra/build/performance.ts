@@ -1,10 +1,11 @@
 // Writes the measured parts of docs/performance.md from docs/performance/*.json; `--check` fails when they would differ.
 // Only full runs may stand there: a quick one is for watching, not for quoting.
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BenchRecord } from '../bench/record.ts';
 import { goalLine, markdownTable, tables } from '../bench/table.ts';
+import { writeOrCheck } from './generated-file.ts';
 
 const docs = join(dirname(fileURLToPath(import.meta.url)), '../../docs');
 const page = join(docs, 'performance.md');
@@ -40,12 +41,4 @@ function generate(text: string): string {
   return out;
 }
 
-const present = readFileSync(page, 'utf8');
-const wanted = generate(present);
-if (!process.argv.includes('--check')) writeFileSync(page, wanted);
-else if (wanted !== present) {
-  console.error(
-    'docs/performance.md does not say what docs/performance/*.json says; run infra/build/performance.ts',
-  );
-  process.exit(1);
-}
+writeOrCheck(page, generate(readFileSync(page, 'utf8')), import.meta.filename);

@@ -1,5 +1,3 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gcm } from '@noble/ciphers/aes.js';
 import { socketAddress } from '../../src/protocol/address.ts';
@@ -17,6 +15,7 @@ import type { ControlDraft } from '../../src/tunnel/message.ts';
 import { type SipKey, sipKey, writeTag } from '../../src/tunnel/siphash.ts';
 import { ReplayWindow } from '../../src/tunnel/window.ts';
 import { BODY, CONTROL, type Direction, WINDOW_SIZE } from '../../src/tunnel/wire.ts';
+import { writeOrCheck } from './generated-file.ts';
 
 /**
  * Writes test/vectors/tunnel.json, the octets that any implementation of the tunnel must produce and accept.
@@ -431,13 +430,5 @@ export function tunnelVectors(): string {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const shown = join('test', 'vectors', 'tunnel.json');
-  if (!process.argv.includes('--check')) {
-    writeFileSync(FILE, tunnelVectors());
-  } else if (readFileSync(FILE, 'utf8') !== tunnelVectors()) {
-    console.error(
-      `${shown} is not what the tunnel produces; if that is meant, run: npx tsx infra/build/vectors.ts`,
-    );
-    process.exitCode = 1;
-  }
+  writeOrCheck(FILE, tunnelVectors(), import.meta.filename);
 }

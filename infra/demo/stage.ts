@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import type { AgentStatus } from '../../clients/laptop/status.ts';
 import { askControl } from '../../src/admin/ask-control.ts';
-import type { PoolSettings } from '../../src/config/schema.ts';
+import { parsePool } from '../../src/config/pools.ts';
 import type { EngineStatus } from '../../src/datapath/engine-api.ts';
 import type { AccessNetwork } from '../lab/access-network.ts';
 import { type Capture, startCapture } from '../lab/capture.ts';
@@ -278,17 +278,8 @@ async function engineOf(fleet: Fleet): Promise<EngineRecord> {
   return first!;
 }
 
-const POLICY = {
-  portBlock: 1024,
-  spiBlock: 256,
-  leaseMs: { default: 3_600_000, max: 86_400_000 },
-  coolingMs: 120_000,
-  maxLeasesPerDevice: 4,
-};
-
-const POOLS: readonly PoolSettings[] = [
+const POOLS = [
   {
-    ...POLICY,
     name: 'shared',
     sharing: 'shared',
     anchors: [
@@ -296,14 +287,13 @@ const POOLS: readonly PoolSettings[] = [
     ],
   },
   {
-    ...POLICY,
     name: 'whole',
     sharing: 'whole',
     anchors: [
       { id: ANCHORS.whole, home: 'r1', endpoints: ['198.51.100.30'], prefixes: ['198.51.100.32/30'] },
     ],
   },
-];
+].map((pool) => parsePool(pool));
 
 function deviceInner(i: number): string {
   return `10.50.${i + 1}.2`;

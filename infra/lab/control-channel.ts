@@ -1,4 +1,5 @@
 /** Requests and answers between the lab and its own programs: newline-delimited JSON on descriptor 3 of the program. */
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 export const CONTROL_DESCRIPTOR = 3;
@@ -54,4 +55,36 @@ export function controlChannel<Command extends object>(
       });
     },
   };
+}
+
+/**
+ * The program's own end: answers each command with what `execute` returns, in order. When the channel closes, `end` ends the
+ * process.
+ */
+export function serve<Command extends object>(
+  execute: (command: Command) => unknown | Promise<unknown>,
+  end: () => void = () => process.exit(0),
+): void {
+  const control = new Socket({ fd: CONTROL_DESCRIPTOR });
+  control.setEncoding('utf8');
+  control.on('close', end);
+  let input = '';
+  let last = Promise.resolve();
+  control.on('data', (chunk: string) => {
+    input += chunk;
+    const lines = input.split('\n');
+    input = lines.pop() ?? '';
+    for (const line of lines) {
+      const { id, ...command } = JSON.parse(line) as { id: number };
+      last = last.then(async () => {
+        let answer: object;
+        try {
+          answer = { id, result: (await execute(command as Command)) ?? null };
+        } catch (error) {
+          answer = { id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+        }
+        control.write(`${JSON.stringify(answer)}\n`);
+      });
+    }
+  });
 }

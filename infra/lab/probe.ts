@@ -4,9 +4,8 @@
  */
 import type dgram from 'node:dgram';
 import { readFileSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
-import { CONTROL_DESCRIPTOR } from './control-channel.ts';
+import { serve } from './control-channel.ts';
 import { ProbeLog } from './probe-log.ts';
 import { openProbeSocket } from './probe-socket.ts';
 
@@ -174,19 +173,7 @@ async function main(): Promise<void> {
         return report();
     }
   };
-  const control = new Socket({ fd: CONTROL_DESCRIPTOR });
-  control.setEncoding('utf8');
-  control.on('close', end);
-  let input = '';
-  control.on('data', (chunk: string) => {
-    input += chunk;
-    const lines = input.split('\n');
-    input = lines.pop() ?? '';
-    for (const line of lines) {
-      const command = JSON.parse(line) as ProbeCommand & { id: number };
-      control.write(`${JSON.stringify({ id: command.id, result: execute(command) })}\n`);
-    }
-  });
+  serve(execute, end);
 }
 
 await main();

@@ -1,7 +1,7 @@
 /** Program: sends every datagram back, and tells on descriptor 3 whom they came from. Started with address and port. */
 import dgram from 'node:dgram';
 import { once } from 'node:events';
-import { serve } from '../bench/program.ts';
+import { serve } from '../lab/control-channel.ts';
 
 const [address = '', port = ''] = process.argv.slice(2);
 const sources = new Set<string>();

@@ -13,7 +13,7 @@ import { createDevice, type Device, type HeldLease } from '../../clients/sdk/dev
 import { generateDpopKey } from '../../clients/sdk/dpop.ts';
 import type { WebSocketLike } from '../../clients/sdk/web-socket.ts';
 import type { LeaseKind } from '../../src/protocol/lease.ts';
-import { serve } from '../bench/program.ts';
+import { serve } from '../lab/control-channel.ts';
 import { type GuestTunnel, openGuestTunnel } from './guest-tunnel.ts';
 import type { End } from './talk-program.ts';
 

@@ -4,7 +4,7 @@
  */
 import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
-import { serve } from '../bench/program.ts';
+import { serve } from '../lab/control-channel.ts';
 
 export interface End {
   readonly address: string;

@@ -1,4 +1,5 @@
 /** What the handover benchmark plays on: one public network, and a device with links of its own for every system. */
+import { parsePool } from '../../../src/config/pools.ts';
 import { startFleet } from '../../lab/fleet.ts';
 import type { Lab } from '../../lab/lab.ts';
 import { createPublicNetwork, type PublicNetwork } from '../../lab/topology.ts';
@@ -9,16 +10,11 @@ import { wireguardRoamer } from './wireguard.ts';
 const PEER = '198.51.100.50';
 const ANCHOR = 'whole-1';
 const RELAYS = ['r1', 'r2'] as const;
-const POOL = {
+const POOL = parsePool({
   name: 'whole',
-  sharing: 'whole' as const,
-  portBlock: 1024,
-  spiBlock: 256,
-  leaseMs: { default: 3_600_000, max: 86_400_000 },
-  coolingMs: 120_000,
-  maxLeasesPerDevice: 4,
+  sharing: 'whole',
   anchors: [{ id: ANCHOR, home: 'r1', endpoints: ['198.51.100.30'], prefixes: ['198.51.100.32/30'] }],
-};
+});
 
 export interface HandoverStage {
   /** Mooring first. */

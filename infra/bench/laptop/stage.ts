@@ -1,4 +1,5 @@
 /** What the laptop benchmark plays on: a device for every system, behind one access router, and one peer for all of them. */
+import { parsePool } from '../../../src/config/pools.ts';
 import { type AccessNetwork, LAN } from '../../lab/access-network.ts';
 import { startFleet } from '../../lab/fleet.ts';
 import { type IperfEnds, startIperfServer } from '../../lab/iperf.ts';
@@ -19,16 +20,11 @@ const OPENVPN_SERVER = '198.51.100.61';
 const LINK = 'wifi0';
 /** Of two bridges that never meet. */
 const BRIDGE_ADDRESS = '02:00:00:00:00:01';
-const POOL = {
+const POOL = parsePool({
   name: 'whole',
-  sharing: 'whole' as const,
-  portBlock: 1024,
-  spiBlock: 256,
-  leaseMs: { default: 3_600_000, max: 86_400_000 },
-  coolingMs: 120_000,
-  maxLeasesPerDevice: 4,
+  sharing: 'whole',
   anchors: [{ id: 'whole-1', home: 'r1', endpoints: ['198.51.100.30'], prefixes: ['198.51.100.32/30'] }],
-};
+});
 
 export const MOORING = 'mooring-userspace';
 export const WIREGUARD = 'wireguard-go';

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import type { AnyServerFrame } from '../../../clients/sdk/frames.ts';
 import { type RequestName, type ResultOf, SUBPROTOCOL } from '../../../src/protocol/signalling.ts';
-import { serve } from '../program.ts';
+import { serve } from '../../lab/control-channel.ts';
 import { createIssuer, type Identity, SEALING_KEY } from './device-keys.ts';
 import { closedLoop, openLoop, sleeping, type Taken } from './load.ts';
 

@@ -6,7 +6,7 @@ import { type EngineClient, startUserspaceEngine } from '../../../src/datapath/u
 import type { XdpWish } from '../../../src/datapath/xdp/fast-engine.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { monotonicMs } from '../../../src/telemetry/clock.ts';
-import { serve } from '../program.ts';
+import { serve } from '../../lab/control-channel.ts';
 
 export interface EngineHostPlan {
   readonly tun: string;

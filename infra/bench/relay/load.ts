@@ -10,7 +10,7 @@ import { createUdpSender, type UdpSender } from '../../../src/linux/udp-sender.t
 import { monotonicMs } from '../../../src/telemetry/clock.ts';
 import type { DataSender } from '../../../src/tunnel/data.ts';
 import { DATA } from '../../../src/tunnel/wire.ts';
-import { serve } from '../program.ts';
+import { serve } from '../../lab/control-channel.ts';
 import { createMovers, type Movers } from './movers.ts';
 import { type Flow, IPV4_HEADER, innerPacket, PROTOCOL, UDP_HEADER } from './packets.ts';
 import { offerStamped, type StampedLane } from './stamped-load.ts';

@@ -8,7 +8,7 @@ import { loadBpfObject } from '../../../src/linux/bpf-object.ts';
 import { findLink } from '../../../src/linux/links.ts';
 import { TUNNEL_PORT } from '../../../src/tunnel/wire.ts';
 import { compileBpf } from '../../build/xdp.ts';
-import { serve } from '../program.ts';
+import { serve } from '../../lab/control-channel.ts';
 import { DELAY_STEPS } from './delays.ts';
 import { devicePort, FIRST_ADDRESS, indexOf } from './leases.ts';
 import { injectFrames, runOn } from './packet-injector.ts';

@@ -7,7 +7,7 @@ import { type BpfObject, loadBpfObject } from '../../../src/linux/bpf-object.ts'
 import { createXdpRunner } from '../../../src/linux/bpf-run.ts';
 import { findLink } from '../../../src/linux/links.ts';
 import { compileBpf, compileXdp } from '../../build/xdp.ts';
-import { serve } from '../program.ts';
+import { serve } from '../../lab/control-channel.ts';
 import { median } from '../statistics.ts';
 import { createInstance, type Instance } from './program-instance.ts';
 
