@@ -1,11 +1,8 @@
-import { Cluster, Redis } from 'ioredis';
+import { Cluster } from 'ioredis';
 import type { Logger } from 'pino';
 import type { Connection } from './connection.ts';
 import { wakeChannel } from './keys.ts';
 import type { RedisClient } from './reaching.ts';
-
-/** Wake-ups are read so often, milliseconds: each that is read alone costs a turn of the event loop, and none of them is urgent. */
-const READ_EVERY_MS = 10;
 
 export interface Wakes {
   /** Calls `wake` whenever something may have happened on an anchor; a wake-up can be lost. Returns what ends it. */
@@ -26,21 +23,13 @@ export function wakeListener(connection: Connection, log: Logger): Wakes {
     if (listening !== redis) {
       listening.on('error', (error) => log.debug({ err: error.message }, 'registry wake-ups'));
     }
-    let rest = (): void => undefined;
-    if (listening instanceof Redis) {
+    if (!(listening instanceof Cluster)) {
       const alone = listening;
-      rest = () => {
-        const { stream } = alone;
-        if (stream.isPaused()) return;
-        stream.pause();
-        setTimeout(() => stream.resume(), READ_EVERY_MS);
-      };
       // Nothing is asked on it, so nothing would show that the server which it listens to is gone.
       redis.on('ready', () => alone.status === 'ready' && alone.disconnect(true));
     }
     listening.on('smessage', (channel: string) => {
       for (const wake of listeners.get(channel) ?? []) wake();
-      rest();
     });
     return listening;
   };

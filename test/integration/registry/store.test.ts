@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import pino from 'pino';
 import { Value } from 'typebox/value';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { MooringError } from '../../../src/protocol/errors.ts';
 import { type Device, LeaseEvent } from '../../../src/protocol/lease.ts';
-import { poolKey } from '../../../src/registry/keys.ts';
+import { poolKey, wakeChannel } from '../../../src/registry/keys.ts';
 import { openRegistry } from '../../../src/registry/open.ts';
 import type { AnchorDeclaration, GrantRequest, Registry } from '../../../src/registry/registry.ts';
 import { cuttingProxy } from './cutting-proxy.ts';
@@ -438,6 +439,35 @@ describe('events', () => {
     await registry.grant(wish('d1'));
     await until(() => wakes === 1);
     await stop();
+  });
+
+  test('wake each of them at once, also where one comes right after another, while they watch', async () => {
+    const woken = { one: 0, other: 0 };
+    const stopOne = await registry.watch('a1', () => {
+      woken.one += 1;
+    });
+    const stopOther = await registry.watch('a1', () => {
+      woken.other += 1;
+    });
+    const publisher = server.client();
+    const wake = () => publisher.spublish(wakeChannel('a1'), '');
+    // No timer runs: what waits for one is not told.
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    try {
+      const giveUpMs = performance.now() + 5_000;
+      for (let times = 1; times <= 20; times += 1) {
+        await wake();
+        while ((woken.one < times || woken.other < times) && performance.now() < giveUpMs) await nextTurn();
+      }
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(woken).toEqual({ one: 20, other: 20 });
+    await stopOne();
+    await wake();
+    await until(() => woken.other === 21);
+    expect(woken.one).toBe(20);
+    await stopOther();
   });
 });
 
