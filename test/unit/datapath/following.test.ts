@@ -45,26 +45,30 @@ const AMONG_THEMSELVES_MS = 300;
 /** Beyond this, silent sessions of an anchor that was taken over have all begun, milliseconds. */
 const ALL_BEGUN_MS = AMONG_THEMSELVES_MS + SESSIONS;
 
-function following(fast: FastModel | null = null): EngineRig {
+function following(fast: FastModel | null = null, sessions = SESSIONS): EngineRig {
   const rig = new EngineRig(0xb2n, 2, undefined, fast);
   rig.command({ op: 'follow', anchor: 'a1', endpoints: [ENDPOINT, ENDPOINT6] });
-  for (let index = 1; index <= SESSIONS; index += 1) install(rig, index, [leaseOf(index)]);
+  for (let index = 1; index <= sessions; index += 1) install(rig, index, [leaseOf(index)]);
   return rig;
 }
 
-function take(rig: EngineRig, fields: { resumes?: boolean } = {}): void {
+function take(rig: EngineRig, fields: { resumes?: boolean; untilMs?: number } = {}): void {
   rig.command({
     op: 'anchor',
     anchor: {
-      ...{ id: 'a1', endpoints: [ENDPOINT, ENDPOINT6], epoch: 7n, untilMs: 1e9 },
-      resumes: fields.resumes ?? false,
+      ...{ id: 'a1', endpoints: [ENDPOINT, ENDPOINT6], epoch: 7n },
+      ...{ untilMs: fields.untilMs ?? 1e9, resumes: fields.resumes ?? false },
     },
   });
 }
 
+/** The sessions that were said to have begun since the last time. */
+const takeBegun = (rig: EngineRig): string[] =>
+  rig.events.splice(0).flatMap((event) => (event.type === 'begun' ? event.sessions : []));
+
 /** Answers for the relay node: every session that has begun is told where its device was. */
 function tellHints(rig: EngineRig): void {
-  const begun = rig.events.splice(0).flatMap((event) => (event.type === 'begun' ? event.sessions : []));
+  const begun = takeBegun(rig);
   const hints = Array.from({ length: SESSIONS }, (_, i) => hint(i + 1));
   rig.command({ op: 'hints', anchor: 'a1', hints: hints.filter(({ session }) => begun.includes(session)) });
 }
@@ -135,6 +139,51 @@ it('a device that speaks, or is spoken to, does not wait for its turn', () => {
   expect(rig.takeSent().filter(isControl).map(indexOf)).toEqual([SESSIONS]);
 });
 
+it('each session is said to have begun once, at the next turn, whoever woke it', () => {
+  const rig = following(null, 20);
+  const ann = new HandDevice(rootOf(1), 1, 0xd1n);
+  const bob = new HandDevice(rootOf(2), 2, 0xd2n);
+  take(rig);
+  rig.pass(1);
+  rig.datagram(WIFI, ann.bind());
+  rig.command({ op: 'rebind', anchor: 'a1', believed: WIFI, datagram: bob.bind() });
+  rig.packet(down(3));
+  expect(rig.engine.nextDueMs()).toBeLessThanOrEqual(rig.nowMs);
+  rig.engine.tick(rig.nowMs);
+  expect(takeBegun(rig)).toEqual([1, 2, 3].map(sessionId));
+  rig.packet(down(3));
+  rig.pass(ALL_BEGUN_MS);
+  expect(takeBegun(rig).sort()).toEqual(Array.from({ length: 17 }, (_, i) => sessionId(i + 4)).sort());
+});
+
+it('of an anchor past its deadline nobody begins until the deadline is moved', () => {
+  const rig = following(null, 3);
+  take(rig, { untilMs: rig.nowMs + 100 });
+  rig.pass(2 * ALL_BEGUN_MS);
+  expect(takeBegun(rig)).toEqual([]);
+  rig.command({ op: 'deadline', anchor: 'a1', untilMs: 1e9 });
+  rig.pass(ALL_BEGUN_MS);
+  expect(takeBegun(rig)).toHaveLength(3);
+});
+
+it('where a device was that is known before the anchor is taken is asked as soon as it is', () => {
+  const rig = following(null, 1);
+  rig.command({ op: 'hints', anchor: 'a1', hints: [hint(1)] });
+  expect(rig.takeSent()).toEqual([]);
+  take(rig);
+  rig.packet(down(1));
+  expect(rig.takeSent().map(({ to }) => to.key)).toEqual([WIFI.key]);
+});
+
+it('where a device was whose session is gone, or whose anchor is, is nothing to anybody', () => {
+  const rig = following(null, 1);
+  take(rig);
+  rig.command({ op: 'hints', anchor: 'a1', hints: [hint(2)] });
+  rig.command({ op: 'hints', anchor: 'other', hints: [hint(1)] });
+  rig.pass(ALL_BEGUN_MS);
+  expect(rig.takeSent()).toEqual([]);
+});
+
 it('what it is sent meanwhile waits for the proof at its last path, which is read only then', () => {
   const rig = following();
   const ann = new HandDevice(rootOf(1), 1, 0xd1d1d1d1d1d1d1d1n);
@@ -194,6 +243,8 @@ it('what the other relay hands over goes on, and nobody is challenged before', (
   const [data] = rig.takeSent().filter((sent) => !isControl(sent));
   ann.take(data!.octets, rig.nowMs);
   expect(ann.received).toEqual([down(1)]);
+  rig.pass(ALL_BEGUN_MS);
+  expect(takeBegun(rig), 'where it is need not be read').not.toContain(sessionId(1));
 });
 
 it('the engine in front leaves an anchor alone that is followed, and has all of it when it is taken', () => {

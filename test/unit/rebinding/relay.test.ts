@@ -374,6 +374,15 @@ describe('a change of the relay', () => {
     expect(relay).toMatchObject({ active: A, generation: 3, deviceBoot: DEVICE, holding: false });
   });
 
+  test('asks and holds anew when it hears that the device has been at the same place since', () => {
+    const relay = relayRebinding({ hint: { path: A, generation: 3, deviceBoot: DEVICE } });
+    relay.step({ type: 'tick' }, 0);
+    const newer = { path: A, generation: 4, deviceBoot: DEVICE };
+    const outputs = relay.step({ type: 'hint', hint: newer }, 100);
+    expect(outputs).toContainEqual({ type: 'hold', untilMs: 2_100 });
+    expect(sends(outputs).map(({ kind, to }) => [kind, to])).toEqual([['challenge', A.key]]);
+  });
+
   test('asks where a newer hint says, and nowhere once the device has proven itself', () => {
     const relay = relayRebinding({ hint: { path: A, generation: 3, deviceBoot: DEVICE }, awaitsHint: true });
     const say = speaker();

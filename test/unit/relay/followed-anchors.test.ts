@@ -69,17 +69,22 @@ test('an anchor that is claimed again while it is still being read is served wit
   expect(told).toEqual(['follow', 'installed', 'anchor']);
 });
 
-test('where devices bind after their sessions came is learned before it is needed, and not asked for for ever', async () => {
-  const session: Session = {
-    ...{ id: 'ab'.repeat(16), index: 7, device: { tenant: 't', id: 'd' } },
-    ...{ thumbprint: 'x'.repeat(43), salt: 'cd'.repeat(16) },
-  };
-  const unbound = { ...session, id: 'ef'.repeat(16), index: 8 };
-  const hint: PathHint = {
-    ...{ session: session.id, address: '203.0.113.9', port: 7, generation: 1, deviceBoot: 'd1'.repeat(8) },
-  };
+const session: Session = {
+  ...{ id: 'ab'.repeat(16), index: 7, device: { tenant: 't', id: 'd' } },
+  ...{ thumbprint: 'x'.repeat(43), salt: 'cd'.repeat(16) },
+};
+const hintOf = ({ id }: Session): PathHint => ({
+  ...{ session: id, address: '203.0.113.9', port: 7, generation: 1, deviceBoot: 'd1'.repeat(8) },
+});
+
+/** Follows an anchor with these sessions, and looks after it so often; `answer` says what the registry knows by then. */
+async function followed(
+  known: Pick<Snapshot, 'sessions' | 'hints'>,
+  looks: number,
+  answer: (sessions: readonly string[], asked: number) => PathHint[],
+) {
   const snapshot: Snapshot = {
-    ...{ anchor, epoch: 1n, lastId: '1-1', leases: [], sessions: [session, unbound], hints: [] },
+    ...{ anchor, epoch: 1n, lastId: '1-1', leases: [], ...known },
     owner: null,
   };
   const asked: (readonly string[])[] = [];
@@ -90,7 +95,7 @@ test('where devices bind after their sessions came is learned before it is neede
     events: async (_: string, lastId: string) => ({ reload: false, events: [], lastId }),
     async hints(_: string, sessions: readonly string[]) {
       asked.push(sessions);
-      return asked.length < 2 ? [] : [hint].filter((one) => sessions.includes(one.session));
+      return answer(sessions, asked.length);
     },
   } as unknown as Registry;
   const told: PathHint[] = [];
@@ -110,11 +115,33 @@ test('where devices bind after their sessions came is learned before it is neede
   };
   const parts = { anchor: 'a1', siteKey: new Uint8Array(32), registry, engine, log: silent, timers: byHand };
   await followAnchor(parts);
-  for (let looks = 0; looks < 20; looks += 1) {
+  for (let looked = 0; looked < looks; looked += 1) {
     look();
     await nextTurn();
   }
+  return { asked, told };
+}
+
+test('where devices bind after their sessions came is learned before it is needed, and not asked for for ever', async () => {
+  const unbound = { ...session, id: 'ef'.repeat(16), index: 8 };
+  const bound = { ...session, id: '99'.repeat(16), index: 9 };
+  const hint = hintOf(session);
+  const known = { sessions: [session, unbound, bound], hints: [hintOf(bound)] };
+  const { asked, told } = await followed(known, 20, (sessions, times) =>
+    times < 2 ? [] : [hint].filter((one) => sessions.includes(one.session)),
+  );
   expect(told).toEqual([hint]);
   expect(asked.slice(0, 3)).toEqual([[session.id, unbound.id], [session.id, unbound.id], [unbound.id]]);
   expect(asked).toHaveLength(6);
+});
+
+test('of a full anchor a thousand sessions are asked about at a time', async () => {
+  const sessions = Array.from({ length: 1_500 }, (_, index) => {
+    return { ...session, id: index.toString(16).padStart(32, '0'), index };
+  });
+  const { asked, told } = await followed({ sessions, hints: [] }, 2, (ids) =>
+    ids.map((id) => hintOf({ ...session, id })),
+  );
+  expect(asked.map(({ length }) => length)).toEqual([1_024, 476]);
+  expect(new Set(told.map((hint) => hint.session)).size).toBe(1_500);
 });
