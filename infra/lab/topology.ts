@@ -7,11 +7,9 @@ import type { LinkShape } from './delay-line.ts';
 import { type EmulatedLink, type LinkEmulator, startLinkEmulator } from './emulated-link.ts';
 import type { Lab, Namespace } from './lab.ts';
 
-export const PUBLIC_PREFIX = '198.51.100.0/24';
 /** The public segment's router: default gateway of every host, with routes to the plain access networks. */
 export const PUBLIC_ROUTER = '198.51.100.1';
 /** With `ipv6`, the same segment's other family: a host's address ends in the last octet of its IPv4 one. */
-export const PUBLIC_PREFIX6 = '2001:db8:51::/64';
 export const PUBLIC_ROUTER6 = '2001:db8:51::1';
 /** Interface of a host on the public segment. */
 export const PUBLIC_INTERFACE = 'pub0';

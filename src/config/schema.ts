@@ -290,7 +290,6 @@ const Issuer = Type.Object(
   },
   { additionalProperties: false },
 );
-export type IssuerSettings = Static<typeof Issuer>;
 
 const Signalling = Type.Object(
   {

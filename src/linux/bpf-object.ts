@@ -2,7 +2,7 @@ import { MooringError } from '../protocol/errors.ts';
 import { type BpfMap, bpfMap } from './bpf-map.ts';
 import { type Btf, readBtf } from './btf.ts';
 import { checkBpf, checkBpfAddress, libbpf } from './libbpf.ts';
-import { allocate, closeFd, libc } from './libc.ts';
+import { allocate, libc } from './libc.ts';
 
 /** How an object is to be loaded. */
 export interface LoadOptions {
@@ -168,9 +168,4 @@ export function programInfo(fd: number): ProgramInfo {
     btfId: view.getUint32(128, true),
     verifiedInstructions: view.getUint32(216, true),
   };
-}
-
-/** Closes a descriptor that `openPinned` or `attachXdp` gave. */
-export function closeBpf(fd: number): void {
-  closeFd(fd);
 }

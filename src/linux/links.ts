@@ -1,4 +1,3 @@
-import { ERRNO } from './errno.ts';
 import { interfaceIndex } from './libc.ts';
 import { type Netlink, withNetlink } from './netlink.ts';
 import {
@@ -13,7 +12,6 @@ import {
 } from './netlink-message.ts';
 
 const RTM_NEWLINK = 16;
-const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 
 /** `struct ifinfomsg` (16): family 0 · type 2 · index 4 · flags 8 · change 12 */
@@ -82,17 +80,6 @@ export function setLink(device: string, change: { readonly up?: boolean; readonl
   );
   const attributes = change.mtu === undefined ? [] : [attributeU32(IFLA_MTU, change.mtu)];
   withNetlink((netlink) => netlink.change({ type: RTM_NEWLINK, fixed, attributes }, `link ${device}`));
-}
-
-/** Deletes a virtual device; one that does not exist is fine. */
-export function removeLink(device: string): void {
-  withNetlink((netlink) => {
-    const link = listLinks(netlink).find((one) => one.name === device);
-    if (link === undefined) return;
-    netlink.change({ type: RTM_DELLINK, fixed: linkHeader(link.ifindex, 0, 0) }, `link ${device}`, [
-      ERRNO.ENODEV,
-    ]);
-  });
 }
 
 function linkHeader(ifindex: number, flags: number, change: number): Uint8Array {

@@ -42,7 +42,7 @@ export function ensureNeighbourProxy(device: string, address: string, netlink?: 
     return;
   }
   netlink.change(
-    { type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, ...request(device, address, 0, NTF_PROXY) },
+    { type: RTM_NEWNEIGH, flags: NLM_F_CREATE | NLM_F_REPLACE, ...request(device, address, NTF_PROXY) },
     `neighbour proxy ${address} on ${device}`,
     [ERRNO.EEXIST],
   );
@@ -55,7 +55,7 @@ export function removeNeighbourProxy(device: string, address: string, netlink?: 
     return;
   }
   netlink.change(
-    { type: RTM_DELNEIGH, ...request(device, address, 0, NTF_PROXY) },
+    { type: RTM_DELNEIGH, ...request(device, address, NTF_PROXY) },
     `neighbour proxy ${address} on ${device}`,
     [ERRNO.ENOENT, ERRNO.ESRCH],
   );
@@ -66,22 +66,6 @@ export function listNeighbourProxies(): NeighbourProxy[] {
   return list(NTF_PROXY).map(({ ifindex, address }) => ({ ifindex, address }));
 }
 
-/** Writes a permanent neighbour entry (`mac`: 6 octets), which neither ages nor is overruled. Idempotent. */
-export function ensureNeighbour(device: string, address: string, mac: Uint8Array): void {
-  const { fixed, attributes } = request(device, address, NUD_PERMANENT, 0);
-  withNetlink((netlink) =>
-    netlink.change(
-      {
-        type: RTM_NEWNEIGH,
-        flags: NLM_F_CREATE | NLM_F_REPLACE,
-        fixed,
-        attributes: [...attributes, attribute(NDA_LLADDR, mac)],
-      },
-      `neighbour ${address} on ${device}`,
-    ),
-  );
-}
-
 /** Forgets a neighbour; one that is not there is fine. */
 export function removeNeighbour(device: string, address: string, netlink?: Netlink): void {
   if (netlink === undefined) {
@@ -89,7 +73,7 @@ export function removeNeighbour(device: string, address: string, netlink?: Netli
     return;
   }
   netlink.change(
-    { type: RTM_DELNEIGH, ...request(device, address, 0, 0) },
+    { type: RTM_DELNEIGH, ...request(device, address, 0) },
     `neighbour ${address} on ${device}`,
     [ERRNO.ENOENT, ERRNO.ESRCH],
   );
@@ -100,13 +84,12 @@ export function listNeighbours(): Neighbour[] {
   return list(0);
 }
 
-function request(device: string, address: string, state: number, flags: number) {
+function request(device: string, address: string, flags: number) {
   const octets = parseAddress(address);
   const fixed = new Uint8Array(NDMSG_BYTES);
   const view = viewOf(fixed);
   view.setUint8(0, octets.length === 4 ? AF_INET : AF_INET6);
   view.setInt32(4, interfaceIndex(device), true);
-  view.setUint16(8, state, true);
   view.setUint8(10, flags);
   return { fixed, attributes: [attribute(NDA_DST, octets)] };
 }

@@ -29,7 +29,6 @@ export const PASSAGE_DROPS = {
     'uplink: congestion was marked on a packet whose ends do not know ECN (RFC 6040 §4.2)',
   policed: 'the session is faster than it may be',
 } as const;
-export type PassageDrop = keyof typeof PASSAGE_DROPS;
 
 /** What the relay answers itself in place of a shared address. */
 export const ECHO = 'echo';
