@@ -1,6 +1,7 @@
 /** The four kinds of move, each measured by the receivers' own sequence numbers. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
+import type { WindowReport } from '../lab/analysis.ts';
 import type { FlowReport } from '../lab/traffic.ts';
 import type { Rekey } from './ike.ts';
 import type { Progress } from './progress.ts';
@@ -9,18 +10,12 @@ import { startStallMeter } from './stall-meter.ts';
 
 export type MoveKind = 'make-before-break' | 'break-before-make' | 'nat-change' | 'relay-change';
 
-export interface Move {
+/** Counts of both directions together, and the longest silence at either receiver. */
+export interface Move
+  extends Pick<WindowReport, 'sent' | 'received' | 'lost' | 'duplicated' | 'reordered' | 'gapMs'> {
   readonly from: string;
   readonly to: string;
   readonly kind: MoveKind;
-  /** Both directions together. */
-  readonly sent: number;
-  readonly received: number;
-  readonly lost: number;
-  readonly duplicated: number;
-  readonly reordered: number;
-  /** Longest silence at either receiver. */
-  readonly gapMs: number;
   /** Round trip of the access link after the move, as the relay's challenge measured it. */
   readonly linkRttMs: number;
   /** The longest that this machine kept the demo waiting for a processor meanwhile: bounds are stretched by it. */

@@ -30,21 +30,37 @@ const HEADROOM = 64;
 /** What the kernel joins at most. */
 const JOINED_BYTES = 65_535;
 
-export interface UdpReceiver {
+/** Datagrams of a batch, 0 to what `receive` returned − 1, until the next `receive`. */
+export interface Received {
+  /** The memory that received datagrams lie in. */
   readonly buffer: Uint8Array;
+  /** Octets in front of each slot that belong to it: a header can be written there in place. */
   readonly headroom: number;
+  /** Takes what has arrived, up to one batch; 0 when there is nothing now. */
   receive(): number;
+  /** Offset of datagram `i` in `buffer`. */
   at(i: number): number;
   length(i: number): number;
+  /** Where datagram `i` came from. Equal addresses have equal `key`s, and mostly are the same object. */
   source(i: number): SocketAddress;
+  /** The local address that datagram `i` was sent to; `''` without `pktinfo`. */
   destination(i: number): string;
+  /** Index of the interface that datagram `i` came in by; 0 without `pktinfo`. */
   interfaceIndex(i: number): number;
+  /** DSCP and ECN that datagram `i` arrived with; 0 without the option `trafficClass`. */
   trafficClass(i: number): number;
-  counters(): {
-    readonly received: number;
-    readonly truncated: number;
-    readonly receiveErrors: Readonly<Record<string, number>>;
-  };
+}
+
+export interface ReceiveCounters {
+  readonly received: number;
+  /** Longer than `maxDatagramBytes`. */
+  readonly truncated: number;
+  /** Failed receive calls, by errno name. */
+  readonly receiveErrors: Readonly<Record<string, number>>;
+}
+
+export interface UdpReceiver extends Received {
+  counters(): ReceiveCounters;
 }
 
 /**

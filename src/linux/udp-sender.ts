@@ -21,7 +21,11 @@ const MAX_RUN_OCTETS = 65_000;
 /** Errors that only say that this message cannot be sent as one to be cut: too long for the path, or no checksum offload. */
 const NOT_IN_ONE: ReadonlySet<number> = new Set([ERRNO.EMSGSIZE, ERRNO.EINVAL, ERRNO.EIO, ERRNO.EOPNOTSUPP]);
 
-export interface UdpSender {
+export interface Queued {
+  /**
+   * Copies a datagram into the send queue; it leaves at `flush`, or when the queue is full. `from` is the local source
+   * address (with `pktinfo`), `trafficClass` its DSCP and ECN. False: too long, or not of the socket's family; counted.
+   */
   queue(
     to: SocketAddress,
     buffer: Uint8Array,
@@ -30,12 +34,20 @@ export interface UdpSender {
     from?: string,
     trafficClass?: number,
   ): boolean;
+  /** Sends what is queued; the number that the kernel took. What it refused is counted, not thrown. */
   flush(): number;
-  counters(): {
-    readonly sent: number;
-    readonly sendErrors: Readonly<Record<string, number>>;
-    readonly refusedRuns: number;
-  };
+}
+
+export interface SendCounters {
+  readonly sent: number;
+  /** Datagrams lost at sending, by errno name. */
+  readonly sendErrors: Readonly<Record<string, number>>;
+  /** Runs that the kernel would not take as one; their datagrams went one by one. */
+  readonly refusedRuns: number;
+}
+
+export interface UdpSender extends Queued {
+  counters(): SendCounters;
 }
 
 /** Datagrams in a row that leave as one message. */

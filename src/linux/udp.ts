@@ -1,10 +1,9 @@
-import type { SocketAddress } from '../protocol/address.ts';
 import { badInput } from '../protocol/errors.ts';
 import { createAddressBook, encodeSockaddr, SOCKADDR_BYTES } from './address-book.ts';
 import { allocate, check, closeFd, libc, setSocketOption } from './libc.ts';
 import { IPPROTO_IP, IPPROTO_IPV6, SOL_UDP, UDP_GRO, UDP_SEGMENT } from './udp-control.ts';
-import { createUdpReceiver } from './udp-receiver.ts';
-import { createUdpSender } from './udp-sender.ts';
+import { createUdpReceiver, type ReceiveCounters, type Received } from './udp-receiver.ts';
+import { createUdpSender, type Queued, type SendCounters } from './udp-sender.ts';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -72,56 +71,12 @@ export interface UdpOptions {
  * A UDP socket that moves datagrams in batches: one system call for up to 64 of them (more, where the kernel joined
  * them), no allocation per datagram. Slots stay valid until the next `receive`; indices run from 0 to its result − 1.
  */
-export interface UdpSocket {
+export interface UdpSocket extends Received, Queued {
   readonly fd: number;
   readonly family: 4 | 6;
   readonly localPort: number;
-  /** The memory that received datagrams lie in. */
-  readonly buffer: Uint8Array;
-  /** Octets in front of each slot that belong to it: a header can be written there in place. */
-  readonly headroom: number;
-  /** Takes what has arrived, up to one batch; 0 when there is nothing now. */
-  receive(): number;
-  /** Offset of datagram `i` in `buffer`. */
-  at(i: number): number;
-  length(i: number): number;
-  /** Where datagram `i` came from. Equal addresses have equal `key`s, and mostly are the same object. */
-  source(i: number): SocketAddress;
-  /** The local address that datagram `i` was sent to; `''` without `pktinfo`. */
-  destination(i: number): string;
-  /** Index of the interface that datagram `i` came in by; 0 without `pktinfo`. */
-  interfaceIndex(i: number): number;
-  /** DSCP and ECN that datagram `i` arrived with; 0 without the option `trafficClass`. */
-  trafficClass(i: number): number;
-  /**
-   * Copies a datagram into the send queue; it leaves at `flush`, or when the queue is full. `from` is the local source
-   * address (with `pktinfo`), `trafficClass` its DSCP and ECN. False: too long, or not of the socket's family; counted.
-   */
-  queue(
-    to: SocketAddress,
-    buffer: Uint8Array,
-    at: number,
-    length: number,
-    from?: string,
-    trafficClass?: number,
-  ): boolean;
-  /** Sends what is queued; the number that the kernel took. What it refused is counted, not thrown. */
-  flush(): number;
-  readonly counters: UdpCounters;
+  readonly counters: ReceiveCounters & SendCounters;
   close(): void;
-}
-
-export interface UdpCounters {
-  readonly received: number;
-  readonly sent: number;
-  /** Longer than `maxDatagramBytes`. */
-  readonly truncated: number;
-  /** Datagrams lost at sending, by errno name. */
-  readonly sendErrors: Readonly<Record<string, number>>;
-  /** Runs that the kernel would not take as one; their datagrams went one by one. */
-  readonly refusedRuns: number;
-  /** Failed receive calls, by errno name. */
-  readonly receiveErrors: Readonly<Record<string, number>>;
 }
 
 /**

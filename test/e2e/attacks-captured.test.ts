@@ -5,7 +5,8 @@ import { packed } from '../../src/registry/records.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { DATA, TUNNEL_PORT } from '../../src/tunnel/wire.ts';
 import { eventually } from './fixture/eventually.ts';
-import { type Harbour, type MooredDevice, PEER_ADDRESS, POOLS, startHarbour } from './fixture/harbour.ts';
+import { flowWithPeer } from './fixture/flow.ts';
+import { type Harbour, type MooredDevice, POOLS, startHarbour } from './fixture/harbour.ts';
 import { type Injector, startInjector } from './fixture/injector.ts';
 import {
   associate,
@@ -223,14 +224,8 @@ describe.skipIf(missing('attacks with captured datagrams', 'scapy', 'uml'))(
       let fromMallory: UdpSocket;
 
       beforeAll(async () => {
-        traffic = await startTraffic(harbour.lab, [
-          {
-            name: 'bob',
-            device: { namespace: bob.namespace, address: bob.lease.address, port: bob.port(9) },
-            peer: { namespace: harbour.peer.namespace, address: PEER_ADDRESS, port: 7_009 },
-            packetsPerSecond: 100,
-          },
-        ]);
+        const flow = flowWithPeer(harbour, 'bob', 7_009, { packetsPerSecond: 100, offset: 9 });
+        traffic = await startTraffic(harbour.lab, [flow]);
         await traffic.start();
         const on = (link: string) => bob.agent.until(({ path }) => path?.link === link, `on ${link}`);
         for (const link of ['cell0', 'wifi0', 'cell0']) {

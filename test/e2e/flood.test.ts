@@ -9,6 +9,7 @@ import { askControl } from '../../src/admin/ask-control.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { CONTROL, DATA, TUNNEL_PORT } from '../../src/tunnel/wire.ts';
 import { eventually } from './fixture/eventually.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, type MooredDevice, PEER_ADDRESS, POOLS, startHarbour } from './fixture/harbour.ts';
 import { type FloodOptions, type Injector, startInjector } from './fixture/injector.ts';
 import { missing } from './fixture/requirements.ts';
@@ -87,14 +88,8 @@ describe.skipIf(missing('unauthenticated floods', 'scapy'))('an unauthenticated 
       filter: `udp dst port ${TUNNEL_PORT} and not src net 198.51.100.200/29`,
       snapLength: 64,
     });
-    const traffic = await startTraffic(harbour.lab, [
-      {
-        name: 'alice',
-        device: { namespace: alice.namespace, address: alice.lease.address, port: alice.port() },
-        peer: { namespace: harbour.peer.namespace, address: PEER_ADDRESS, port: 7_000 },
-        packetsPerSecond: 50,
-      },
-    ]);
+    const flow = flowWithPeer(harbour, 'alice', 7_000, { packetsPerSecond: 50 });
+    const traffic = await startTraffic(harbour.lab, [flow]);
     await traffic.start();
     const recordsBefore = await records();
     const pathBefore = (await alice.agent.status()).path;

@@ -9,6 +9,7 @@ import { nodeCommand } from '../../infra/lab/node-command.ts';
 import { type FlowReport, startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { eventually } from './fixture/eventually.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, type MooredDevice, POOLS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
 
@@ -42,15 +43,13 @@ describe.skipIf(missing('moves'))('a device that moves', () => {
       ],
     });
     ({ alice, bob, dora } = harbour.devices as Record<'alice' | 'bob' | 'dora', MooredDevice>);
-    const { lab, peer } = harbour;
-    const flow = (device: MooredDevice, port: number, receiveOnlyDevice = false) => ({
-      name: device.name,
-      device: { namespace: device.namespace, address: device.lease.address, port: device.port() },
-      peer: { namespace: peer.namespace, address: peer.address, port },
-      packetsPerSecond: PACKETS_PER_SECOND,
-      receiveOnlyDevice,
-    });
-    traffic = await startTraffic(lab, [flow(alice, 7_001), flow(bob, 7_002, true), flow(dora, 7_003)]);
+    const flow = (name: string, port: number, receiveOnlyDevice = false) =>
+      flowWithPeer(harbour, name, port, { packetsPerSecond: PACKETS_PER_SECOND, receiveOnlyDevice });
+    traffic = await startTraffic(harbour.lab, [
+      flow('alice', 7_001),
+      flow('bob', 7_002, true),
+      flow('dora', 7_003),
+    ]);
     await traffic.start();
     await delay(500);
   }, 60_000);

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { eventually } from './fixture/eventually.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, POOLS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
 
@@ -20,19 +21,7 @@ describe.skipIf(missing('registry-away'))(
         name: 'registry-away',
         devices: [{ name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 }],
       });
-      const { lab, peer, devices } = harbour;
-      traffic = await startTraffic(lab, [
-        {
-          name: 'alice',
-          device: {
-            namespace: devices.alice!.namespace,
-            address: devices.alice!.lease.address,
-            port: devices.alice!.port(),
-          },
-          peer: { namespace: peer.namespace, address: peer.address, port: 7_001 },
-          packetsPerSecond: 200,
-        },
-      ]);
+      traffic = await startTraffic(harbour.lab, [flowWithPeer(harbour, 'alice', 7_001)]);
       await traffic.start();
       await delay(500);
     }, 60_000);

@@ -7,6 +7,7 @@ import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
 import { openRegistry } from '../../src/registry/open.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { createLog } from '../../src/telemetry/log.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, POOLS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
 
@@ -28,20 +29,10 @@ describe.skipIf(missing('restart'))('a server killed by kill -9', () => {
         { name: 'bob', pool: 'shared', kind: 'rsap-ip', delayMs: 5 },
       ],
     });
-    const { lab, peer, devices } = harbour;
-    const flow = (name: string, port: number) => ({
-      name,
-      device: {
-        namespace: devices[name]!.namespace,
-        address: devices[name]!.lease.address,
-        port: devices[name]!.port(),
-      },
-      peer: { namespace: peer.namespace, address: peer.address, port },
-      packetsPerSecond: 200,
-    });
+    const { lab, peer } = harbour;
     traffic = await startTraffic(lab, [
-      flow('alice', 7_001),
-      { ...flow('bob', 7_002), receiveOnlyDevice: true },
+      flowWithPeer(harbour, 'alice', 7_001),
+      flowWithPeer(harbour, 'bob', 7_002, { receiveOnlyDevice: true }),
     ]);
     refusals = await startCapture(lab, {
       namespace: peer.namespace,

@@ -6,6 +6,7 @@ import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
 import { anchorKeys } from '../../src/registry/keys.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { eventually } from './fixture/eventually.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, POOLS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
 import { isRunning, restarted, type ServerStatus, serverStatus } from './fixture/server-process.ts';
@@ -30,16 +31,8 @@ describe.skipIf(missing('the supervisor'))('a relay process under its supervisor
       ownershipMs: OWNERSHIP_MS,
       devices: [{ name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 }],
     });
-    const { lab, fleet, peer, devices } = harbour;
-    const { namespace, lease, port } = devices.alice!;
-    traffic = await startTraffic(lab, [
-      {
-        name: 'alice',
-        device: { namespace, address: lease.address, port: port() },
-        peer: { namespace: peer.namespace, address: peer.address, port: 7_001 },
-        packetsPerSecond: 200,
-      },
-    ]);
+    const { lab, fleet } = harbour;
+    traffic = await startTraffic(lab, [flowWithPeer(harbour, 'alice', 7_001)]);
     const { host } = fleet.relays.get('r1')!;
     const ours = [host.address, POOLS.shared.endpoint, POOLS.whole.endpoint];
     refusals = await startCapture(lab, {

@@ -2,27 +2,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { AgentStatus } from '../../clients/laptop/status.ts';
 import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
-import type { PoolSettings } from '../../src/config/schema.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { eventually } from './fixture/eventually.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, POOLS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
+import { STANDBY_POOL } from './fixture/standby-pool.ts';
 
 /** From the loss of a relay's host until packets flow through another one, milliseconds. */
 const TAKEOVER_MS = 1_000;
 
-const { anchor, endpoint } = POOLS.shared;
-const shared: PoolSettings = {
-  name: 'shared',
-  sharing: 'shared',
-  standby: true,
-  portBlock: 1024,
-  spiBlock: 256,
-  leaseMs: { default: 3_600_000, max: 86_400_000 },
-  coolingMs: 120_000,
-  maxLeasesPerDevice: 4,
-  anchors: [{ id: anchor, home: 'r1', endpoints: [endpoint], prefixes: ['198.51.100.21/32'] }],
-};
+const { anchor } = POOLS.shared;
 
 describe.skipIf(missing('takeover'))('the loss of a relay with its host and its links', () => {
   let harbour: Harbour;
@@ -33,26 +23,15 @@ describe.skipIf(missing('takeover'))('the loss of a relay with its host and its 
   beforeAll(async () => {
     harbour = await startHarbour({
       name: 'takeover',
-      pools: [shared],
+      pools: [STANDBY_POOL],
       devices: [
         { name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 },
         { name: 'bob', pool: 'shared', kind: 'rsap-ip', delayMs: 5 },
       ],
     });
-    const { lab, peer, devices } = harbour;
-    const flow = (name: string, port: number) => ({
-      name,
-      device: {
-        namespace: devices[name]!.namespace,
-        address: devices[name]!.lease.address,
-        port: devices[name]!.port(),
-      },
-      peer: { namespace: peer.namespace, address: peer.address, port },
-      packetsPerSecond: 200,
-    });
-    traffic = await startTraffic(lab, [
-      flow('alice', 7_001),
-      { ...flow('bob', 7_002), receiveOnlyDevice: true },
+    traffic = await startTraffic(harbour.lab, [
+      flowWithPeer(harbour, 'alice', 7_001),
+      flowWithPeer(harbour, 'bob', 7_002, { receiveOnlyDevice: true }),
     ]);
     await traffic.start();
   }, 60_000);

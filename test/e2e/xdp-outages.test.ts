@@ -5,6 +5,7 @@ import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { DATA } from '../../src/tunnel/wire.ts';
 import { installCopy, replaceXdpObject } from './fixture/another-build.ts';
 import { type Counter, countIngress, type Flood, linkDrops, startFlood } from './fixture/flood.ts';
+import { flowWithPeer } from './fixture/flow.ts';
 import { type Harbour, POOLS, startHarbour } from './fixture/harbour.ts';
 import { missing } from './fixture/requirements.ts';
 import { restarted, type ServerStatus, serverStatus } from './fixture/server-process.ts';
@@ -38,18 +39,11 @@ describe.skipIf(missing('outages of an XDP relay', 'xdp'))(
           { name: 'rover', pool: 'shared', kind: 'rsap-ip', delayMs: 5 },
         ],
       });
-      const { lab, peer, devices, networks } = harbour;
-      const flow = (name: string, port: number) => ({
-        name,
-        device: {
-          namespace: devices[name]!.namespace,
-          address: devices[name]!.lease.address,
-          port: devices[name]!.port(),
-        },
-        peer: { namespace: peer.namespace, address: peer.address, port },
-        packetsPerSecond: 200,
-      });
-      traffic = await startTraffic(lab, [flow('still', 7_001), flow('rover', 7_002)]);
+      const { lab, peer, networks } = harbour;
+      traffic = await startTraffic(lab, [
+        flowWithPeer(harbour, 'still', 7_001),
+        flowWithPeer(harbour, 'rover', 7_002),
+      ]);
       const length = IPV4_UDP + DATA.inner + IPV4_UDP + FLOOD_OCTETS;
       const flood = `ip saddr ${POOLS.shared.endpoint} udp sport 4556 ip length ${length}`;
       ({ flood: arrived } = (await countIngress(

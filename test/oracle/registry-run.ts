@@ -25,6 +25,18 @@ export function commandsWithTestClock(mutate?: (command: string, lua: string) =>
     .commands as unknown as Commands;
 }
 
+/** The same with a fault: `from` in any script, or in that of one command alone, is `to`. Throws when no script has it. */
+export function commandsWithFault(from: string, to: string, only?: CommandName): Commands {
+  let planted = 0;
+  const commands = commandsWithTestClock((command, lua) => {
+    if (!lua.includes(from) || (only !== undefined && command !== only)) return lua;
+    planted += 1;
+    return lua.replace(from, to);
+  });
+  if (planted === 0) throw new Error(`no script has ${from}`);
+  return commands;
+}
+
 export type Op =
   | { op: 'grant'; device: number; leaseMs: number; again: number | null }
   | { op: 'activate'; lease: number }

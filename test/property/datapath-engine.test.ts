@@ -1,18 +1,9 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { anchor, at, EngineRig, install, rootOf, sessionId } from '../unit/datapath/engine-rig.ts';
+import { anchor, EngineRig, install, rootOf, sessionId } from '../unit/datapath/engine-rig.ts';
 import type { HandDevice } from '../unit/datapath/hand-device.ts';
-import { echo, esp, icmp, ip, lease, quote, udp } from '../unit/datapath/packets.ts';
-
-const SHARED = '203.0.113.7';
-const PEER = '198.51.100.9';
-const PATHS = [at('192.0.2.10', 1), at('192.0.2.20', 2), at('192.0.2.30', 3)] as const;
-const held = lease({ kind: 'rsap-ip', address: SHARED, ports: { first: 1024, count: 64 } });
-
-const marked = (mark: number) => new Uint8Array([mark >>> 8, mark & 0xff, 1, 2, 3, 4, 5, 6]);
-const down = (mark: number) => ip(PEER, SHARED, 17, udp(53, 1024, marked(mark)));
-const up = (mark: number) => ip(SHARED, PEER, 17, udp(1024, 53, marked(mark)));
-const markOf = (packet: Uint8Array) => (packet[28]! << 8) | packet[29]!;
+import { echo, esp, icmp, ip, quote } from '../unit/datapath/packets.ts';
+import { down, HELD, markOf, PATHS, PEER, SHARED, up } from './marked-packets.ts';
 
 type Step =
   | { readonly do: 'down' | 'up' | 'deliver' | 'hand-over' | 'rekey' }
@@ -49,7 +40,7 @@ class Journey {
 
   constructor() {
     anchor(this.relay);
-    this.device = install(this.relay, 1, [held]);
+    this.device = install(this.relay, 1, [HELD]);
     this.relay.connect(this.device, this.path);
   }
 
@@ -105,7 +96,7 @@ class Journey {
     anchor(next, { epoch: this.#epoch });
     const session = { id: sessionId(1), index: 1, root: rootOf(1), hint: null };
     next.command({ op: 'session', anchor: 'a1', session });
-    next.command({ op: 'lease', anchor: 'a1', lease: { ...held, session: sessionId(1) }, untilMs: 1e9 });
+    next.command({ op: 'lease', anchor: 'a1', lease: { ...HELD, session: sessionId(1) }, untilMs: 1e9 });
     next.command({ op: 'import', anchor: 'a1', sessions: JSON.parse(JSON.stringify(sessions)) });
     this.relay = next;
     for (const { octets } of inFlight) this.device.take(octets, next.nowMs);
@@ -137,7 +128,7 @@ it('whatever moves and hand-overs interleave, every packet arrives once, in orde
 it('any octets from anywhere are survived, and nothing leaves that no device sent', () => {
   const rig = new EngineRig(1n);
   anchor(rig);
-  const device = install(rig, 1, [held]);
+  const device = install(rig, 1, [HELD]);
   const rogue = install(rig, 2, []);
   rig.connect(device, PATHS[0]);
   rig.connect(rogue, PATHS[1]);

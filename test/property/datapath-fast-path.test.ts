@@ -1,19 +1,9 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { anchor, at, ENDPOINT, EngineRig, install, rootOf, sessionId } from '../unit/datapath/engine-rig.ts';
+import { anchor, ENDPOINT, EngineRig, install, rootOf, sessionId } from '../unit/datapath/engine-rig.ts';
 import { FastModel, UsedNumbers } from '../unit/datapath/fast-model.ts';
 import type { HandDevice } from '../unit/datapath/hand-device.ts';
-import { ip, lease, udp } from '../unit/datapath/packets.ts';
-
-const SHARED = '203.0.113.7';
-const PEER = '198.51.100.9';
-const PATHS = [at('192.0.2.10', 1), at('192.0.2.20', 2), at('192.0.2.30', 3)] as const;
-const held = lease({ kind: 'rsap-ip', address: SHARED, ports: { first: 1024, count: 64 } });
-
-const marked = (mark: number) => new Uint8Array([mark >>> 8, mark & 0xff, 1, 2, 3, 4, 5, 6]);
-const down = (mark: number) => ip(PEER, SHARED, 17, udp(53, 1024, marked(mark)));
-const up = (mark: number) => ip(SHARED, PEER, 17, udp(1024, 53, marked(mark)));
-const markOf = (packet: Uint8Array) => (packet[28]! << 8) | packet[29]!;
+import { down, HELD, markOf, PATHS, up } from './marked-packets.ts';
 
 type Step =
   | { readonly do: 'down' | 'up' | 'serve' | 'deliver' | 'hold' }
@@ -61,7 +51,7 @@ class Journey {
 
   constructor() {
     this.#start(true);
-    this.device = install(this.relay, 1, [held]);
+    this.device = install(this.relay, 1, [HELD]);
     this.relay.connect(this.device, this.path);
     this.#serve();
   }
@@ -148,7 +138,7 @@ class Journey {
     const next = this.relay;
     const session = { id: sessionId(1), index: 1, root: rootOf(1), hint: null };
     next.command({ op: 'session', anchor: 'a1', session });
-    next.command({ op: 'lease', anchor: 'a1', lease: { ...held, session: sessionId(1) }, untilMs: 1e9 });
+    next.command({ op: 'lease', anchor: 'a1', lease: { ...HELD, session: sessionId(1) }, untilMs: 1e9 });
     next.command({ op: 'import', anchor: 'a1', sessions: JSON.parse(JSON.stringify(sessions)) });
     for (const { octets } of inFlight) this.device.take(octets, next.nowMs);
     this.gotDown.push(...this.device.received.splice(0).map(markOf));

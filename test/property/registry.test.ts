@@ -2,7 +2,14 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { commandConnection } from '../../src/registry/connection.ts';
 import { type RealRedis, realRedis } from '../integration/registry/real-redis.ts';
-import { anyOp, commandsWithTestClock, LAYOUTS, type Op, runAgainstModel } from '../oracle/registry-run.ts';
+import {
+  anyOp,
+  commandsWithFault,
+  commandsWithTestClock,
+  LAYOUTS,
+  type Op,
+  runAgainstModel,
+} from '../oracle/registry-run.ts';
 
 let server: RealRedis;
 beforeAll(async () => {
@@ -59,13 +66,7 @@ describe('the check finds', () => {
     ],
   };
   test.each(Object.entries(faults))('%s', async (_, [from, to]) => {
-    let planted = 0;
-    const commands = commandsWithTestClock((_command, lua) => {
-      if (!lua.includes(from)) return lua;
-      planted += 1;
-      return lua.replace(from, to);
-    });
-    expect(planted).toBeGreaterThan(0);
+    const commands = commandsWithFault(from, to);
     const found = await fc.check(property(commands), { numRuns: 200, endOnFailure: true, seed: 7, examples });
     expect(found.failed).toBe(true);
   });

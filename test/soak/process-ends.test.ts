@@ -1,30 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTraffic, type Traffic } from '../../infra/lab/traffic.ts';
-import type { PoolSettings } from '../../src/config/schema.ts';
 import { monotonicMs } from '../../src/telemetry/clock.ts';
 import { eventually } from '../e2e/fixture/eventually.ts';
-import { type Harbour, POOLS, startHarbour } from '../e2e/fixture/harbour.ts';
+import { flowWithPeer } from '../e2e/fixture/flow.ts';
+import { type Harbour, startHarbour } from '../e2e/fixture/harbour.ts';
 import { missing } from '../e2e/fixture/requirements.ts';
 import { restarted, serverStatus } from '../e2e/fixture/server-process.ts';
+import { STANDBY_POOL } from '../e2e/fixture/standby-pool.ts';
 
 /** From the loss of a relay until packets flow through another one, milliseconds. */
 const TAKEOVER_MS = 1_000;
 /** So long a supervisor keeps the claims of a process that is away and whose packets nobody forwards, milliseconds. */
 const HOLD_MS = 1_000;
-
-const { anchor, endpoint } = POOLS.shared;
-const shared: PoolSettings = {
-  name: 'shared',
-  sharing: 'shared',
-  standby: true,
-  portBlock: 1024,
-  spiBlock: 256,
-  leaseMs: { default: 3_600_000, max: 86_400_000 },
-  coolingMs: 120_000,
-  maxLeasesPerDevice: 4,
-  anchors: [{ id: anchor, home: 'r1', endpoints: [endpoint], prefixes: ['198.51.100.21/32'] }],
-};
 
 describe.skipIf(missing('the end of a userspace relay process'))(
   'the end of a relay process without XDP, its host and its supervisor still there',
@@ -35,20 +23,11 @@ describe.skipIf(missing('the end of a userspace relay process'))(
     beforeAll(async () => {
       harbour = await startHarbour({
         name: 'process-ends',
-        pools: [shared],
+        pools: [STANDBY_POOL],
         relaySettings: { engine: 'userspace' },
         devices: [{ name: 'alice', pool: 'shared', kind: 'rsipsec', delayMs: 5 }],
       });
-      const { lab, peer, devices } = harbour;
-      const { namespace, lease, port } = devices.alice!;
-      traffic = await startTraffic(lab, [
-        {
-          name: 'alice',
-          device: { namespace, address: lease.address, port: port() },
-          peer: { namespace: peer.namespace, address: peer.address, port: 7_001 },
-          packetsPerSecond: 200,
-        },
-      ]);
+      traffic = await startTraffic(harbour.lab, [flowWithPeer(harbour, 'alice', 7_001)]);
       await traffic.start();
     }, 60_000);
     afterAll(() => harbour?.close());

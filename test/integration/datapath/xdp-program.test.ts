@@ -25,15 +25,18 @@ import {
   TUNNEL_PORT,
   type XdpBed,
 } from './xdp-bed.ts';
-import { DOWNLINK_KEY, fromDevice, outerOf, sealed, toTunnel, UPLINK_KEY, withTtl } from './xdp-traffic.ts';
+import {
+  COMBINATIONS,
+  DOWNLINK_KEY,
+  fromDevice,
+  outerOf,
+  sealed,
+  toTunnel,
+  UPLINK_KEY,
+  withTtl,
+} from './xdp-traffic.ts';
 
 const ROOT = Uint8Array.from({ length: 32 }, (_, i) => 0x80 + i);
-const COMBINATIONS = [
-  [4, 4],
-  [4, 6],
-  [6, 4],
-  [6, 6],
-] as const;
 const PAYLOADS = [
   ['ESP', 50, esp(0x1000)],
   ['AH', 51, ah(0x1000)],

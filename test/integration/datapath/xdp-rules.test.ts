@@ -30,17 +30,10 @@ import {
   TUNNEL_PORT,
   type XdpBed,
 } from './xdp-bed.ts';
+import { COMBINATIONS, DOWNLINK_KEY, UPLINK_KEY } from './xdp-traffic.ts';
 
-const UPLINK_KEY = Uint8Array.from({ length: 16 }, (_, i) => i);
-const DOWNLINK_KEY = Uint8Array.from({ length: 16 }, (_, i) => 0xf0 - i);
 const SHARER = INDEX + 1;
 const FAMILIES = [4, 6] as const;
-const COMBINATIONS = [
-  [4, 4],
-  [4, 6],
-  [6, 4],
-  [6, 6],
-] as const;
 const PORTS = { first: 1024, shift: 6 };
 const SPIS = { first: 0x1000_0000, shift: 8 };
 

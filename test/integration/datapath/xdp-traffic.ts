@@ -9,6 +9,14 @@ import { BED, DEVICE_PORT, type Family, frameOf, INDEX, TUNNEL_PORT } from './xd
 export const UPLINK_KEY = Uint8Array.from({ length: 16 }, (_, i) => i);
 export const DOWNLINK_KEY = Uint8Array.from({ length: 16 }, (_, i) => 0xf0 - i);
 
+/** A family in a family. */
+export const COMBINATIONS = [
+  [4, 4],
+  [4, 6],
+  [6, 4],
+  [6, 6],
+] as const;
+
 export interface UplinkOptions {
   readonly outer?: Family;
   readonly sequence?: number;

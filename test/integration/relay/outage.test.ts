@@ -154,13 +154,19 @@ const held = async () => new Map((await registry.snapshot('a1')).leases.map((one
 const extended = (leaseId: string) =>
   registry.extend({ leaseId, device: DEVICE, leaseMs: LEASE_MS, requestId: hex('e') });
 
+/** A lease that its relay forwards for past its end, because the registry is stopped. */
+async function putOff(): Promise<Lease> {
+  const lease = await acknowledged('1');
+  await tick();
+  await stopServer();
+  await tick();
+  await until(() => forwarded.get(lease.id)! > nowMs + LEASE_MS);
+  return lease;
+}
+
 describe('a lease that nobody could extend because the registry was stopped', () => {
   test('is forwarded past its end, is still there when the registry is, and is extended then', async () => {
-    const lease = await acknowledged('1');
-    await tick();
-    await stopServer();
-    await tick();
-    await until(() => forwarded.get(lease.id)! > nowMs + LEASE_MS);
+    const lease = await putOff();
     nowMs += 30_000;
     await startServer();
     await tick();
@@ -171,11 +177,7 @@ describe('a lease that nobody could extend because the registry was stopped', ()
   });
 
   test('ends a while later when nobody extends it then either', async () => {
-    const lease = await acknowledged('1');
-    await tick();
-    await stopServer();
-    await tick();
-    await until(() => forwarded.get(lease.id)! > nowMs + LEASE_MS);
+    const lease = await putOff();
     await startServer();
     await tick();
     await until(async () => (await held()).get(lease.id)!.remainingMs > LEASE_MS);
@@ -188,11 +190,7 @@ describe('a lease that nobody could extend because the registry was stopped', ()
   });
 
   test('is told of by its relay’s journal when the relay is started anew meanwhile', async () => {
-    const lease = await acknowledged('1');
-    await tick();
-    await stopServer();
-    await tick();
-    await until(() => forwarded.get(lease.id)! > nowMs + LEASE_MS);
+    const lease = await putOff();
     await node.close();
     nowMs += 30_000;
     await startServer();
@@ -207,11 +205,7 @@ describe('a lease that nobody could extend because the registry was stopped', ()
   });
 
   test('is not over for a moment where another server answers and hears from the owner what it holds', async () => {
-    const lease = await acknowledged('1');
-    await tick();
-    await stopServer();
-    await tick();
-    await until(() => forwarded.get(lease.id)! > nowMs + LEASE_MS);
+    const lease = await putOff();
     nowMs += 30_000;
     await startServer();
     await redis.mset('test:now', nowMs, 'test:server', 'second');
