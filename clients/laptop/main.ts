@@ -5,6 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { MooringError } from '../../src/protocol/errors.ts';
+import { endFailed } from '../../src/telemetry/failure.ts';
 import { createLog } from '../../src/telemetry/log.ts';
 import { CONTROL_SOCKET, restoreMachine, runAgent } from './agent.ts';
 import { loadLaptopConfig } from './config.ts';
@@ -131,12 +132,5 @@ function usage(fault: string): MooringError {
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const [command = 'help', ...rest] = process.argv.slice(2);
-  runDeviceCommand(command, rest).catch((error: unknown) => {
-    const text =
-      error instanceof MooringError
-        ? `${error.message} [${error.code}]`
-        : String((error as Error)?.stack ?? error);
-    process.stderr.write(`mooring: ${text}\n`);
-    process.exit(error instanceof MooringError && error.code === 'ERR_MOORING_USAGE' ? 2 : 1);
-  });
+  runDeviceCommand(command, rest).catch(endFailed);
 }

@@ -1,4 +1,5 @@
 /** One direction of an emulated link: fixed delay, loss by a seeded generator, order kept. Pure; the caller gives time. */
+import { seededRandom } from './seeded-random.ts';
 
 export interface LinkShape {
   /** One-way delay in milliseconds. */
@@ -14,17 +15,6 @@ export interface LineCounters {
   offered: number;
   /** Frames lost by `lossRate`, by `dead`, or because the line was full. */
   lost: number;
-}
-
-/** Uniform numbers in [0, 1), the same for the same 32-bit seed (mulberry32). */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Frames that a line holds at most: 2 s at 5,000 packets/s. */

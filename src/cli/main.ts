@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MooringError } from '../protocol/errors.ts';
+import { endFailed } from '../telemetry/failure.ts';
 import type { Noun } from './operator/command.ts';
 
 const USAGE = `mooring: leases of a public IP presence that stay while devices wander
@@ -128,18 +129,4 @@ function render(text: string, json: boolean): string {
   return lines.join('\n');
 }
 
-main(process.argv.slice(2)).catch((error: unknown) => {
-  const text =
-    error instanceof MooringError
-      ? `${error.message} [${error.code}]`
-      : String((error as Error)?.stack ?? error);
-  process.stderr.write(`mooring: ${text}\n`);
-  process.exit(exitStatus(error));
-});
-
-/** 2: misused; 75 (sysexits' EX_TEMPFAIL): the same may succeed later; 1: anything else. */
-function exitStatus(error: unknown): number {
-  if (!(error instanceof MooringError)) return 1;
-  if (error.code === 'ERR_MOORING_USAGE') return 2;
-  return error.temporary ? 75 : 1;
-}
+main(process.argv.slice(2)).catch(endFailed);

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { RelaySettings, Settings } from '../config/schema.ts';
 import { MooringError } from '../protocol/errors.ts';
+import { endFailed } from '../telemetry/failure.ts';
 import { createLog } from '../telemetry/log.ts';
 import { serve } from './serve.ts';
 import { joinSupervisor, type Supervised } from './supervised.ts';
@@ -62,11 +63,4 @@ function digestOf(file: string): string | null {
   }
 }
 
-main().catch((error: unknown) => {
-  const text =
-    error instanceof MooringError
-      ? `${error.message} [${error.code}]`
-      : String((error as Error)?.stack ?? error);
-  process.stderr.write(`mooring: ${text}\n`);
-  process.exit(error instanceof MooringError && error.code === 'ERR_MOORING_USAGE' ? 2 : 1);
-});
+main().catch(endFailed);

@@ -5,6 +5,7 @@ import type { SocketAddress } from '../../src/protocol/address.ts';
 import type { SessionState } from '../../src/protocol/relay-plane.ts';
 import type { TunnelMarking } from '../../src/tunnel/dscp-ecn.ts';
 import { DATA } from '../../src/tunnel/wire.ts';
+import { seededOctets } from '../unit/datapath/seeded-octets.ts';
 import { INNER_MTU, TUNNEL_PORT } from './cast.ts';
 import { datagramOf, destinationOf, hop, packetOf, textOf } from './host.ts';
 
@@ -72,7 +73,7 @@ export class EngineSubject implements Subject {
     this.name = name;
     this.engine = makeEngine({
       relayBoot: RELAY_BOOT,
-      random: countingOctets(),
+      random: seededOctets(1),
       ...settings,
       io: {
         toDevice: (endpoint, { key: path }, buffer, at, length, outerClass) =>
@@ -176,16 +177,4 @@ export class EngineSubject implements Subject {
       this.#depth -= 1;
     }
   }
-}
-
-/** Octets that look random and are the same for everybody who asks in the same order. */
-function countingOctets(): (octets: number) => Uint8Array {
-  let state = 1;
-  return (octets) =>
-    Uint8Array.from({ length: octets }, () => {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      return state & 0xff;
-    });
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { seededRandom } from '../../infra/lab/delay-line.ts';
 import { runIperf, startIperfServer } from '../../infra/lab/iperf.ts';
+import { seededRandom } from '../../infra/lab/seeded-random.ts';
 import { type Harbour, startHarbour } from '../e2e/fixture/harbour.ts';
 import { missing } from '../e2e/fixture/requirements.ts';
 

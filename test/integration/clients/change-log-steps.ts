@@ -17,7 +17,7 @@ import { listRoutes } from '../../../src/linux/routes.ts';
 import { listRules } from '../../../src/linux/rules.ts';
 import { readSysctl } from '../../../src/linux/sysctl.ts';
 import { openTap } from '../../../src/linux/tun.ts';
-import type { Lease } from '../../../src/protocol/lease.ts';
+import { CONTROL, FORMS, leased } from './killed-life.ts';
 import { haveOwnEtc } from './own-etc.ts';
 
 function machine(): string {
@@ -52,32 +52,19 @@ try {
         templates: [],
       },
     },
-    behind: {
-      tun: 'moor0',
-      table: 4556,
-      routes: [],
-      behind: 'lan0',
-      killSwitch: false,
-      dns: [],
-      templates: [],
-    },
+    behind: FORMS.behind,
   };
-  const leased = (address: string): Planned => ({
-    lease: { address, ports: { first: 4096, count: 64 }, spis: null } as Lease,
-    mtu: 1280,
-    endpoints: [{ address: '192.0.2.1', port: 4556 }],
-    control: [{ address: '192.0.2.2', port: 443 }],
-  });
+  const planned = (address: string): Planned => ({ ...leased(address), control: CONTROL.destinations });
   const here = { sysctl: readSysctl, file: formerFile };
   // A new process goes on with what the dead one made, and leaves nothing of a plan that changed.
   const before = machine();
   const state = new StateDir(join(dir, 'resumed'));
-  const own = () => planNetwork(forms.own, leased('198.51.100.77'), here);
+  const own = () => planNetwork(forms.own, planned('198.51.100.77'), here);
   new ChangeLog(state, linuxSystem).become(own());
   const once = machine();
   new ChangeLog(state, linuxSystem).become(own());
   const twice = machine();
-  const other = planNetwork(forms.behind, leased('198.51.100.99'), here);
+  const other = planNetwork(forms.behind, planned('198.51.100.99'), here);
   new ChangeLog(state, linuxSystem).become(other);
   const moved = machine();
   new ChangeLog(state, linuxSystem).restore();

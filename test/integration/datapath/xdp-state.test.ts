@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
+import { seededRandom } from '../../../infra/lab/seeded-random.ts';
 import { typescriptLoader } from '../../../src/linux/packet-worker.ts';
 import { openData } from '../../../src/tunnel/data.ts';
 import { sipKey } from '../../../src/tunnel/siphash.ts';
@@ -58,7 +59,7 @@ describeAsRoot('what the XDP program keeps', () => {
 
   it('remembers sequences exactly as the userspace engine does, whatever their order', () => {
     const seed = Date.now() % 2 ** 31;
-    const random = randomNumbers(seed);
+    const random = seededRandom(seed);
     for (let round = 0; round < 12; round += 1) {
       emptyWindow();
       const model = new ReplayWindow();
@@ -183,15 +184,4 @@ async function finished(work: FrameWork | FlipWork): Promise<void> {
 
 function numbers(text: string): number[] {
   return text.split(' ').map(Number);
-}
-
-/** mulberry32: the same numbers for the same seed. */
-function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

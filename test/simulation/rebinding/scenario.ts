@@ -1,6 +1,6 @@
 import fc from 'fast-check';
+import { seededRandom } from '../../../infra/lab/seeded-random.ts';
 import { socketAddress } from '../../../src/protocol/address.ts';
-import { seeded } from './seeded.ts';
 import { type Machines, RebindingWorld } from './world.ts';
 
 /** With the 30 ms by which a duplicate may lag. */
@@ -108,7 +108,7 @@ export interface Outcome {
 
 /** Plays a scenario, then stops every fault and the attacker, and gives both ends their time to settle. */
 export function play(machines: Machines, { seed, delayMs, steps }: Scenario): Outcome {
-  const world = new RebindingWorld(machines, seeded(seed));
+  const world = new RebindingWorld(machines, seededRandom(seed));
   world.network.conditions.delayMs = delayMs;
   world.use('wifi', 'unknown');
   world.run(10 * delayMs);

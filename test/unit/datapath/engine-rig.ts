@@ -5,6 +5,7 @@ import type { SocketAddress } from '../../../src/protocol/address.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { DATA } from '../../../src/tunnel/wire.ts';
 import { at, HandDevice } from './hand-device.ts';
+import { seededOctets } from './seeded-octets.ts';
 
 export const ENDPOINT = '203.0.113.1';
 export const ENDPOINT6 = '2001:db8::1';
@@ -154,15 +155,3 @@ export function install(
 }
 
 export { at };
-
-/** xorshift32: the same octets for the same seed. */
-function seededOctets(seed: number): (octets: number) => Uint8Array {
-  let state = seed || 1;
-  return (octets) =>
-    Uint8Array.from({ length: octets }, () => {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      state ^= state << 5;
-      return state & 0xff;
-    });
-}

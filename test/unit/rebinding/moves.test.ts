@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { seededRandom } from '../../../infra/lab/seeded-random.ts';
 import { createDeviceRebinding } from '../../../src/rebinding/device.ts';
 import { createRelayRebinding } from '../../../src/rebinding/relay.ts';
-import { seeded } from '../../simulation/rebinding/seeded.ts';
 import { RebindingWorld } from '../../simulation/rebinding/world.ts';
 
 /** A device bound on Wi-Fi, 40 ms round trip, packets every 20 ms in both directions. */
 function boundWorld(delayMs = 20): RebindingWorld {
-  const world = new RebindingWorld({ createDeviceRebinding, createRelayRebinding }, seeded(1));
+  const world = new RebindingWorld({ createDeviceRebinding, createRelayRebinding }, seededRandom(1));
   world.network.conditions.delayMs = delayMs;
   world.use('wifi', 'unknown');
   world.run(2_000);
@@ -17,7 +17,7 @@ function boundWorld(delayMs = 20): RebindingWorld {
 
 describe('a move', () => {
   test('starts from nothing in three round trips', () => {
-    const world = new RebindingWorld({ createDeviceRebinding, createRelayRebinding }, seeded(1));
+    const world = new RebindingWorld({ createDeviceRebinding, createRelayRebinding }, seededRandom(1));
     world.use('wifi', 'unknown');
     world.run(3 * 40 + 1);
     expect(world.disagreement()).toBeNull();

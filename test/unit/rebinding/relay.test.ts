@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { seededRandom } from '../../../infra/lab/seeded-random.ts';
 import { type SocketAddress, socketAddress } from '../../../src/protocol/address.ts';
 import { createRelayRebinding } from '../../../src/rebinding/relay.ts';
 import type { RelayOutput, RelayRebinding, RelayRebindingOptions } from '../../../src/rebinding/relay-io.ts';
 import type { ControlDraft, ControlMessage } from '../../../src/tunnel/message.ts';
-import { seeded } from '../../simulation/rebinding/seeded.ts';
 
 const A = socketAddress('198.51.100.1', 1000);
 const B = socketAddress('198.51.100.2', 2000);
@@ -14,7 +14,7 @@ const RELAY = 0xaaaan;
 const DEVICE = 0xddddn;
 
 function relayRebinding(more: Partial<RelayRebindingOptions> = {}): RelayRebinding {
-  const random = seeded(1);
+  const random = seededRandom(1);
   const octets = (count: number) => Uint8Array.from({ length: count }, () => random() * 256);
   return createRelayRebinding({ epoch: EPOCH, relayBoot: RELAY, random: octets, ...more });
 }
