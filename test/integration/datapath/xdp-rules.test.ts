@@ -166,7 +166,7 @@ describeAsRoot('the rules of the decision in the XDP program', () => {
   });
 
   it.each(FAMILIES)(
-    'R38, R48, R51: delivers by address, port and SPI, or not at all (IPv%d) [xdp]',
+    'R31, R38, R48, R51: delivers by address, port and SPI, or not at all, whoever comes first (IPv%d) [xdp]',
     (family) => {
       const { peer, shared, whole } = BED[family];
       const icmpProtocol = family === 4 ? 1 : 58;
