@@ -29,8 +29,6 @@ export const CONTROL_SOCKET = 'agent.sock';
 
 export interface AgentOptions {
   readonly log: Log;
-  /** Called when the state, the link in use or the lease changed. */
-  readonly onStatus?: (status: AgentStatus) => void;
 }
 
 export interface Agent {
@@ -68,7 +66,6 @@ class RunningAgent implements Agent {
   readonly done: Promise<void>;
   readonly #config: LaptopConfig;
   readonly #log: Log;
-  readonly #onStatus: (status: AgentStatus) => void;
   readonly #state: StateDir;
   readonly #changes: MachineChanges;
   readonly #hosts: ControlHosts;
@@ -90,7 +87,6 @@ class RunningAgent implements Agent {
   constructor(config: LaptopConfig, options: AgentOptions) {
     this.#config = config;
     this.#log = options.log;
-    this.#onStatus = options.onStatus ?? (() => {});
     this.#state = new StateDir(config.stateDir);
     this.#changes = new MachineChanges(config, this.#state);
     this.#hosts = new ControlHosts({
@@ -318,7 +314,6 @@ class RunningAgent implements Agent {
 
   #changed(): void {
     if (this.#run?.mover.state === 'bound') this.#isReady();
-    void this.status().then((status) => this.#onStatus(status));
   }
 
   async #giveUp(error: unknown): Promise<void> {

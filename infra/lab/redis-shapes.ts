@@ -25,8 +25,6 @@ const SLOTS = 16_384;
 export interface ShapeOptions {
   /** What `redis.conf` says besides, a line each: `min-replicas-to-write 1`. */
   readonly settings?: readonly string[];
-  /** Default true: `appendonly yes`, written out every second. */
-  readonly appendOnly?: boolean;
   /** Default false. True: nothing but TLS, and client certificates are demanded. */
   readonly tls?: boolean;
   /** An ACL user who may do everything; the default user is off. */
@@ -146,7 +144,7 @@ async function startShape(wanted: Wanted): Promise<RedisShape> {
     const servers = addresses.map((address, at) =>
       start(`${letter}${at + 1}`, address, PORT, [
         ...common,
-        ...persistent(wanted.appendOnly ?? true),
+        ...PERSISTENT,
         ...['repl-diskless-sync-delay 0', 'repl-ping-replica-period 1', 'repl-timeout 5'],
         ...(wanted.cluster ? clusterLines(wanted.downAfterMs ?? 1000) : []),
         ...(wanted.settings ?? []),
@@ -230,9 +228,7 @@ function listening(address: string, port: number, tls: boolean): string[] {
   ];
 }
 
-function persistent(appendOnly: boolean): string[] {
-  return [`appendonly ${appendOnly ? 'yes' : 'no'}`, 'appendfsync everysec', 'save ""', 'shutdown-timeout 0'];
-}
+const PERSISTENT = ['appendonly yes', 'appendfsync everysec', 'save ""', 'shutdown-timeout 0'];
 
 function secured({ user, tls }: Pick<ShapeOptions, 'user' | 'tls'>, files?: TlsFiles): string[] {
   return [

@@ -3,7 +3,7 @@ import type { Device } from '../protocol/lease.ts';
 import type { Log } from '../telemetry/log.ts';
 import { claimedIssuer, type TokenRules, verifyAccessToken } from './access-token.ts';
 import { verifyProof } from './dpop.ts';
-import { createIssuerKeys, type IssuerKeys, type KeyTiming } from './issuer-keys.ts';
+import { createIssuerKeys, type IssuerKeys } from './issuer-keys.ts';
 import { refuse, shown } from './refusal.ts';
 
 /** An issuer whose tokens are accepted. */
@@ -14,13 +14,13 @@ export interface IssuerOptions extends TokenRules {
   readonly ca?: string | undefined;
 }
 
+/** How far `iat` of a DPoP proof may lie from now, both ways. */
+const PROOF_WINDOW_MS = 120_000;
+
 export interface TokenVerifierOptions {
   readonly issuers: readonly IssuerOptions[];
   /** Allowance for other clocks in `exp`, `nbf` and `iat` of tokens, seconds. */
   readonly clockToleranceS: number;
-  /** How far `iat` of a DPoP proof may lie from now, both ways, seconds. Default 120. */
-  readonly proofWindowS?: number;
-  readonly keyTiming?: Partial<KeyTiming>;
   readonly log: Log;
   /** Wall clock, milliseconds since 1970. */
   readonly now?: () => number;
@@ -68,7 +68,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
   for (const rules of options.issuers) {
     const { issuer, jwksUri, ca } = rules;
     warnOfPlaintext(jwksUri ?? issuer, options.log);
-    const keys = createIssuerKeys({ issuer, jwksUri, ca, timing: options.keyTiming, log: options.log });
+    const keys = createIssuerKeys({ issuer, jwksUri, ca, log: options.log });
     issuers.set(issuer, { rules, keys });
   }
   return {
@@ -88,7 +88,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): TokenVerifie
         seal,
         jkt: facts.jkt,
         nowMs: now(),
-        windowMs: (options.proofWindowS ?? 120) * 1000,
+        windowMs: PROOF_WINDOW_MS,
       });
       const { device, expiresAtMs, scopes, claims } = facts;
       return { device, thumbprint, expiresAtMs, scopes, claims };

@@ -29,7 +29,6 @@ const IFA_F_DADFAILED = 0x08;
 const IFA_F_DEPRECATED = 0x20;
 const IFA_F_TENTATIVE = 0x40;
 const IFA_F_PERMANENT = 0x80;
-const IFA_F_NOPREFIXROUTE = 0x200;
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
@@ -68,14 +67,9 @@ export function listAddresses(device?: string, netlink?: Netlink): InterfaceAddr
     .filter((found) => ifindex === 0 || found.ifindex === ifindex);
 }
 
-export interface AddressOptions {
-  /** Do not install the route to the prefix (default false). */
-  readonly noPrefixRoute?: boolean;
-}
-
 /** Gives a device an address (`192.0.2.1/24`), usable at once: without duplicate detection. Idempotent. */
-export function ensureAddress(device: string, address: string, options: AddressOptions = {}): void {
-  const flags = IFA_F_NODAD | IFA_F_PERMANENT | (options.noPrefixRoute ? IFA_F_NOPREFIXROUTE : 0);
+export function ensureAddress(device: string, address: string): void {
+  const flags = IFA_F_NODAD | IFA_F_PERMANENT;
   const { fixed, attributes } = addressRequest(device, address);
   withNetlink((netlink) =>
     netlink.change(

@@ -30,7 +30,8 @@ const IPV6_V6ONLY = 26;
 const IPV6_RECVPKTINFO = 49;
 const IPV6_RECVTCLASS = 66;
 
-const DEFAULT_BUFFER_BYTES = 4 << 20;
+/** Of the kernel, each way; without privilege the system's maximum limits them. */
+const BUFFER_BYTES = 4 << 20;
 
 export interface UdpOptions {
   /** One family per socket: a socket of family 6 never carries v4-mapped traffic. */
@@ -58,9 +59,6 @@ export interface UdpOptions {
    * the wire and here they are single datagrams all the same. It needs UDP checksums, which it leaves to the device.
    */
   readonly inRuns?: boolean;
-  /** Kernel buffers, default 4 MiB each; without privilege the system's maximum limits them. */
-  readonly receiveBufferBytes?: number;
-  readonly sendBufferBytes?: number;
   /** Largest datagram received or sent, octets (default 2,048); a longer one is dropped and counted. */
   readonly maxDatagramBytes?: number;
   /** Datagrams per system call, 1–1,024 (default 64). */
@@ -141,8 +139,8 @@ function configure(fd: number, options: UdpOptions, object: string, isBound: boo
       libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length),
     );
   }
-  sizeBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferBytes ?? DEFAULT_BUFFER_BYTES, object);
-  sizeBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, options.sendBufferBytes ?? DEFAULT_BUFFER_BYTES, object);
+  sizeBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, BUFFER_BYTES, object);
+  sizeBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, BUFFER_BYTES, object);
 }
 
 /**

@@ -89,12 +89,11 @@ export function createBed(
     readonly defines?: readonly string[];
     readonly clock?: 'test' | 'boottime';
     readonly sessions?: number;
-    readonly indexes?: number;
     /** An object in place of the one that is compiled. */
     readonly file?: Uint8Array;
   } = {},
 ): XdpBed {
-  const { sessions = 16, indexes = 64 } = options;
+  const { sessions = 16 } = options;
   const clock = options.clock === 'boottime' ? [] : ['MOORING_TEST_CLOCK'];
   const network = createNamespace();
   layOut(network);
@@ -106,7 +105,7 @@ export function createBed(
         meters: sessions,
         windows: 2 * sessions,
         anchors: 4,
-        index: indexes,
+        index: 64,
       },
     }),
   );

@@ -77,12 +77,6 @@ describeAsRoot('rtnetlink', () => {
       }
     });
 
-    it('come without prefix route when asked', () => {
-      run(() => ensureAddress('va', '198.18.0.1/24', { noPrefixRoute: true }));
-      expect(ip('route show 198.18.0.0/24')).toBe('');
-      run(() => removeAddress('va', '198.18.0.1/24'));
-    });
-
     it('with an impossible prefix length are refused before the kernel sees them', () => {
       expect(() => run(() => ensureAddress('va', '2001:db8::1/200'))).toThrow(/0 to 128/);
       expect(() => run(() => ensureAddress('va', '192.0.2.1/x'))).toThrow(/0 to 32/);
