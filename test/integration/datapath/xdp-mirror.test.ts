@@ -100,6 +100,11 @@ class Both {
     this.settle();
   }
 
+  /** The keys of all that the program finds. */
+  indexed(): string[] {
+    return [...this.bed.object.maps.index!.keys()].map((key) => Buffer.from(key).toString('hex')).sort();
+  }
+
   state(slot: number): number {
     return Number(this.bed.get('sessions', slot, 'state'));
   }
@@ -187,6 +192,25 @@ describeAsRoot('the mirror in the XDP program', () => {
     expect(both.fromDevice(ann.control({ kind: 'keepalive' }))).toBe(null);
     expect(both.rig.takeSent().length).toBeGreaterThan(0);
     expect(both.rig.counters().control['bad-tag']).toBe(1);
+  });
+
+  it('finds a new session of an anchor that it forwards for before the device has a key', () => {
+    anchor(both.rig, { endpoints: [ENDPOINT] });
+    const ann = install(both.rig, 1, [share(1024)]);
+    const forged = ann.bind();
+    forged[40]! ^= 1;
+    expect(both.fromDevice(forged)).toBe('dropped');
+    expect(both.fromDevice(ann.bind())).toBe(null);
+  });
+
+  it('finds nothing any more of a session that has ended', () => {
+    begin(both, 1, [share(1024)]);
+    const before = both.indexed();
+    install(both.rig, 2, [share(2048, 'other')]);
+    both.rig.command({ op: 'drop-session', anchor: 'a1', id: sessionId(2) });
+    expect(both.indexed()).toEqual(before);
+    both.rig.command({ op: 'drop-anchor', anchor: 'a1' });
+    expect(both.indexed()).toEqual([]);
   });
 
   it('leaves the downlink to the userspace engine while it holds, and goes on behind what was held', () => {
@@ -523,7 +547,7 @@ describeAsRoot('the mirror in the XDP program', () => {
     next.grace();
     expect(next.state(0)).toBe(0);
     expect(next.fromPeer(down()), 'nobody leases it here any more').toBe(null);
-    expect([...both.bed.object.maps.index!.keys()]).toEqual([]);
+    expect(both.indexed()).toEqual([]);
   });
 
   it('stands by with all of an anchor, leaves its packets alone, and forwards when it has taken it', () => {
@@ -569,7 +593,7 @@ describeAsRoot('the mirror in the XDP program', () => {
     next.mirror.sweep(bootTimeNs());
     next.grace();
     expect(next.state(0)).toBe(0);
-    expect([...both.bed.object.maps.index!.keys()]).toEqual([]);
+    expect(both.indexed()).toEqual([]);
   });
 
   it('closes what a former process left open on an anchor that another relay owns by now', () => {

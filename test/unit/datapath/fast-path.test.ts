@@ -104,6 +104,40 @@ it('names numbers of its own lane to the next process before it uses them', () =
   }
 });
 
+it('names the numbers of a new key from its beginning', () => {
+  for (let n = 0; n < 200; n += 1) rig.packet(down());
+  mirrored().listener.fastRekey(way()!.key.name.keyNumber, rig.nowMs);
+  rig.converse(ann, WIFI);
+  rig.packet(down());
+  expect(mirrored().reserved).toBeGreaterThan(1);
+  expect(mirrored().reserved).toBeLessThan(200);
+});
+
+it('names the numbers that another relay has used before it uses any itself', () => {
+  for (let n = 0; n < 200; n += 1) rig.packet(down());
+  const { sessions } = rig.command({ op: 'export', anchor: 'a1' });
+  const next = new FastModel(() => undefined);
+  const heir = new EngineRig(0xb2n, 2, undefined, next);
+  anchor(heir, { epoch: 2n, resumes: true });
+  install(heir, 1, [held]);
+  heir.command({ op: 'import', anchor: 'a1', sessions });
+  expect([...next.sessions][0]!.reserved).toBe(sessions[0]!.data.nextSequence);
+});
+
+it('a way that the fast engine can take only later is gone on with behind what it left to this one', () => {
+  mirrored().listener.fastReady(rig.nowMs);
+  expect(fast.downlink(down(), rig.nowMs)).toBe(false);
+  expect(rig.engine.settling).toBe(true);
+  rig.engine.settle(rig.nowMs);
+  expect(fast.downlink(down(), rig.nowMs)).toBe(true);
+});
+
+it('nothing is waited for on behalf of a session that has ended', () => {
+  mirrored().listener.fastReady(rig.nowMs);
+  rig.command({ op: 'drop-session', anchor: 'a1', id: sessionId(1) });
+  expect(rig.engine.settling).toBe(false);
+});
+
 it('what came past the fast engine is not admitted a second time, nor the reverse', () => {
   const [seen, past, later] = [ann.data(up(1)), ann.data(up(2)), ann.data(up(3))];
   expect(arrives(seen)).toEqual(up(1));
