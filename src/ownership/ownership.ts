@@ -133,6 +133,8 @@ export function createOwnership(options: OwnershipOptions): Ownership {
   const renewEveryMs = (anchor: string) =>
     Math.max(1, Math.floor(ttlOf(anchor) / RENEWALS_PER_TTL / RENEWAL_GRAIN_MS)) * RENEWAL_GRAIN_MS;
   const held = new Map<string, Held>();
+  /** Under which epoch each anchor was handed over last, and when. */
+  const handedOver = new Map<string, { readonly epoch: bigint; readonly atMs: number }>();
   let stopped = false;
 
   function letGo(one: Held | undefined): void {
@@ -250,6 +252,9 @@ export function createOwnership(options: OwnershipOptions): Ownership {
 
   /** From here on the anchor is renewed, also while the node is still installing it.  spin: ownership.owned */
   async function take(anchor: string, epoch: bigint, sentMs: number, forMs: number): Promise<void> {
+    // An answer of before it was handed over, which comes late.
+    const last = handedOver.get(anchor);
+    if (last !== undefined && epoch <= last.epoch && sentMs <= last.atMs) throw epochIsOver(anchor, epoch);
     hold(anchor, epoch, sentMs + forMs);
     scheduleRenewal(anchor, held.get(anchor)!, sentMs);
     log.info({ anchor, epoch: String(epoch) }, 'ownership: owned');
@@ -395,6 +400,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       }
       letGo(one);
       held.delete(anchor);
+      handedOver.set(anchor, { epoch: one.epoch, atMs: timers.nowMs() });
       log.info({ anchor, epoch: String(epoch), to: to.id }, 'ownership: handed over');
       try {
         await steps.deliver(epoch, state);
@@ -431,6 +437,14 @@ export function createOwnership(options: OwnershipOptions): Ownership {
 
 function isSame(one: Incarnation | undefined, other: Pick<Incarnation, 'id' | 'boot'>): boolean {
   return one?.id === other.id && one.boot === other.boot;
+}
+
+function epochIsOver(anchor: string, epoch: bigint): MooringError {
+  return new MooringError(
+    'ERR_MOORING_STALE_EPOCH',
+    `anchor ${anchor}: epoch ${epoch} is over, this relay has handed it over since; ask the registry for its owner`,
+    { temporary: true, data: { anchor } },
+  );
 }
 
 function ownedByAnother(anchor: string, cause: Error): MooringError {
