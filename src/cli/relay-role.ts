@@ -5,7 +5,7 @@ import { relayPins } from '../datapath/xdp/pins.ts';
 import { hostAddresses } from '../linux/host-addresses.ts';
 import { watchLinks } from '../linux/link-monitor.ts';
 import { createOwnership, type Ownership } from '../ownership/ownership.ts';
-import { isToBeClaimed } from '../ownership/unclaimed.ts';
+import { isGiven, isToBeClaimed } from '../ownership/unclaimed.ts';
 import type { Roster } from '../registry/pools.ts';
 import { privateSocket } from '../registry/private-server.ts';
 import { type Anchor, deliveredPrefixes, type Registry } from '../registry/registry.ts';
@@ -250,10 +250,9 @@ export async function startRelay(
         .owner(anchor)
         .then(async (owner) => {
           const isHome = home === relay.id;
-          const isGiven = owner !== null && node.given(anchor, owner);
           if (isToBeClaimed(owner, announcement, isHome, node.knownEpoch(anchor))) {
             const epoch = await ownership.claim(anchor);
-            if (isGiven) takeover.pairing.adopted(anchor, epoch);
+            if (isGiven(owner, announcement)) takeover.pairing.adopted(anchor, epoch);
           }
           if (owner?.standby?.id === relay.id) await takeover.standby.look(anchor);
           if (owner !== null) await node.othersEpoch(anchor, owner.epoch);

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
+import { QUARANTINE_MS } from '../registry/hold.ts';
 import type { Incarnation, Registry } from '../registry/registry.ts';
-import type { Ownership } from './ownership.ts';
+import type { Owned, Ownership } from './ownership.ts';
 import { named, place } from './placement.ts';
 import { processTimers, type Timers } from './timers.ts';
 
@@ -26,6 +27,8 @@ export interface PairingOptions {
    * may, after the registry has (default: nothing is).
    */
   note?(anchor: string, standby: Incarnation | null): Promise<void>;
+  /** How long a registry may still lose a claim, milliseconds (default 21 s): so long it is not noted that nobody stands by. */
+  readonly unsureMs?: number;
   /**
    * How long an anchor is held without a word, milliseconds: one with a standby; one without; one that is to have a standby, until it
    * was looked for one: what a claim says at first, its standby must wait out.
@@ -65,8 +68,13 @@ interface Pair {
 
 export function createPairing(options: PairingOptions): Pairing {
   const { registry, relay, ownership, ttlMs, log, timers = processTimers } = options;
+  const { unsureMs = QUARANTINE_MS } = options;
   const pairs = new Map<string, Pair>();
   const appointed = new Map<string, bigint>();
+  /** Of which it is not noted yet who stands by, or that nobody does, and since when. */
+  const unnoted = new Map<string, { readonly epoch: bigint; readonly sinceMs: number }>();
+  /** Of which it is. */
+  const noted = new Map<string, bigint>();
   /** Whose giver stands by, though nobody is to. */
   const adopted = new Map<string, bigint>();
   /** Nobody could stand by for them when it was looked last. */
@@ -77,21 +85,26 @@ export function createPairing(options: PairingOptions): Pairing {
   let cancels: (() => void)[] = [];
   let stopped = false;
 
+  function ttlOf(anchor: string): number {
+    if (pairs.has(anchor)) return ttlMs.paired;
+    return options.wants(anchor) && !alone.has(anchor) ? ttlMs.beginning : ttlMs.alone;
+  }
+
   /** The standby first: from when it is named, no promise of another counts. */
-  async function appoint(anchor: string, epoch: bigint, standby: Incarnation | undefined): Promise<void> {
+  async function appoint(
+    anchor: string,
+    epoch: bigint,
+    standby: Incarnation | undefined,
+    forMs = standby === undefined ? ttlMs.alone : ttlMs.paired,
+  ): Promise<void> {
     pairs.delete(anchor);
     if (standby !== undefined) {
       appointed.set(anchor, epoch);
       await options.note?.(anchor, standby);
     }
-    await registry.appoint(
-      anchor,
-      relay,
-      epoch,
-      standby ?? null,
-      standby === undefined ? ttlMs.alone : ttlMs.paired,
-    );
+    await registry.appoint(anchor, relay, epoch, standby ?? null, forMs);
     if (standby === undefined) await options.note?.(anchor, null);
+    noted.set(anchor, epoch);
     if (standby === undefined || ownership.owned().get(anchor)?.epoch !== epoch) return;
     pairs.set(anchor, { epoch, standby });
     log.info({ anchor, standby: standby.id }, 'ownership: standby appointed');
@@ -107,7 +120,20 @@ export function createPairing(options: PairingOptions): Pairing {
       adopted.delete(anchor);
     }
     const wanting = [...owned].filter(([anchor]) => options.wants(anchor));
-    if (wanting.length === 0) return;
+    if (wanting.length > 0) await pair(wanting);
+    await Promise.all([...owned].map(([anchor, { epoch }]) => noteNobody(anchor, epoch)));
+  }
+
+  /** Whoever had the anchor before may have it again while the registry may lose its claim. */
+  async function noteNobody(anchor: string, epoch: bigint): Promise<void> {
+    if (noted.get(anchor) === epoch || pairs.has(anchor)) return;
+    const nowMs = timers.nowMs();
+    const since = unnoted.get(anchor);
+    if (since?.epoch !== epoch) unnoted.set(anchor, { epoch, sinceMs: nowMs });
+    else if (nowMs - since.sinceMs >= unsureMs) await appoint(anchor, epoch, undefined, ttlOf(anchor));
+  }
+
+  async function pair(wanting: readonly (readonly [string, Owned])[]): Promise<void> {
     const candidates = await options.candidates();
     const present = new Map(
       wanting.flatMap(([anchor]): [string, Incarnation][] => {
@@ -205,10 +231,7 @@ export function createPairing(options: PairingOptions): Pairing {
   }
 
   return {
-    ttlOf(anchor) {
-      if (pairs.has(anchor)) return ttlMs.paired;
-      return options.wants(anchor) && !alone.has(anchor) ? ttlMs.beginning : ttlMs.alone;
-    },
+    ttlOf,
     standbyOf: (anchor) => pairs.get(anchor)?.standby,
     hadStandby: (anchor, epoch) => appointed.get(anchor) === epoch,
     adopted(anchor, epoch) {

@@ -15,3 +15,11 @@ export function isToBeClaimed(
   if (owner === null) return isHome;
   return owner.relay === id && (owner.boot === boot || owner.remainingMs <= 0);
 }
+
+/**
+ * Whether this incarnation was given the anchor and has not heard of it: whoever gave it stands by, so that a next process must not go
+ * on without that one's promise.
+ */
+export function isGiven(owner: Owner | null, { id, boot }: Incarnation): boolean {
+  return owner?.relay === id && owner.boot === boot && owner.standby !== undefined;
+}

@@ -6,7 +6,7 @@ import { processTimers, type Timers } from '../ownership/timers.ts';
 import { MooringError } from '../protocol/errors.ts';
 import type { EndReason, Lease } from '../protocol/lease.ts';
 import type { OperatorPlane, RelayPlane, SessionState } from '../protocol/relay-plane.ts';
-import type { Incarnation, Owner, Registry } from '../registry/registry.ts';
+import type { Registry } from '../registry/registry.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Held } from './anchor-copy.ts';
 import type { Announcer } from './announcer.ts';
@@ -78,11 +78,6 @@ export interface RelayNode {
   held(anchor: string): Held;
   /** The epoch under which it had that; undefined: it has nothing, or serves the anchor now. */
   knownEpoch(anchor: string): bigint | undefined;
-  /**
-   * What the registry says of an anchor that this relay does not serve. True: it was given to this incarnation, which has not heard of
-   * it. Whoever gave it stands by, and a next process must not go on without that one's promise.
-   */
-  given(anchor: string, owner: Owner): boolean;
   /** The last epoch that it has read of an anchor which it follows; undefined: it does not. */
   followedEpoch(anchor: string): bigint | undefined;
   /**
@@ -107,8 +102,6 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
   const served = new Map<string, ServedAnchor>();
   /** Sessions that came with a hand-over, until ownership says that the anchor is ours. */
   const adopting = new Map<string, readonly SessionState[]>();
-  /** Who gave this relay the anchor and may take it back, until it is served. */
-  const givers = new Map<string, Incarnation>();
   const leftBehind = new Map(options.leftBehind?.map(({ anchor, sessions }) => [anchor, sessions]));
   /** Being handed over: no longer announced here. */
   const withdrawn = new Set<string>();
@@ -158,11 +151,11 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     const isCarried = before !== undefined && options.carrying?.anchors.has(anchor) === true;
     return isCarried ? carriedThrough(before, timers.nowMs(), settings.outageGraceMs) : before;
   };
-  function giverOf(anchor: string): JournalledStandby | null {
-    const giver = givers.get(anchor);
-    givers.delete(anchor);
-    return giver === undefined ? null : { ...giver, planeUrl: '' };
-  }
+  /**
+   * May claim an anchor until it is noted who does: whoever gave it away, or whoever had it before, where the registry loses this
+   * claim. No promise can be had of him.
+   */
+  const somebody: JournalledStandby = { id: settings.id, boot: options.boot, planeUrl: '' };
   const kept = createKeptAnchors({
     ...{ registry, journal, formerOf, log, timers },
     aside: options.aside ?? new Map(),
@@ -219,7 +212,8 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
       ...{ anchor, epoch, untilMs, registry, engine, log, timers, isCurrent, journal },
       relay: settings.id,
       siteKey: options.siteKey,
-      standby: giverOf(anchor),
+      // Of what nobody else had before, nobody else gets it.
+      standby: epoch === 1n || formerOf(anchor)?.standby === null ? null : somebody,
       outageGraceMs: settings.outageGraceMs,
       former: [...former],
       onEnded: options.onEnded,
@@ -289,7 +283,6 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
           );
         }
         adopting.set(anchor, sessions);
-        node.given(anchor, owner);
         standby?.released(anchor);
         try {
           await claimed().adopt(anchor, epoch);
@@ -389,12 +382,6 @@ export function createRelayNode(options: RelayNodeOptions): RelayNode {
     },
 
     knownEpoch: kept.epochOf,
-
-    given(anchor, { relay, boot, standby }) {
-      if (relay !== settings.id || boot !== options.boot || standby === undefined) return false;
-      givers.set(anchor, standby);
-      return true;
-    },
 
     followedEpoch: (anchor) => followed.held(anchor)?.epoch,
 

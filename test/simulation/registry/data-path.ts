@@ -11,6 +11,8 @@ interface Forwarded {
   readonly epoch: bigint;
   untilMs: number;
   frozen: boolean;
+  /** By the process before: nobody has spoken of it since. */
+  leftBehind: boolean;
   readonly leases: Leases;
 }
 
@@ -49,6 +51,7 @@ export class DataPath {
   /** The process that followed has ended; what is pinned goes on. */
   forget(): void {
     this.followed.clear();
+    for (const held of this.anchors.values()) held.leftBehind = true;
   }
 
   /** The host is gone. */
@@ -71,11 +74,12 @@ export class DataPath {
         if (known?.epoch === epoch) {
           known.untilMs = untilMs;
           known.frozen = false;
+          known.leftBehind = false;
           return;
         }
         const leases = this.followed.get(id) ?? new Map();
         this.followed.delete(id);
-        this.anchors.set(id, { epoch, untilMs, frozen: false, leases });
+        this.anchors.set(id, { epoch, untilMs, frozen: false, leftBehind: false, leases });
         return;
       }
       case 'drop-anchor':
@@ -83,7 +87,7 @@ export class DataPath {
         return;
       case 'deadline': {
         const held = this.anchors.get(command.anchor);
-        if (held !== undefined) held.untilMs = command.untilMs;
+        if (held?.leftBehind === false) held.untilMs = command.untilMs;
         return;
       }
       case 'lease': {

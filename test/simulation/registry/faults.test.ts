@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RealRedis, realRedis } from '../../integration/registry/real-redis.ts';
-import { importMutant, type Mutation } from '../mutants.ts';
+import { importMutant } from '../mutants.ts';
+import { IN_ACTORS, IN_SCRIPTS, SCENES } from './planted.ts';
 import { MODULES, type Product, productOf, realProduct } from './product.ts';
+import { schedulesOf } from './schedule.ts';
 import { simulatedCommands } from './scripts.ts';
 import { playAll, REDIS_SETTINGS, stage } from './series.ts';
 import { Wire } from './wire.ts';
@@ -21,10 +23,10 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-async function findsIn(product: Product, commands = simulatedCommands()): Promise<void> {
+async function findsIn(name: string, product: Product, commands = simulatedCommands()): Promise<void> {
   const on = await stage(wire, product, commands);
   for (const seed of SEEDS) {
-    const { broken } = await playAll(on, { seed, numRuns: BOUND });
+    const { broken } = await playAll(on, { seed, numRuns: BOUND }, schedulesOf(SCENES[name]));
     if (broken === undefined) continue;
     console.log(
       `${expect.getState().currentTestName}: found by schedule ${broken.at + 1} of seed ${seed}: ${broken.why.message}`,
@@ -35,44 +37,7 @@ async function findsIn(product: Product, commands = simulatedCommands()): Promis
 }
 
 describe('a fault in a script is found:', () => {
-  const faults: Record<string, readonly [command: string | null, ...fromAndTo: string[]]> = {
-    'a claim before the owner’s has run out': ['claim', 'current.untilMs > now', 'false'],
-    'an epoch that does not rise': [
-      'claim',
-      "redis.call('HINCRBY', META, 'epoch', 1)",
-      "tonumber(redis.call('HGET', META, 'epoch'))",
-    ],
-    'a quarantine that is skipped': [null, 'if of[1] and of[1] ~= server then', 'if false then'],
-    'an epoch after a quarantine that may have been given before': [
-      null,
-      /* the whole raise */ 'tonumber(of[3] or 0), now) + EPOCHS_LOST + now % EPOCHS_LOST',
-      'tonumber(of[3] or 0)) + 1',
-    ],
-    'a lease that is not put back': ['restore', 'if lost and session and isNews', 'if false and isNews'],
-    'a lease that is put back though this data knows its end': [
-      'restore',
-      'if not stored and hasEnded(',
-      'if false and hasEnded(',
-    ],
-    'a refused claim that ends a quarantine': [
-      'claim',
-      'local current = owner()',
-      'if endsQuarantine then endQuarantine() end local current = owner()',
-    ],
-    'cooling that is skipped': [null, 'now + coolingMs', 'now'],
-    'a repeated request that is granted again': [
-      'grant',
-      'local known = leaseOfRequest(session)',
-      'local known = nil',
-    ],
-    'an intent that does not stand': [
-      'intend',
-      ...['if answer then', 'if false then'],
-      ...["ARGV[4] == '1' and former or ", ''],
-    ],
-    'a fence that skips a number': [null, "'counter', 1)", "'counter', 2)"],
-  };
-  test.each(Object.entries(faults))('%s', async (_, [of, ...fromAndTo]) => {
+  test.each(Object.entries(IN_SCRIPTS))('%s', async (name, [of, ...fromAndTo]) => {
     const planted = new Set<string>();
     const commands = simulatedCommands((command, lua) => {
       if (of !== null && command !== of) return lua;
@@ -85,83 +50,17 @@ describe('a fault in a script is found:', () => {
       return faulty;
     });
     expect(planted.size, fromAndTo.join(' → ')).toBe(fromAndTo.length / 2);
-    await findsIn(real, commands);
+    await findsIn(name, real, commands);
   });
 });
 
 describe('a fault in an actor is found:', () => {
-  const OWNERSHIP = 'src/ownership/ownership.ts';
-  const STANDBY = 'src/ownership/standby.ts';
-  const faults: readonly Mutation[] = [
-    one(
-      'a deadline that moves without an answer',
-      OWNERSHIP,
-      "log.warn({ err: error, anchor, untilMs: one.untilMs }, 'ownership: not renewed');",
-      'forwardUntil(anchor, one, sentMs + forMs);',
-    ),
-    {
-      name: 'a promise that is not kept',
-      edits: [
-        {
-          file: STANDBY,
-          find: 'one.promisedUntilMs = nowMs + promiseMs;\n      watch(anchor, one, promiseMs);',
-          replace: '',
-        },
-      ],
-    },
-    one(
-      'a start that gives up in a quarantine',
-      'src/ownership/starting.ts',
-      "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE') || isCode(error, 'ERR_MOORING_QUARANTINED');",
-      "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE');",
-    ),
-    one(
-      'a start that does not say what its former process wrote down',
-      OWNERSHIP,
-      'if (known === undefined || options.report === undefined) return false;',
-      'return false;',
-    ),
-    one(
-      'a former owner that does not say what nobody else knew',
-      'src/relay/kept-anchors.ts',
-      'if (toldUnder.get(anchor) === epoch) return;',
-      'if (epoch > 0n) return;',
-    ),
-    one(
-      'an acknowledgement before the lease is on the disk',
-      'src/relay/plane.ts',
-      'anchor.witness(lease.id),',
-      '',
-    ),
-    one(
-      'an older epoch that is served after a newer',
-      'src/relay/node.ts',
-      'const isCurrent = () => turns.get(anchor) === turn;',
-      'const isCurrent = () => true;',
-    ),
-    one(
-      'a claim that the registry is to hold no longer than its owner',
-      'src/registry/hold.ts',
-      'return Math.ceil(ttlMs * (1 + CLOCK_DRIFT)) + LATE_STOP_MS;',
-      'return Math.ceil(ttlMs * (1 - 5 * CLOCK_DRIFT));',
-    ),
-    one(
-      'an acknowledgement before the lease is active',
-      'src/relay/plane.ts',
-      "lease.state === 'active' ? lease : activate(lease.id, anchor)",
-      'lease',
-    ),
-  ];
-  test.each(faults)('$name', async (mutation) => {
+  test.each(IN_ACTORS)('$name', async (mutation) => {
     const { modules, dispose } = await importMutant(mutation, ...MODULES);
     try {
-      await findsIn(productOf(modules));
+      await findsIn(mutation.name, productOf(modules));
     } finally {
       dispose();
     }
   });
 });
-
-function one(name: string, file: string, find: string, replace: string): Mutation {
-  return { name, edits: [{ file, find, replace }] };
-}

@@ -49,3 +49,21 @@ test.each([16, 18, 20, 22])(
     }
   },
 );
+
+test('a giver that does not know whether a deposed primary has given its anchor away does not go on', async () => {
+  const found: Schedule = {
+    shape: {
+      ...{ seed: 1987224985, relays: 3, anchors: 1, devices: 3, sharing: 'whole', cluster: false },
+      ...{ weather: { lost: 40, late: 60, twice: 60 }, rates: [1, 1, 1] },
+    },
+    steps: [
+      {
+        afterMs: 0,
+        what: { act: 'fail-over', server: 0, lagMs: 498, deceived: 38, forMs: 334, skewMs: 0 },
+      },
+      { afterMs: 0, what: { act: 'hand-over', anchor: 0, to: 0 } },
+      { afterMs: 0, what: { act: 'cut', link: 5, silent: false } },
+    ],
+  };
+  await expect(play({ ...on, first: 0 }, found)).resolves.toMatchObject({ failOvers: 1, handOvers: 1 });
+});

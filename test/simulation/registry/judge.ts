@@ -39,10 +39,12 @@ export class Judge {
     this.attempt(() => {
       switch (command.op) {
         case 'anchor':
-          this.ledger.begins(command.anchor.id, path.host.id, command.anchor.epoch);
+          // A start that goes on by its journal begins with its standby's first promise.
+          if (command.anchor.untilMs > Number.NEGATIVE_INFINITY) this.begins(path, command.anchor.id);
           this.ledger.oneForwarder(command.anchor.id);
           return;
         case 'deadline':
+          if (path.forwards(command.anchor)) this.begins(path, command.anchor);
           this.ledger.oneForwarder(command.anchor);
           return;
         case 'lease':
@@ -53,6 +55,10 @@ export class Judge {
     });
   }
 
+  private begins(path: DataPath, anchor: string): void {
+    this.ledger.begins(anchor, path.host.id, path.anchors.get(anchor)!.epoch);
+  }
+
   /** A server has run a script: true when it has said something. */
   executed({ host, command, keys, args, answer, database, nowMs, entries }: Execution): boolean {
     this.tell(
@@ -60,9 +66,6 @@ export class Judge {
         `${host} → ${database % DATABASES} ${command} ${/\{.:[^}]*\}/.exec(keys[0]!)?.[0]} ${args.join(' ').slice(0, 90)}: ${JSON.stringify(answer).slice(0, 90)}${entries.map(({ fence, text }) => `\n${' '.repeat(12)}${fence} ${text.slice(0, 160)}`).join('')}`,
     );
     if (answer === REFUSALS.QUARANTINED) this.quarantined += 1;
-    if (answer === REFUSALS.UNTOLD) this.ledger.reported(anchorIn(keys[0]!), database, false);
-    if (command === 'tell' && args[4] === '1' && answer === 'OK')
-      this.ledger.reported(anchorIn(keys[0]!), database, true);
     if (entries.length === 0) return false;
     const request = command === 'grant' ? args[1]!.split('.')[1]?.slice(0, 11) : undefined;
     const anchor = anchorIn(keys[0]!);

@@ -57,14 +57,10 @@ export class Ledger {
   lostSome = false;
   /** The server of the devices' index has failed over. */
   indexForgot = false;
-  /** Anchors and incarnations that somebody has reported to. */
-  private readonly reports = new Set<string>();
-  /** Anchor → when a quarantine ended without anybody's report. */
-  readonly forgottenAtMs = new Map<string, number[]>();
   private readonly pages = new Map<string, Page>();
   private readonly fences = new Set<string>();
   private readonly epochs = new Set<string>();
-  private readonly began = new Map<string, { epoch: bigint; relay: string }>();
+  private readonly began = new Map<string, { epoch: bigint; relay: string; startedAnew?: true }>();
   /** Resource → device → when its last lease of it ended, true time. */
   private readonly ends = new Map<string, Map<string, number>>();
   private readonly expiries = new Map<string, number>();
@@ -169,12 +165,6 @@ export class Ledger {
     });
   }
 
-  /** Somebody has said all that he holds, or is to. */
-  reported(anchor: string, database: number, all: boolean): void {
-    if (all) this.reports.add(`${anchor} ${database}`);
-    else this.reports.delete(`${anchor} ${database}`);
-  }
-
   private owned(anchor: string, database: number, epoch: bigint, relay: string, command: string): void {
     if (this.epochs.has(`${anchor} ${epoch}`)) this.broken(`epoch ${epoch} of ${anchor} begins twice`);
     this.epochs.add(`${anchor} ${epoch}`);
@@ -187,12 +177,7 @@ export class Ledger {
     page.isRestoring = false;
     page.settled = true;
     if (command === 'report') this.counts.settledByReport += 1;
-    else {
-      this.counts.settledByClaim += 1;
-      if (this.reports.has(`${anchor} ${database}`)) return;
-      const all = this.forgottenAtMs.get(anchor) ?? [];
-      this.forgottenAtMs.set(anchor, [...all, this.nowMs()]);
-    }
+    else this.counts.settledByClaim += 1;
   }
 
   private granted(anchor: string, lease: Lease, resource: string, request?: string): void {
@@ -235,15 +220,20 @@ export class Ledger {
     return known.expiresAtMs <= this.nowMs() || known.state === 'pending';
   }
 
+  startsAnew(relay: string): void {
+    for (const began of this.began.values()) if (began.relay === relay) began.startedAnew = true;
+  }
+
   /** A relay begins to serve an anchor. */
   begins(anchor: string, relay: string, epoch: bigint): void {
     const former = this.began.get(anchor);
-    if (
-      former !== undefined &&
-      (epoch < former.epoch || (epoch === former.epoch && relay !== former.relay))
-    ) {
+    const isOlder = former !== undefined && epoch < former.epoch;
+    // Its last epoch may not have been on its disk.
+    const isByJournal = former?.relay === relay && former.startedAnew === true;
+    const isEqual = epoch === former?.epoch && relay !== former.relay;
+    if ((isOlder && !isByJournal) || isEqual) {
       this.broken(
-        `${relay} serves ${anchor} under epoch ${epoch} after ${former.relay} under ${former.epoch}`,
+        `${relay} serves ${anchor} under epoch ${epoch} after ${former!.relay} under ${former!.epoch}`,
       );
     }
     this.began.set(anchor, { epoch, relay });

@@ -85,6 +85,11 @@ async function perform(world: World, what: Act, at: number): Promise<void> {
       for (const link of links) network.cut(link, 'silent');
       return;
     }
+    case 'part': {
+      const relay = relayOf(world, what.relay);
+      for (const { id } of servers.list) network.cut(linkOf(relay, id), 'silent');
+      return;
+    }
     case 'mend':
       for (const link of [...network.cuts.keys()]) network.mend(link);
       return;

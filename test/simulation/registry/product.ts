@@ -5,6 +5,7 @@ import type * as errors from '../../../src/protocol/errors.ts';
 import type * as connection from '../../../src/registry/connection.ts';
 import type * as hold from '../../../src/registry/hold.ts';
 import type * as store from '../../../src/registry/store.ts';
+import type * as carrying from '../../../src/relay/carrying.ts';
 import type * as node from '../../../src/relay/node.ts';
 import type * as owners from '../../../src/signalling/owners.ts';
 import type * as extend from '../../../src/signalling/requests/extend.ts';
@@ -20,6 +21,7 @@ export const MODULES = [
   'src/registry/connection.ts',
   'src/registry/hold.ts',
   'src/registry/store.ts',
+  'src/relay/carrying.ts',
   'src/relay/node.ts',
   'src/signalling/owners.ts',
   'src/signalling/requests/extend.ts',
@@ -35,6 +37,7 @@ export type Product = typeof ownership &
   typeof connection &
   typeof hold &
   typeof store &
+  typeof carrying &
   typeof node &
   typeof owners &
   typeof extend &
@@ -54,6 +57,7 @@ export async function realProduct(): Promise<Product> {
     import('../../../src/registry/connection.ts'),
     import('../../../src/registry/hold.ts'),
     import('../../../src/registry/store.ts'),
+    import('../../../src/relay/carrying.ts'),
     import('../../../src/relay/node.ts'),
     import('../../../src/signalling/owners.ts'),
     import('../../../src/signalling/requests/extend.ts'),

@@ -2,23 +2,25 @@ import type { RelaySettings } from '../../../src/config/schema.ts';
 import type { Ownership } from '../../../src/ownership/ownership.ts';
 import type { Pairing } from '../../../src/ownership/pair.ts';
 import type { Standby } from '../../../src/ownership/standby.ts';
-import { isToBeClaimed } from '../../../src/ownership/unclaimed.ts';
+import { isGiven, isToBeClaimed } from '../../../src/ownership/unclaimed.ts';
 import type { RelayPlane } from '../../../src/protocol/relay-plane.ts';
 import type { Incarnation, Registry, RelayAnnouncement } from '../../../src/registry/registry.ts';
+import type { Carrying } from '../../../src/relay/carrying.ts';
 import type { RelayNode } from '../../../src/relay/node.ts';
 import { silent } from '../../integration/registry/real-redis.ts';
 import type { DataPath } from './data-path.ts';
 import type { Disk } from './disk.ts';
 import type { Product } from './product.ts';
 import type { Process } from './scheduler.ts';
+import { ALONE_MS, PAIRED_MS, QUARANTINE_MS } from './shape.ts';
 
-/** What relays run with here: the proportions are those of the product, the schedule is shorter. */
-export const PAIRED_MS = 600;
-export const ALONE_MS = 1_000;
 const ASK_EVERY_MS = 200;
 const REMIND_EVERY_MS = 1_000;
+const GO_ON_FOR_MS = 3_600_000;
 /** An anchor that nobody has owned so far is watched so long. */
 const FIRST_CLAIM_MS = 60;
+/** The registry is tried again so often while a start goes on by its journal. */
+const OPEN_EVERY_MS = 100;
 const SITE_KEY = new Uint8Array(32).fill(7);
 
 export interface RelayActor {
@@ -46,6 +48,11 @@ export interface RelayActorOptions {
   readonly announcement: RelayAnnouncement;
   /** Nothing can have been promised before. */
   readonly first: boolean;
+  /** Resolves when the registry has answered; rejects at once when it is away. */
+  open(): Promise<void>;
+  wallMs(): number;
+  /** Goes on by its journal. */
+  onCarriedOn(): void;
   planeFor(relay: string): Promise<RelayPlane>;
   candidates(): Promise<readonly Incarnation[]>;
   /** The program would end. */
@@ -56,6 +63,7 @@ export interface RelayActorOptions {
 export function startRelay(options: RelayActorOptions): RelayActor {
   const { product, id, boot, process, path, disk, registry, anchors } = options;
   const log = silent;
+  let carrying: Carrying | undefined;
   const journal = disk.journalOf(process);
   const former = new Map(disk.read());
   const node = product.createRelayNode({
@@ -68,6 +76,12 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     planeFor: options.planeFor,
     onEnded: () => undefined,
     ...{ journal, former, aside: disk.readAside() },
+    carrying: {
+      get anchors() {
+        return carrying?.anchors ?? new Set<string>();
+      },
+      end: async (anchor) => (await carrying?.end(anchor)) ?? [],
+    },
     log,
     timers: process,
   });
@@ -98,9 +112,10 @@ export function startRelay(options: RelayActorOptions): RelayActor {
       return { promise: async (asked) => (await plane.promise({ anchors: [...asked] })).promised };
     },
     async note(anchor, named) {
-      await node.noteStandby(anchor, named === null ? null : { ...named, planeUrl: '' });
+      await node.noteStandby(anchor, named === null ? null : { ...named, planeUrl: 'x' });
     },
     ttlMs: { paired: PAIRED_MS, alone: ALONE_MS, beginning: ALONE_MS },
+    unsureMs: QUARANTINE_MS,
     askEveryMs: ASK_EVERY_MS,
     log,
     timers: process,
@@ -143,8 +158,10 @@ export function startRelay(options: RelayActorOptions): RelayActor {
         .owner(anchor)
         .then(async (owner) => {
           // Who is not its home is refused.
-          if (isToBeClaimed(owner, { id, boot }, true, node.knownEpoch(anchor)))
-            await ownership.claim(anchor);
+          if (isToBeClaimed(owner, { id, boot }, true, node.knownEpoch(anchor))) {
+            const epoch = await ownership.claim(anchor);
+            if (isGiven(owner, { id, boot })) pairing.adopted(anchor, epoch);
+          }
           if (owner?.standby?.id === id) await standby.look(anchor);
           if (owner !== null) await node.othersEpoch(anchor, owner.epoch);
         })
@@ -155,19 +172,48 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     process.after(ALONE_MS, announce);
     registry.announceRelay(options.announcement, ALONE_MS * 2.2).catch(() => undefined);
   };
-  announce();
-  ownership
-    .start(anchors)
-    .then(() => {
-      remind();
-      pairing.start();
-    })
-    .catch(options.onGivenUp);
+  const carryOn = (): Promise<Carrying> => {
+    options.onCarriedOn();
+    return product.carryOn({
+      ...{ former, siteKey: SITE_KEY, engine: path, leftBehind: [], log, timers: process },
+      announcer: { announce: () => undefined, withdraw: () => undefined },
+      promise: async (to, asked) =>
+        to.planeUrl === ''
+          ? []
+          : (await (await options.planeFor(to.id)).promise({ anchors: [...asked] })).promised,
+      ...{ promisedMs: PAIRED_MS, askEveryMs: ASK_EVERY_MS, graceMs: GO_ON_FOR_MS, outageGraceMs: 0 },
+      wallMs: options.wallMs,
+    });
+  };
+  const opened = async (): Promise<void> => {
+    for (;;) {
+      try {
+        return await options.open();
+      } catch {
+        if (former.size > 0) carrying ??= await carryOn();
+        await new Promise<void>((resolve) => process.after(OPEN_EVERY_MS, resolve));
+      }
+    }
+  };
+  const begin = async (): Promise<void> => {
+    await opened();
+    announce();
+    await ownership.start(anchors);
+    for (const anchor of carrying?.anchors ?? []) {
+      await carrying?.letGo(anchor);
+      await journal.end(anchor);
+    }
+    carrying?.stop();
+    remind();
+    pairing.start();
+  };
+  begin().catch(options.onGivenUp);
 
   return {
     ...{ id, boot, process, node, ownership, pairing, standby },
     stop() {
       process.alive = false;
+      carrying?.stop();
       ownership.stop();
       standby.stop();
       pairing.stop();

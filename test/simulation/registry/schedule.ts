@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { MOST_DECEIVED_MS, type Shape } from './shape.ts';
+import { MOST_DECEIVED_MS, PROMISED_MS, type Shape } from './shape.ts';
 
 /** An even number: whoever owns an anchor then; an odd one: a relay by its place. */
 export type Which = number;
@@ -9,6 +9,8 @@ export type Act =
   | { readonly act: 'extend' | 'free'; readonly device: number; readonly which: number }
   | { readonly act: 'cut'; readonly link: number; readonly silent: boolean }
   | { readonly act: 'isolate'; readonly relay: Which }
+  /** From the registry alone. */
+  | { readonly act: 'part'; readonly relay: Which }
   | { readonly act: 'mend' }
   | { readonly act: 'pause'; readonly host: number; readonly forMs: number }
   | { readonly act: 'stall'; readonly server: number; readonly forMs: number }
@@ -45,13 +47,13 @@ const anyAct: fc.Arbitrary<Act> = fc.oneof(
     arbitrary: act({
       act: is('lease'),
       device: small,
-      leaseMs: fc.constantFrom(60_000, 60_000, 1_200, 300),
+      leaseMs: fc.constantFrom(60_000, 60_000, 1_200, 300, 300),
       both: fc.boolean(),
     }),
   },
   { weight: 4, arbitrary: act({ act: fc.constantFrom('extend', 'free'), device: small, which: small }) },
   { weight: 3, arbitrary: act({ act: is('cut'), link: fc.nat(20), silent: fc.boolean() }) },
-  { weight: 1, arbitrary: act({ act: is('isolate'), relay: small }) },
+  { weight: 1, arbitrary: act({ act: fc.constantFrom('isolate', 'part'), relay: small }) },
   { weight: 2, arbitrary: act({ act: is('mend') }) },
   {
     weight: 2,
@@ -138,17 +140,62 @@ const outlasted: fc.Arbitrary<Step[]> = fc
     { afterMs: forMs, what },
   ]);
 
-export const schedules: fc.Arbitrary<Schedule> = fc.record({
-  shape,
-  steps: fc
-    .array(
-      fc.oneof(
-        { weight: 8, arbitrary: step.map((one) => [one]) },
-        { weight: 2, arbitrary: unheard },
-        { weight: 1, arbitrary: begunAnew },
-        { weight: 2, arbitrary: outlasted },
-      ),
-      { minLength: 2, maxLength: 6, size: 'max' },
-    )
-    .map((scenes) => scenes.flat()),
-});
+/** A relay that starts while the registry is away, for it alone or for all, and comes back to it sooner or later. */
+const carriedOn: fc.Arbitrary<Step[]> = fc
+  .record({
+    ...{ relay: fc.constantFrom(0, 0, 2), all: fc.boolean(), lost: fc.boolean(), pinned: fc.boolean() },
+    ...{ afterMs: fc.nat(300), next: step, mendMs: fc.nat(1_200) },
+  })
+  .map(({ relay, all, lost, pinned, afterMs, next, mendMs }) => {
+    const others: Step[] = (all ? [1, 3] : []).map((one) => ({
+      afterMs: 0,
+      what: { act: 'part', relay: one },
+    }));
+    return [
+      { afterMs: 0, what: { act: 'part', relay } },
+      ...others,
+      ...(lost ? [{ afterMs: 0, what: { act: 'lose', relay, withDisk: false } } as Step] : []),
+      { afterMs, what: { act: 'restart', relay, pinned: pinned && !lost } },
+      next,
+      { afterMs: mendMs, what: { act: 'mend' } },
+    ];
+  });
+
+/** A fail-over that meets a relay just when it takes its anchor up: what a former start may have promised has run out then. */
+const caught: fc.Arbitrary<Step[]> = fc
+  .record({
+    ...{ relay: fc.constantFrom(0, 2), pinned: fc.boolean(), sinceMs: fc.nat(25) },
+    ...{ server: small, deceived: fc.oneof(fc.constant(0), fc.nat(63)), forMs: fc.nat(MOST_DECEIVED_MS) },
+  })
+  .map(({ relay, pinned, sinceMs, server, deceived, forMs }) => [
+    { afterMs: 0, what: { act: 'restart', relay, pinned } },
+    {
+      afterMs: PROMISED_MS + sinceMs,
+      what: { act: 'fail-over', server, lagMs: 0, deceived, forMs, skewMs: 0 },
+    },
+  ]);
+
+/** Several steps that belong together, and how often each is drawn. */
+const SCENES = {
+  single: { weight: 8, arbitrary: step.map((one) => [one]) },
+  unheard: { weight: 2, arbitrary: unheard },
+  begunAnew: { weight: 1, arbitrary: begunAnew },
+  outlasted: { weight: 2, arbitrary: outlasted },
+  carriedOn: { weight: 1, arbitrary: carriedOn },
+  caught: { weight: 1, arbitrary: caught },
+};
+
+export type Scene = keyof typeof SCENES;
+
+/** Schedules of all that may happen; every other scene is `most`, if one is named. */
+export function schedulesOf(most?: Scene): fc.Arbitrary<Schedule> {
+  const all = Object.values(SCENES);
+  const weight = all.reduce((sum, scene) => sum + scene.weight, 0);
+  const scene = fc.oneof(...all, ...(most === undefined ? [] : [{ ...SCENES[most], weight }]));
+  return fc.record({
+    shape,
+    steps: fc.array(scene, { minLength: 2, maxLength: 6, size: 'max' }).map((scenes) => scenes.flat()),
+  });
+}
+
+export const schedules = schedulesOf();

@@ -1,8 +1,14 @@
+import { holdMs } from '../../../src/registry/hold.ts';
 import type { AnchorDeclaration } from '../../../src/registry/registry.ts';
 import type { Weather } from './network.ts';
 
 /** Longer than any claim that a deposed primary renews in its last instant. */
 export const QUARANTINE_MS = 1_700;
+/** What relays run with here: the proportions are those of the product, the schedule is shorter. */
+export const PAIRED_MS = 600;
+export const ALONE_MS = 1_000;
+/** For so long at least a standby does not claim after it has promised. */
+export const PROMISED_MS = holdMs(PAIRED_MS);
 /** The longest that somebody may still hear a deposed primary. */
 export const MOST_DECEIVED_MS = 600;
 export const COOLING_MS = 2_000;

@@ -10,7 +10,7 @@ import { type DeviceActor, startDevice } from './device-actor.ts';
 import { Disk } from './disk.ts';
 import { anchorIn, Judge, type Trace } from './judge.ts';
 import { Ledger } from './ledger.ts';
-import { CALM, Network } from './network.ts';
+import { CALM, linkOf, Network } from './network.ts';
 import type { Product } from './product.ts';
 import { simulatedClient } from './redis-client.ts';
 import { type RelayActor, startRelay } from './relay-actor.ts';
@@ -22,6 +22,7 @@ import type { Wire } from './wire.ts';
 
 const PLANE_TIMEOUT_MS = 600;
 const DOOR_TIMEOUT_MS = 2_500;
+const OPEN_TIMEOUT_MS = 300;
 const WAKES_LOST = 300;
 
 /** What worlds are made on. */
@@ -58,7 +59,14 @@ export class World {
   readonly hosts = new Map<string, Host>();
   readonly paths = new Map<string, DataPath>();
   private readonly disks = new Map<string, Disk>();
-  readonly counts = { restarts: 0, hostLosses: 0, diskLosses: 0, failOvers: 0, lostFailOvers: 0 };
+  readonly counts = {
+    restarts: 0,
+    hostLosses: 0,
+    diskLosses: 0,
+    carriedOn: 0,
+    failOvers: 0,
+    lostFailOvers: 0,
+  };
   readonly losses: Loss[] = [];
   /** When a relay lost what it had written down. */
   readonly forgot: { readonly relay: string; readonly atMs: number }[] = [];
@@ -129,6 +137,7 @@ export class World {
     const former = this.relays.get(id);
     if (former !== undefined) {
       former.stop();
+      this.ledger.startsAnew(id);
       this.counts.restarts += 1;
     }
     const path = this.paths.get(id)!;
@@ -145,6 +154,11 @@ export class World {
         disk: this.disks.get(id)!,
         anchors: this.anchors,
         isHome: (anchor) => homeOf(this.shape, this.anchors.indexOf(anchor)) === id,
+        open: () => this.open(process),
+        wallMs: () => this.scheduler.nowMs,
+        onCarriedOn: () => {
+          this.counts.carriedOn += 1;
+        },
         planeFor: async (other) => this.planeOf(other, process),
         candidates: async () => (await registry.relays()).filter((one) => one.id !== id),
         onGivenUp: (error) => this.judge.fail(`${id} gives up its start: ${error.message}`),
@@ -164,6 +178,17 @@ export class World {
       this.forgot.push({ relay: id, atMs: this.scheduler.nowMs });
       this.disks.get(id)!.clear();
     } else this.disks.get(id)!.crash();
+  }
+
+  private open(process: Process): Promise<void> {
+    const { id } = this.servers.list[0]!;
+    return new Promise((resolve, reject) => {
+      if (this.network.cuts.has(linkOf(process.host.id, id))) return reject(new Error('away'));
+      process.after(OPEN_TIMEOUT_MS, () => reject(new Error('no answer')));
+      this.network.send(process.host.id, id, () =>
+        this.network.send(id, process.host.id, process.guarded(resolve)),
+      );
+    });
   }
 
   private openDoor(id: string): void {
