@@ -24,7 +24,7 @@ export interface Takeover {
   /** Whether the anchor is to have a standby. */
   isPaired(anchor: string): boolean;
   /** Resolves when this relay may begin to forward for the anchor unasked. */
-  mayBegin(anchor: string): Promise<void>;
+  mayBegin(anchor: string, epoch?: bigint): Promise<void>;
   close(): void;
 }
 
@@ -97,8 +97,8 @@ export function createTakeover(options: {
     standby,
     usePools,
     isPaired: (anchor) => paired.has(anchor),
-    mayBegin: async (anchor) => {
-      if (paired.has(anchor)) await standby.mayBegin(anchor);
+    mayBegin: async (anchor, epoch) => {
+      if (paired.has(anchor)) await standby.mayBegin(anchor, epoch);
     },
     close() {
       pairing.stop();

@@ -18,9 +18,9 @@ export interface OwnershipOptions {
   readonly ttlOf?: (anchor: string) => number;
   /**
    * Resolves when this relay may begin to forward for an anchor that nobody handed to it: no promise of its own, nor of
-   * a former incarnation, forbids it (default: at once).
+   * a former incarnation, forbids it (default: at once). `epoch`: under which the registry has named it the owner meanwhile.
    */
-  readonly mayBegin?: (anchor: string) => Promise<void>;
+  readonly mayBegin?: (anchor: string, epoch?: bigint) => Promise<void>;
   /**
    * Tells the registry what this relay holds under `epoch`, after a fail-over that may have lost something; resolves with
    * the epoch under which it goes on (default: it does not).
@@ -227,7 +227,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       const { epoch } = await options.report(anchor, one.epoch, forMs);
       if (stopped || one.leaving || held.get(anchor) !== one) return true;
       log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what is held, and goes on');
-      await options.mayBegin?.(anchor);
+      await options.mayBegin?.(anchor, epoch);
       if (held.get(anchor) === one) await take(anchor, epoch, sentMs, forMs);
       return true;
     } catch (error) {
@@ -275,7 +275,7 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     const forMs = ttlOf(anchor);
     const { epoch } = await options.report(anchor, known, forMs);
     log.warn({ anchor, epoch: String(epoch) }, 'ownership: reported what was held before');
-    await options.mayBegin?.(anchor);
+    await options.mayBegin?.(anchor, epoch);
     if (held.get(anchor)?.epoch !== epoch) await take(anchor, epoch, sentMs, forMs);
     return true;
   }
@@ -299,6 +299,8 @@ export function createOwnership(options: OwnershipOptions): Ownership {
       if (owned === undefined) throw error;
       return owned;
     }
+    // It may have been sent again and again, and something been promised since it was sent first.
+    await options.mayBegin?.(anchor, epoch);
     const watchMs = epoch === 1n ? (options.firstClaimMs?.(anchor) ?? 0) : 0;
     if (watchMs > 0 && held.get(anchor)?.epoch !== epoch) {
       await new Promise<void>((resolve) => timers.after(watchMs, resolve));

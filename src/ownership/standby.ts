@@ -31,8 +31,11 @@ export interface StandbyOptions {
 export interface Standby {
   /** True: promised to the owner under `epoch`. False: not now, ask again. */
   promise(anchor: string, epoch: bigint): boolean;
-  /** Resolves when no promise, of this incarnation or a former one, forbids to begin forwarding for the anchor. */
-  mayBegin(anchor: string): Promise<void>;
+  /**
+   * Resolves when no promise, of this incarnation or a former one, forbids to begin forwarding for the anchor. With `epoch`, under
+   * which it is this relay's by the registry's word, nothing more is promised to an owner before.
+   */
+  mayBegin(anchor: string, epoch?: bigint): Promise<void>;
   /** The owner itself handed the anchor over: what was promised to it is void. */
   released(anchor: string): void;
   /** Looks at the registry whether it names this incarnation the standby, without having been asked for a promise. */
@@ -163,7 +166,9 @@ export function createStandby(options: StandbyOptions): Standby {
       return true;
     },
 
-    async mayBegin(anchor) {
+    async mayBegin(anchor, epoch) {
+      const one = followed.get(anchor);
+      if (one !== undefined && epoch !== undefined && epoch > one.epoch) one.epoch = epoch;
       for (;;) {
         const waitMs = forbiddenUntilMs(anchor) - timers.nowMs();
         if (waitMs <= 0 || stopped) return;
