@@ -2,6 +2,9 @@ import Type, { type Static } from 'typebox';
 import { LONGEST_CLAIM_MS } from './longest-claim.ts';
 import { DscpSettings, ecnSettings } from './marking.ts';
 
+/** A year: as long as a device may ask for (protocol/signalling.ts), and far from where instants lose their milliseconds. */
+const LONGEST_MS = 366 * 86_400_000;
+
 const Name = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
 const Path = Type.String({ minLength: 1 });
 const Port = Type.Integer({ minimum: 1, maximum: 65535 });
@@ -114,11 +117,13 @@ export const Pool = Type.Object(
       {
         default: Type.Integer({
           minimum: 1_000,
+          maximum: LONGEST_MS,
           default: 3_600_000,
           description: 'milliseconds, when a device names none',
         }),
         max: Type.Integer({
           minimum: 1_000,
+          maximum: LONGEST_MS,
           default: 86_400_000,
           description: 'milliseconds; longer wishes are shortened',
         }),
@@ -140,12 +145,14 @@ export const Pool = Type.Object(
     ),
     coolingMs: Type.Integer({
       minimum: 120_000,
+      maximum: LONGEST_MS,
       default: 120_000,
       description: 'milliseconds before a freed share goes to another device (RFC 3102 §6.1)',
     }),
     spiCoolingMs: Type.Optional(
       Type.Integer({
         minimum: 120_000,
+        maximum: LONGEST_MS,
         description:
           'milliseconds that SPIs should rest before another device gets them, when nothing is said 3,600,000: leases of ports alone take the shares whose SPIs still rest, and leases of SPIs those that have rested longest',
       }),

@@ -150,6 +150,16 @@ describe('a configuration', () => {
       pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'coolingMs: 1000,'),
       /coolingMs is 1000/,
     ],
+    ...[
+      'coolingMs: 1.0e15',
+      'spiCoolingMs: 1.0e15',
+      'leaseMs: {default: 1.0e15}',
+      'leaseMs: {max: 1.0e15}',
+    ].map((setting): [string, string, RegExp] => [
+      `has a time so long that instants would lose their milliseconds: ${setting}`,
+      pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), `${setting},`),
+      /Ms\S* is 1000000000000000; it must be <= 31622400000/,
+    ]),
   ];
   it.each(wrong)('that %s is refused, naming field, value and remedy', (_what, text, words) => {
     expect(() => parseSettings(text, 'mooring.yaml')).toThrow(words);
