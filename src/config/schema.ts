@@ -4,6 +4,8 @@ import { DscpSettings, ecnSettings } from './marking.ts';
 
 /** A year: as long as a device may ask for (protocol/signalling.ts), and far from where instants lose their milliseconds. */
 const LONGEST_MS = 366 * 86_400_000;
+/** Above what any pool holds, and counted exactly everywhere. */
+const MOST_LEASES = 1_000_000_000;
 
 const Name = Type.String({ pattern: '^[a-z0-9-]{1,32}$' });
 const Path = Type.String({ minLength: 1 });
@@ -157,10 +159,11 @@ export const Pool = Type.Object(
           'milliseconds that SPIs should rest before another device gets them, when nothing is said 3,600,000: leases of ports alone take the shares whose SPIs still rest, and leases of SPIs those that have rested longest',
       }),
     ),
-    maxLeasesPerDevice: Type.Integer({ minimum: 1, default: 4 }),
+    maxLeasesPerDevice: Type.Integer({ minimum: 1, maximum: MOST_LEASES, default: 4 }),
     maxLeasesPerTenant: Type.Optional(
       Type.Integer({
         minimum: 1,
+        maximum: MOST_LEASES,
         description:
           'leases that the devices of one tenant may hold in the pool, all together; without it any number. What they hold beyond a lower limit they keep',
       }),

@@ -150,6 +150,13 @@ describe('a configuration', () => {
       pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), 'coolingMs: 1000,'),
       /coolingMs is 1000/,
     ],
+    ...['maxLeasesPerDevice: 1.0e21', 'maxLeasesPerTenant: 1.0e21'].map(
+      (setting): [string, string, RegExp] => [
+        `allows more leases than can be counted: ${setting}`,
+        pool(anchor('a1', '192.0.2.1', '198.51.100.0/28'), `${setting},`),
+        /maxLeasesPer\w+ is 1e\+21; it must be <= 1000000000/,
+      ],
+    ),
     ...[
       'coolingMs: 1.0e15',
       'spiCoolingMs: 1.0e15',
