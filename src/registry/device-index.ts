@@ -8,7 +8,7 @@ import { refusalError } from './refusals.ts';
 import { anchorOf, type Registry } from './registry.ts';
 
 /** Devices told at once. */
-const REINDEX_BATCH = 64;
+const REINDEX_BATCH = 32;
 /** Lease ids forgotten a command. */
 const FORGET_BATCH = 256;
 /** Anchors asked at once. */

@@ -13,7 +13,9 @@ type Leases = Pick<
 >;
 
 /** Leases whose ends one script puts off. */
-const STRETCHED_AT_ONCE = 64;
+const STRETCHED_AT_ONCE = 32;
+/** Leases that one script ends at most, however many are asked for: what else Redis has to do waits for that long. */
+const ENDED_AT_ONCE = 16;
 
 /** What happens to a lease once it is granted. */
 export function leaseCommands(connection: Connection): Leases {
@@ -72,7 +74,9 @@ export function leaseCommands(connection: Connection): Leases {
     },
 
     async sweep(anchor, epoch, limit, latestMs) {
-      const answer = await askAnchor(connection, 'sweep', anchor, [epoch, limit, latestMs ?? '']);
+      const answer = await askAnchor(connection, 'sweep', anchor, [
+        ...[epoch, Math.min(limit, ENDED_AT_ONCE), latestMs ?? ''],
+      ]);
       const [nowMs, free, more, ...pairs] = answer as [number, number, number, ...string[]];
       const swept: EndedEvent[] = [];
       for (let at = 0; at < pairs.length; at += 2) {

@@ -6,8 +6,10 @@ import { leaseText, sessionText } from './records.ts';
 import { refusalError } from './refusals.ts';
 import type { OwnersReport, Registry } from './registry.ts';
 
-/** Leases that one script takes or brings back: what else Redis has to do waits for some milliseconds. */
-const AT_ONCE = 128;
+/** Leases that one script takes: what else Redis has to do waits for a millisecond or two. */
+const TOLD_AT_ONCE = 64;
+/** Leases that one script brings back or ends: the same. */
+const RESTORED_AT_ONCE = 32;
 
 /** How a quarantine ends: what an owner says that it holds is told in pieces, and brought back in pieces. */
 export function reportCommands(connection: Connection): Pick<Registry, 'report' | 'claim' | 'bringBack'> {
@@ -29,7 +31,7 @@ export function reportCommands(connection: Connection): Pick<Registry, 'report' 
 
   async function restore(anchor: string): Promise<void> {
     for (let more = 1; more === 1; ) {
-      more = (await askAnchor(connection, 'restore', anchor, [AT_ONCE])) as number;
+      more = (await askAnchor(connection, 'restore', anchor, [RESTORED_AT_ONCE])) as number;
     }
   }
 
@@ -39,9 +41,9 @@ export function reportCommands(connection: Connection): Pick<Registry, 'report' 
       ...sessions.map((session) => nameAndRest(sessionText(session))),
       ...leases.map((lease) => [lease.id.slice(anchor.length + 1), leaseText(lease)] as const),
     ];
-    for (let at = 0; at === 0 || at < told.length; at += AT_ONCE) {
-      const isLast = at + AT_ONCE >= told.length ? 1 : 0;
-      const some = told.slice(at, at + AT_ONCE).flat();
+    for (let at = 0; at === 0 || at < told.length; at += TOLD_AT_ONCE) {
+      const isLast = at + TOLD_AT_ONCE >= told.length ? 1 : 0;
+      const some = told.slice(at, at + TOLD_AT_ONCE).flat();
       await askAnchor(connection, 'tell', anchor, [relay, boot, epoch, counter, isLast, ...some]);
     }
   }
@@ -66,7 +68,8 @@ export function reportCommands(connection: Connection): Pick<Registry, 'report' 
       const told = leases
         .filter(({ state, session }) => state === 'active' && records.has(session))
         .map((lease) => [leaseText(lease), records.get(lease.session) as string]);
-      for (let at = 0; at < told.length; at += AT_ONCE) await say(0, told.slice(at, at + AT_ONCE).flat());
+      for (let at = 0; at < told.length; at += RESTORED_AT_ONCE)
+        await say(0, told.slice(at, at + RESTORED_AT_ONCE).flat());
       await say(1);
       return true;
     },

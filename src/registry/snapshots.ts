@@ -7,7 +7,7 @@ import { hintFrom, leaseRecordFrom, sessionFrom } from './records.ts';
 import type { EventPage, Snapshot } from './registry.ts';
 
 /** Leases that one script reads: what else Redis has to do waits for a millisecond or two. */
-const PAGE = 256;
+const PAGE = 128;
 const EVENTS = 128;
 /** So often an anchor may change too fast to be read. */
 const ATTEMPTS = 8;

@@ -17,6 +17,8 @@ test('a pool of a million leases starts, is reported, swept and given up without
   for (let at = 0; at < ANCHORS; at += 1) await pool.fill(at);
   for (let at = 0; at < ANCHORS; at += 1) {
     const whole = await pool.start(at);
+    await pool.stretch(at, whole);
+    await pool.change(at);
     await pool.loseAndReport(at, whole);
     await pool.sweep(at);
     await pool.stop(at);

@@ -16,6 +16,8 @@ test('nothing that happens to a full anchor keeps Redis from others for 10 ms', 
   await pool.fill(0);
   const whole = await pool.start(0);
   expect(whole.leases).toHaveLength(MAX_LEASES);
+  await pool.stretch(0, whole);
+  await pool.change(0);
   await pool.loseAndReport(0, whole);
   const back = await pool.start(0);
   expect(back.leases.map(({ id }) => id).sort()).toEqual(whole.leases.map(({ id }) => id).sort());
