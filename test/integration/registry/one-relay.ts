@@ -14,6 +14,8 @@ export interface OneRelay {
   epoch(): bigint;
   /** A lease granted and installed; a request that is said again is the same lease. */
   lease(device: string, requestId?: string): Promise<Lease>;
+  /** Ends a lease by its device's word. */
+  free(lease: Lease): Promise<void>;
   /** Does `work` until the registry takes it: reports whenever it is asked what is held. At most 20 s. */
   persist<T>(work: () => Promise<T>): Promise<T>;
 }
@@ -74,6 +76,10 @@ export async function oneRelay(registry: Registry, anchor: string, prefix: strin
       leases.set(installed.id, installed);
       sessions.set(session.id, session);
       return installed;
+    },
+    async free({ id, device }) {
+      saw(await registry.free({ leaseId: id, device, requestId: requestId() }));
+      leases.delete(id);
     },
     async persist(work) {
       const deadline = Date.now() + 20_000;
