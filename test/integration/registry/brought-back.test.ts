@@ -93,6 +93,22 @@ const isCutOff = async () => {
   failOver = await cutOff(server.client(), anchor);
 };
 
+test('what was freed before its owner could hear of it rests anew: it was forwarded for until now', async () => {
+  const known = [await leases(HOLDER), await leases('other')];
+  const { id, device } = known[0]!.lease;
+  await store.free({ leaseId: id, device, requestId: 'f'.repeat(32) });
+  await passes(COOLING_MS - QUARANTINE_MS);
+  await isCutOff();
+  await failOver();
+  await expect(reports(OWNER, 'owner', ...known)).rejects.toMatchObject(quarantined);
+  await passes(QUARANTINE_MS);
+  await reports(OWNER, 'owner', ...known);
+  ({ epoch } = await store.claim(anchor, OWNER.id, OWNER.boot, 600_000));
+  await expect(leases('stranger')).rejects.toMatchObject({ code: 'ERR_MOORING_EXHAUSTED' });
+  await passes(COOLING_MS);
+  expect((await leases('stranger')).lease.address).toBe(known[0]!.lease.address);
+});
+
 describe('a standby whose owner is away for all of the quarantine', () => {
   test('goes on with what it has followed', async () => {
     await isCutOff();
@@ -103,6 +119,22 @@ describe('a standby whose owner is away for all of the quarantine', () => {
     ({ epoch } = await reports(STANDBY, 'standby', lost));
     expect(await held()).toEqual([{ id: lost.lease.id, state: 'active' }]);
     expect((await store.owner(anchor))?.relay).toBe(STANDBY.id);
+  });
+
+  test('does not bring back what was freed before it could hear of it', async () => {
+    const known = await leases(HOLDER);
+    const { id, device } = known.lease;
+    await store.free({ leaseId: id, device, requestId: 'f'.repeat(32) });
+    await isCutOff();
+    const lost = await leases(HOLDER);
+    await failOver();
+    await expect(reports(STANDBY, 'standby', known)).rejects.toMatchObject(quarantined);
+    await passes(QUARANTINE_MS);
+    await reports(STANDBY, 'standby', known);
+    expect(await held()).toEqual([]);
+    expect(lost.lease.address).toBe(known.lease.address);
+    await store.bringBack(anchor, knows(lost));
+    expect(await held(), 'what has its address since').toEqual([{ id: lost.lease.id, state: 'active' }]);
   });
 
   test('counts what is pending as acknowledged', async () => {
