@@ -252,11 +252,8 @@ export class RelaySession implements Due, FastListener {
 
   /** Sends an inner packet, which has 16 octets of room before it, to the device; or queues it. */
   deliver(buffer: Uint8Array, at: number, length: number, nowMs: number): void {
-    const isSent = this.#way.deliver(buffer, at, length);
-    const { sending } = this.#way;
-    if (isSent && sending !== null && sending.sender.sequence >= this.#host.rekeyAfterPackets) {
-      this.#rekey(sending.name.keyNumber, nowMs);
-    }
+    const number = this.#way.deliver(buffer, at, length);
+    if (number >= this.#host.rekeyAfterPackets) this.#rekey(this.#way.sending!.name.keyNumber, nowMs);
   }
 
   /** True when the session's rate lets the packet through; it is charged for it then. */
