@@ -42,15 +42,20 @@ export function assembleCommands(
     if (!file.endsWith('.lua')) continue;
     const command = file.slice(0, -4);
     const lines = withoutUnused(expand(join(COMMANDS, file), new Set(), options.replace ?? {}));
-    const assembled = lines.map((line) => line.trim()).join('\n');
-    const lua = options.mutate?.(command, assembled) ?? assembled;
+    const [first = '', ...others] = lines.map((line) => line.trim());
+    const flags = first.startsWith('#!') ? [first] : [];
+    const assembled = (flags.length > 0 ? others : [first, ...others]).join('\n');
+    const lua = [...flags, options.mutate?.(command, assembled) ?? assembled].join('\n');
     const hash = createHash('sha256').update(lua).digest('hex').slice(0, 12);
     commands[command] = { name: `mooring_${command}_${hash}`, keys: keyCount(command, lua), lua };
   }
   return { commands, refusals: refusals() };
 }
 
-/** The lines of a file with its includes in place, each once; comments and blank lines are left out. */
+/**
+ * The lines of a file with its includes in place, each once; comments and blank lines are left out. A command that begins
+ * with `#!lua flags=allow-oom` is taken by a server that is full: it adds nothing that lasts, or what an owner has promised.
+ */
 function expand(path: string, seen: Set<string>, replace: Readonly<Record<string, string>>): string[] {
   const name = relative(COMMANDS, path);
   const text = readFileSync(path, 'utf8');

@@ -2,9 +2,10 @@
 
 export const COMMANDS = {
   abandon: {
-    name: 'mooring_abandon_dce8073d35e5',
+    name: 'mooring_abandon_fe9876d817f6',
     keys: 1,
-    lua: `local INDEX = unpack(KEYS)
+    lua: `#!lua flags=allow-oom
+local INDEX = unpack(KEYS)
 local function readNote(value)
 return string.match(value, '^([-+?])(%S+) ?(%d*) ?(%d*)$')
 end
@@ -14,9 +15,10 @@ end
 return 'OK'`,
   },
   activate: {
-    name: 'mooring_activate_b8ace1c6f9b1',
+    name: 'mooring_activate_a53c43c888f7',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local QUARANTINED = -16
 local function readNow()
@@ -247,10 +249,18 @@ allowance.number = takeNumber()
 saveAllowance(ARGV[1], allowance)
 return 'OK'`,
   },
+  announce: {
+    name: 'mooring_announce_341ed5f17747',
+    keys: 1,
+    lua: `#!lua flags=allow-oom
+local RELAY = unpack(KEYS)
+return redis.call('SET', RELAY, ARGV[1], 'PX', ARGV[2])`,
+  },
   appoint: {
-    name: 'mooring_appoint_0ddcdd25b2d1',
+    name: 'mooring_appoint_8e9dff762ef5',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
@@ -324,9 +334,10 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   attach: {
-    name: 'mooring_attach_363e5a9e7cd9',
+    name: 'mooring_attach_0c37ddedad4e',
     keys: 15,
-    lua: `local BAD_BIND = -6
+    lua: `#!lua flags=allow-oom
+local BAD_BIND = -6
 local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
@@ -514,9 +525,10 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   bring_back: {
-    name: 'mooring_bring_back_09afdc660a75',
+    name: 'mooring_bring_back_82834524fa60',
     keys: 15,
-    lua: `local UNDECLARED = -1
+    lua: `#!lua flags=allow-oom
+local UNDECLARED = -1
 local REQUEST_ENDED = -11
 local QUARANTINED = -16
 local function readNow()
@@ -1194,9 +1206,10 @@ redis.call('HDEL', TENANTS, ARGV[2])
 return { 0, takeNumber() }`,
   },
   claim: {
-    name: 'mooring_claim_ac4e2476b2c8',
+    name: 'mooring_claim_90cac2865a0d',
     keys: 15,
-    lua: `local UNDECLARED = -1
+    lua: `#!lua flags=allow-oom
+local UNDECLARED = -1
 local OWNED_BY_ANOTHER = -2
 local NOT_HOME = -12
 local QUARANTINED = -16
@@ -1428,9 +1441,10 @@ end
 return own(ARGV[1], ARGV[2], ARGV[3])`,
   },
   confirm: {
-    name: 'mooring_confirm_a7626e6a8c65',
+    name: 'mooring_confirm_2fdf1d204c7f',
     keys: 1,
-    lua: `local INDEX = unpack(KEYS)
+    lua: `#!lua flags=allow-oom
+local INDEX = unpack(KEYS)
 redis.call('HSET', INDEX, ARGV[1], '+' .. ARGV[2])
 return 'OK'`,
   },
@@ -1632,9 +1646,10 @@ end
 return isKnown and cjson.decode(stored[2]).pool or ''`,
   },
   deregister: {
-    name: 'mooring_deregister_8166e8642b3b',
+    name: 'mooring_deregister_019c423f3683',
     keys: 1,
-    lua: `local INDEX = unpack(KEYS)
+    lua: `#!lua flags=allow-oom
+local INDEX = unpack(KEYS)
 return redis.call('HDEL', INDEX, 'client')`,
   },
   describe: {
@@ -1660,9 +1675,10 @@ end
 return { now, meta[1], meta[2] or '', meta[3] or '', meta[4] or '0', meta[5], meta[6], meta[7] or '', meta[8] or '' }`,
   },
   extend: {
-    name: 'mooring_extend_598875b91c65',
+    name: 'mooring_extend_42e63051d2e5',
     keys: 15,
-    lua: `local BAD_BIND = -6
+    lua: `#!lua flags=allow-oom
+local BAD_BIND = -6
 local QUARANTINED = -16
 local PORTS_UNAVAILABLE = -36
 local function readNow()
@@ -2057,9 +2073,10 @@ remember(request, 'E')
 return { now, shown(lease, session) }`,
   },
   forget: {
-    name: 'mooring_forget_5093149068ed',
+    name: 'mooring_forget_e8f4b01796f3',
     keys: 1,
-    lua: `local function readNow()
+    lua: `#!lua flags=allow-oom
+local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
 end
@@ -2083,9 +2100,10 @@ end
 return 'OK'`,
   },
   free: {
-    name: 'mooring_free_d527896e8200',
+    name: 'mooring_free_191923cab5ce',
     keys: 15,
-    lua: `local BAD_BIND = -6
+    lua: `#!lua flags=allow-oom
+local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local QUARANTINED = -16
@@ -3710,9 +3728,10 @@ end
 return 'OK'`,
   },
   release: {
-    name: 'mooring_release_b9d01e910fa9',
+    name: 'mooring_release_7f8e8d8cde33',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
@@ -3780,9 +3799,10 @@ redis.call('HDEL', META, 'owner', 'boot', 'untilMs', 'standby', 'standbyBoot')
 return 'OK'`,
   },
   remove: {
-    name: 'mooring_remove_cfeaecb9bb9e',
+    name: 'mooring_remove_5dd75004ed07',
     keys: 15,
-    lua: `local LEASES_WOULD_BE_ORPHANED = -8
+    lua: `#!lua flags=allow-oom
+local LEASES_WOULD_BE_ORPHANED = -8
 local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
@@ -3842,9 +3862,10 @@ redis.call('HSET', META, 'schema', SCHEMA, 'epoch', of[1], 'counter', of[2])
 return 'OK'`,
   },
   renew: {
-    name: 'mooring_renew_e5c7c7ab2bb8',
+    name: 'mooring_renew_5da17f86dbd6',
     keys: 15,
-    lua: `local UNDECLARED = -1
+    lua: `#!lua flags=allow-oom
+local UNDECLARED = -1
 local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -3925,9 +3946,10 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_7ea5fee4aed9',
+    name: 'mooring_report_3151fd7aa5af',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local QUARANTINED = -16
 local UNTOLD = -20
 local RESTORING = -21
@@ -4127,9 +4149,10 @@ publish(takeFence(), 'owned ' .. relay)
 return RESTORING`,
   },
   restore: {
-    name: 'mooring_restore_4faae35cec1f',
+    name: 'mooring_restore_fb5a1f0b0ee6',
     keys: 15,
-    lua: `local WITHDRAWN = -9
+    lua: `#!lua flags=allow-oom
+local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local function readNow()
 local time = redis.call('TIME')
@@ -4744,9 +4767,10 @@ end
 return restoreSome(tonumber(ARGV[1])) and 1 or 0`,
   },
   revoke: {
-    name: 'mooring_revoke_3e250b75d461',
+    name: 'mooring_revoke_1023e06a6141',
     keys: 15,
-    lua: `local BAD_BIND = -6
+    lua: `#!lua flags=allow-oom
+local BAD_BIND = -6
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local QUARANTINED = -16
@@ -5335,9 +5359,10 @@ sessions,
 }`,
   },
   stretch: {
-    name: 'mooring_stretch_1ce270be05b5',
+    name: 'mooring_stretch_14a551037c2a',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
@@ -5545,9 +5570,10 @@ end
 return now`,
   },
   sweep: {
-    name: 'mooring_sweep_db7008934088',
+    name: 'mooring_sweep_374af5c331a4',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local QUARANTINED = -16
@@ -5947,9 +5973,10 @@ end
 return ''`,
   },
   tell: {
-    name: 'mooring_tell_276087abbef6',
+    name: 'mooring_tell_76c4e982a035',
     keys: 15,
-    lua: `local QUARANTINED = -16
+    lua: `#!lua flags=allow-oom
+local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
 return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -6008,9 +6035,10 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_48e3bbc1d960',
+    name: 'mooring_transfer_d653947d1f8a',
     keys: 15,
-    lua: `local STALE_EPOCH = -3
+    lua: `#!lua flags=allow-oom
+local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
 local time = redis.call('TIME')
@@ -6102,9 +6130,10 @@ redis.call('HSET', META, 'standby', ARGV[1], 'standbyBoot', current.boot)
 return epoch`,
   },
   withdraw: {
-    name: 'mooring_withdraw_806c121172b5',
+    name: 'mooring_withdraw_bbb3de1b39a2',
     keys: 15,
-    lua: `local WITHDRAWN = -9
+    lua: `#!lua flags=allow-oom
+local WITHDRAWN = -9
 local NOT_PENDING = -10
 local REQUEST_ENDED = -11
 local QUARANTINED = -16

@@ -6,6 +6,7 @@ import type { Connection, Random } from './connection.ts';
 import { deviceKeys, poolKey } from './keys.ts';
 import { leaseFrom, packed, sessionFrom, unpacked } from './records.ts';
 import { anchorOf, type EndedEvent, type Registry } from './registry.ts';
+import { isOutOfMemory } from './sending.ts';
 
 type Leases = Pick<
   Registry,
@@ -112,7 +113,12 @@ export async function noteFree(
   anchor: string,
   free: number,
 ): Promise<void> {
-  await connection.plain((redis) => redis.zadd(poolKey(pool), 'XX', free, anchor));
+  try {
+    await connection.plain((redis) => redis.zadd(poolKey(pool), 'XX', free, anchor));
+  } catch (error) {
+    // A server without memory takes no hint, and what the hint is of has happened.
+    if (!isOutOfMemory(error)) throw error;
+  }
 }
 
 /** Whether every anchor of a pool has said that nothing is free. */

@@ -94,9 +94,14 @@ function isFull(cause: Error): boolean {
 function full(cause: Error): MooringError {
   return new MooringError(
     'ERR_MOORING_REGISTRY_UNAVAILABLE',
-    'the registry has no memory left and takes nothing more; raise maxmemory on its servers (CONFIG SET maxmemory …)',
-    { temporary: true, retryAfterMs: 10_000, cause: bare(cause) },
+    'the registry has no memory left: what there is goes on, and nothing new is taken; raise maxmemory on its servers (CONFIG SET maxmemory …)',
+    { temporary: true, retryAfterMs: 10_000, cause: bare(cause), data: { isFull: true } },
   );
+}
+
+/** Whether a server has refused something because it has no memory left. */
+export function isOutOfMemory(error: unknown): boolean {
+  return error instanceof MooringError && error.data.isFull === true;
 }
 
 /** No answer, or one that says "not here, not now": sending again is right. */

@@ -75,9 +75,10 @@ export function createStore(connection: Connection, log: Logger, close: () => Pr
     watch: wakes.watch,
 
     async announceRelay(announcement, ttlMs) {
-      const text = JSON.stringify(announcement);
-      await connection.plain((redis) => redis.set(relayKey(announcement.id), text, 'PX', ttlMs));
-      await connection.plain((redis) => redis.sadd(relaysKey(), announcement.id));
+      const { id } = announcement;
+      await connection.run('announce', [relayKey(id)], [JSON.stringify(announcement), ttlMs]);
+      const isListed = await connection.plain((redis) => redis.sismember(relaysKey(), id));
+      if (isListed === 0) await connection.plain((redis) => redis.sadd(relaysKey(), id));
     },
 
     relay,

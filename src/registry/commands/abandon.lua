@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Drops an intent that no anchor could grant; the request may be tried anew.
 

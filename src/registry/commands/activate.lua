@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   The owner has installed pending leases: it forwards from now on.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Names the relay incarnation that may claim the anchor when its owner's claim has run out; holds the claim as a
   renewal does, so that whoever was the standby before is bound by its promises no longer than by this.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   The session that carries a device's lease; a new one when the device's key is another than before.
 

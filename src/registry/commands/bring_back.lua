@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   A former owner says what it has, after a quarantine has ended without its word. What was lost then comes back where its
   resources are nobody's since: a lease, or what a lease was extended by. Idempotent as it stands.

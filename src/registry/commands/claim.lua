@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Makes an incarnation of a relay the owner of an anchor.
 

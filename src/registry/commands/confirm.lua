@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Notes in the device's index that a lease was granted.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Ends a device's registration (RFC 3103 section 9.4); its leases have been freed before.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   A lease lasts so long from now (RFC 3103 section 9.10), and has at least so many ports: its port block doubles in place, once
   or several times (RFC 3102 section 3.1). Sent twice it extends once.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Notes in a device's index that leases have ended. Lease ids are never used again, so this cannot hit a new one.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Ends a lease by its device's wish (RFC 3103 section 9.12).
 

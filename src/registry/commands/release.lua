@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Gives a claim up: the anchor is without owner, its epoch stays taken.
 

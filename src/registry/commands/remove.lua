@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Forgets an anchor of which nothing is leased any more. Its epoch and its counter stay: should it be declared again, they
   go on from there.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Holds a claim for another while. Also a claim that has run out: nobody else claimed since, or the epoch would
   have risen.

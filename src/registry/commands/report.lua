@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   The owner says what it holds, because another server answers than wrote the anchor's data. Its word counts when
   nobody reports a higher fence while the quarantine lasts: whoever has read the most of what may be lost. At once, without waiting for its end, when nobody else

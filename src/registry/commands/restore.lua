@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Brings some of what an owner has said back into an anchor's data; anybody may, until it is done.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Ends a lease by an operator's word, whatever its device wishes.
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Puts the ends of leases off, by the word of their owner: nobody could extend them while the registry did not answer.
   Sent twice it puts them off once, give or take what lies between.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Ends leases that have run out and grants that nobody installed in time; the owner's task alone, so that no
   lease ends behind the back of a relay that still forwards for it.

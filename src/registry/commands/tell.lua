@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Some of what an owner has: more than one script should take is told in pieces, after `report` and before what that says
   comes about.

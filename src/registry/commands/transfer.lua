@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Planned hand-over: the owner gives the anchor to another incarnation, under the next epoch, and stands by for it until
   that one names its own standby: it may die before it takes the anchor up.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 --[[
   Takes a pending lease back: its owner relay could not install it.
 

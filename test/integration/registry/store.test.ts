@@ -520,33 +520,41 @@ describe('a server that is not fit', () => {
     }
   });
 
-  test('that has no memory left does nothing by halves, says what mends it, and goes on then', async () => {
+  test('that has no memory left takes nothing new and says what mends it; what there is goes on, and ends', async () => {
     await serve();
-    const kept = await registry.grant(wish('d1'));
-    await registry.activate('a1', kept.lease.id, 1n);
+    const held = async (of: string, leaseMs = 60_000) =>
+      registry.activate('a1', (await registry.grant(wish(of, { leaseMs }))).lease.id, 1n);
+    const [kept, freed, passing] = [await held('d1'), await held('d2'), await held('d3', 1_000)];
     const before = await registry.snapshot('a1');
-    const asked = wish('d2');
+    const asked = wish('d4');
+    const relay = { id: 'r1', boot: 'ab'.repeat(8), planeUrl: 'wss://r1.example:4557', site: 's' };
+    await registry.announceRelay(relay, 60_000);
     await server.client().config('SET', 'maxmemory', '1');
     try {
-      const extension = { leaseId: kept.lease.id, device: kept.lease.device, leaseMs: 90_000 };
-      for (const work of [
-        () => registry.grant(asked),
-        () => registry.extend({ ...extension, requestId: hex() }),
-        () => registry.renew('a1', 'r1', 1n, 60_000),
-      ]) {
-        expect(await failure(work())).toMatchObject({
-          code: 'ERR_MOORING_REGISTRY_UNAVAILABLE',
-          temporary: true,
-          message: expect.stringMatching(/no memory left.*CONFIG SET maxmemory/),
-        });
-      }
+      expect(await failure(registry.grant(asked))).toMatchObject({
+        code: 'ERR_MOORING_REGISTRY_UNAVAILABLE',
+        temporary: true,
+        message: expect.stringMatching(/no memory left.*CONFIG SET maxmemory/),
+      });
       expect((await registry.snapshot('a1')).lastId).toBe(before.lastId);
+      const request = { leaseId: kept.id, device: kept.device, requestId: hex() };
+      expect((await registry.extend({ ...request, leaseMs: 90_000 })).lease.remainingMs).toBeGreaterThan(
+        60_000,
+      );
+      expect((await registry.renew('a1', 'r1', 1n, 60_000)).remainingMs).toBeGreaterThan(50_000);
+      expect((await registry.free({ ...request, leaseId: freed.id, device: freed.device })).reason).toBe(
+        'freed',
+      );
+      await until(async () =>
+        (await registry.sweep('a1', 1n, 10)).ended.some(({ lease }) => lease.id === passing.id),
+      );
+      await registry.announceRelay(relay, 60_000);
     } finally {
       await server.client().config('SET', 'maxmemory', '0');
     }
-    const granted = await registry.grant(asked);
+    const next = await registry.grant(asked);
     expect((await registry.snapshot('a1')).leases.map(({ id }) => id).sort()).toEqual(
-      [kept.lease.id, granted.lease.id].sort(),
+      [kept.id, next.lease.id].sort(),
     );
   });
 
