@@ -32,6 +32,7 @@ export function resender(redis: RedisClient, pace: Pace = PROCESS_PACE): Resend 
       } catch (cause) {
         if (!(cause instanceof Error)) throw cause;
         if (isFull(cause)) throw full(cause);
+        if (isForbidden(cause)) throw forbidden(cause);
         const schema = /^MOORINGSCHEMA (\S+)/.exec(cause.message)?.[1];
         if (schema !== undefined) throw unknownSchema(schema);
         if (!isLost(cause)) throw bare(cause);
@@ -96,6 +97,19 @@ function full(cause: Error): MooringError {
     'ERR_MOORING_REGISTRY_UNAVAILABLE',
     'the registry has no memory left: what there is goes on, and nothing new is taken; raise maxmemory on its servers (CONFIG SET maxmemory …)',
     { temporary: true, retryAfterMs: 10_000, cause: bare(cause), data: { isFull: true } },
+  );
+}
+
+/** Of the user's rights, in a command or in what a script does. */
+function isForbidden({ message }: Error): boolean {
+  return /^NOPERM\b|The user executing the script can't|ACL failure in script/.test(message);
+}
+
+function forbidden(cause: Error): MooringError {
+  return new MooringError(
+    'ERR_MOORING_REGISTRY_UNAVAILABLE',
+    `the registry's user may not do what is needed (${cause.message}); give it the rights of docs/redis.md with ACL SETUSER, on every server`,
+    { temporary: true, retryAfterMs: 10_000, cause: bare(cause) },
   );
 }
 

@@ -113,6 +113,19 @@ test('a user with no more rights than the manual gives can do everything', async
   await (await registry.watch('a1', () => undefined))();
   await registry.announceRelay({ id: 'r1', boot: 'ab'.repeat(8), planeUrl: '', site: 's' }, 60_000);
   expect(await registry.relays()).toHaveLength(1);
+  for (const [missing, given] of [
+    ['resetkeys ~mooring1:*', '~mooring2:*'],
+    ['resetchannels', '&mooring2:*'],
+    ['-time', '+time'],
+    ['-@write', '+@write'],
+  ] as const) {
+    await shape.servers[0]?.call('ACL', 'SETUSER', USER.name, ...missing.split(' '));
+    const asked: MooringError = await relay.lease('d2').catch((cause) => cause);
+    expect(asked.code, missing).toBe('ERR_MOORING_REGISTRY_UNAVAILABLE');
+    expect(asked.message).toMatch(/user may not do what is needed \(.*docs\/redis\.md with ACL SETUSER/);
+    await shape.servers[0]?.call('ACL', 'SETUSER', USER.name, given);
+  }
+  await relay.lease('d2');
   await registry.close();
 
   await shape.servers[0]?.call('ACL', 'SETUSER', USER.name, '-info');
