@@ -155,7 +155,10 @@ export async function startRelay(
     planes,
     ownership: () => ownership,
     onTakenOver: () => metrics.ownership.inc({ change: 'taken-over' }),
-    onFollow: (anchor) => void node.follow(anchor),
+    onFollow(anchor) {
+      supervised.standsBy();
+      void node.follow(anchor);
+    },
     onUnfollow: (anchor) => node.unfollow(anchor),
     async note(anchor, standby) {
       const announced = standby === null ? null : await registry.relay(standby.id);

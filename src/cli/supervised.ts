@@ -22,6 +22,8 @@ export interface Supervised {
   give(descriptors: Descriptors): void;
   keepSettings(settings: CheckedSettings): void;
   duty(duty: Duty): void;
+  /** It may take an anchor over at any moment. */
+  standsBy(): void;
   held(claim: HeldClaim): void;
   released(anchor: string): void;
   /** Once the process serves, it is well only while `probe` answers. */
@@ -75,6 +77,7 @@ export function joinSupervisor(): Supervised {
     },
     keepSettings: (settings) => tell({ type: 'settings', settings }),
     duty: (duty) => tell({ type: 'duty', duty }),
+    standsBy: () => tell({ type: 'stands-by' }),
     held: (claim) => tell({ type: 'held', claim }),
     released: (anchor) => tell({ type: 'released', anchor }),
     probe(next) {

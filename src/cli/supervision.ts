@@ -62,5 +62,7 @@ export type FromServer =
   | { readonly type: 'given' }
   | { readonly type: 'settings'; readonly settings: CheckedSettings }
   | { readonly type: 'duty'; readonly duty: Duty }
+  /** Any moment the process may be given a claim too short for the supervisor to load then what renews it. */
+  | { readonly type: 'stands-by' }
   | { readonly type: 'held'; readonly claim: HeldClaim }
   | { readonly type: 'released'; readonly anchor: string };

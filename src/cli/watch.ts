@@ -11,7 +11,7 @@ const GRACE_MS = {
   /** Nothing is forwarded meanwhile: somebody else should, as soon as there is somebody. */
   silent: 1_000,
 } as const;
-/** A claim that lasts less leaves no time to load what renews it. */
+/** A claim that lasts less leaves no time to load what renews it, nor has a takeover any for that beside it. */
 const SHORT_CLAIM_MS = 5_000;
 const REGISTRY_RETRY_MS = 500;
 /** The data path believes for some two seconds that somebody holds the sockets. */
@@ -21,7 +21,7 @@ const ALIVE_MS = 2_000;
 /** What the supervisor does for an absent process beside starting it again. */
 export interface Watch {
   /** The process said what it holds, and what has to be done for it. */
-  told(word: Extract<FromServer, { type: 'duty' | 'held' | 'released' }>): void;
+  told(word: Extract<FromServer, { type: 'duty' | 'stands-by' | 'held' | 'released' }>): void;
   /** The process is away since now: crashed, silent, or starting. Ignored while it is. */
   away(): void;
   /** It serves again. */
@@ -49,6 +49,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
   let duty: Duty | null = null;
   let care: Promise<Care> | null = null;
   let awayMs: number | null = null;
+  let standsBy = false;
   /** Held by the former process, and not claimed by the present one so far. */
   const unclaimed = new Set<string>();
 
@@ -80,7 +81,11 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
     return { registry, caretaker };
   }
 
-  const isShort = () => [...held.values()].some(({ ttlMs }) => ttlMs < SHORT_CLAIM_MS);
+  const mayBeShort = () => standsBy || [...held.values()].some(({ ttlMs }) => ttlMs < SHORT_CLAIM_MS);
+  /** Loads what renews claims, where they leave no time for it later. */
+  function prepareIfShort(): void {
+    if (duty !== null && mayBeShort()) prepared(duty).catch(() => undefined);
+  }
 
   function prepared(what: Duty): Promise<Care> {
     if (care !== null) return care;
@@ -135,12 +140,17 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
             duty = next;
             if (awayMs === null) dismiss();
           }
+          prepareIfShort();
           return;
         }
+        case 'stands-by':
+          standsBy = true;
+          prepareIfShort();
+          return;
         case 'held':
           unclaimed.delete(word.claim.anchor);
           held.set(word.claim.anchor, word.claim);
-          if (duty !== null && isShort()) prepared(duty).catch(() => undefined);
+          prepareIfShort();
           return;
         case 'released':
           held.delete(word.anchor);
@@ -160,7 +170,7 @@ export function createWatch({ endProcess }: { endProcess(): void }): Watch {
       unclaimed.clear();
       if (awayMs === null) return;
       awayMs = null;
-      if (!isShort()) {
+      if (!mayBeShort()) {
         dismiss();
         return;
       }

@@ -17,7 +17,7 @@ import type { AnchorJournal, JournalBase } from './journal/anchor-journal.ts';
 const EVENT_PAGE = 512;
 /** What woke the relay is read so much later, milliseconds: by then whoever asks for it has mostly done so, and for much at once. */
 const WOKEN_MS = 20;
-/** Last paths read at a time, and how often at most for a session that has none. */
+/** Last paths read at a time, and how often in all for a session that has none. */
 const HINTS_AT_ONCE = 1_024;
 const HINT_ASKED_TIMES = 6;
 /** Sessions and leases told to the engine at a time while it has other things to do. */
@@ -74,7 +74,7 @@ export interface AnchorCopy {
    * down as an acknowledged one as soon as it is there, which `witness` would do afterwards.
    */
   follow(acknowledging?: string): Promise<void>;
-  /** Reads last paths of sessions that had none when they came, and tells the engine: some of them each time. */
+  /** Reads last paths of sessions that had none when they came, and tells the engine. */
   learnHints(): Promise<void>;
   /** Runs `work` when nothing is being applied, and applies nothing meanwhile. */
   alone<T>(work: (catchUp: () => Promise<void>) => Promise<T>): Promise<T>;
@@ -125,7 +125,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const leases = new Map<string, Lease>();
   const untilMs = new Map<string, number>();
   const sessions = new Map<string, Session>();
-  /** Those whose last path is not known, and how often it was asked for; next is who has waited longest. */
+  /** Those whose last path is not known, and how often it was asked for. */
   const unhinted = new Map<string, number>();
   /** Pending, as far as was heard, and acknowledged at any moment. */
   const witnessed = new Set<string>();
@@ -327,17 +327,20 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   }
 
   async function learnHints(): Promise<void> {
-    const asked = [...unhinted].slice(0, HINTS_AT_ONCE);
-    if (asked.length === 0) return;
+    const asked = [...unhinted.keys()];
+    for (let at = 0; at < asked.length && !stopped; at += HINTS_AT_ONCE)
+      await learnHintsOf(asked.slice(at, at + HINTS_AT_ONCE));
+  }
+
+  async function learnHintsOf(asked: readonly string[]): Promise<void> {
     // A device binds soon after its session has come, or it is asked for when it speaks.
-    for (const [id, times] of asked) {
-      unhinted.delete(id);
+    for (const id of asked) {
+      const times = unhinted.get(id);
+      if (times === undefined) continue;
       if (times + 1 < HINT_ASKED_TIMES) unhinted.set(id, times + 1);
+      else unhinted.delete(id);
     }
-    const hints = await registry.hints(
-      anchor,
-      asked.map(([id]) => id),
-    );
+    const hints = await registry.hints(anchor, asked);
     if (stopped || hints.length === 0) return;
     for (const { session } of hints) unhinted.delete(session);
     await engine.command({ op: 'hints', anchor, hints });

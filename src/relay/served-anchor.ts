@@ -160,6 +160,8 @@ export async function followAnchor(
       });
       if (taken.isCurrent()) {
         taken.onInstalled(copy);
+        // Those that were lost with it are announced before anything else is done for this one.
+        await new Promise<void>((resolve) => timers.after(0, resolve));
         return serving(copy, taken, heardMs, JOURNAL_AFTER_MS);
       }
       await copy.stop();

@@ -66,6 +66,7 @@ const alone: Supervised = {
   duty: () => undefined,
   held: () => undefined,
   released: () => undefined,
+  standsBy: () => undefined,
   probe: () => undefined,
   up: () => undefined,
 };
