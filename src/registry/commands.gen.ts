@@ -525,10 +525,11 @@ local new = replaceSession(session, ARGV[5], ARGV[4], ARGV[6])
 return { now, shown(leaseOf(lease.id), new), shownSession(new), session.id }`,
   },
   bring_back: {
-    name: 'mooring_bring_back_82834524fa60',
+    name: 'mooring_bring_back_27f7596532f3',
     keys: 15,
     lua: `#!lua flags=allow-oom
 local UNDECLARED = -1
+local WITHDRAWN = -9
 local REQUEST_ENDED = -11
 local QUARANTINED = -16
 local function readNow()
@@ -613,8 +614,33 @@ replaces = replaces,
 leases = leases,
 }
 end
+local KEEP_MS = 3600000
+local KEEP_COUNT = 16384
+local BY_TIME = '.0'
 local function recall(request)
 return redis.call('HGET', ANSWERS, request)
+end
+local function forgetOldest(count)
+local oldest = redis.call('ZPOPMIN', ANSWERED, count)
+for at = 1, #oldest, 2 do
+redis.call('HDEL', ANSWERS, oldest[at])
+end
+end
+local function remember(request, answer)
+redis.call('HSET', ANSWERS, request, answer)
+redis.call('ZADD', ANSWERED, whole(now + KEEP_MS), request)
+local surplus = redis.call('ZCARD', ANSWERED) - KEEP_COUNT
+if surplus > 0 then
+forgetOldest(surplus)
+redis.call('HDEL', META, 'missed')
+end
+for _ = 1, 2 do
+local first = redis.call('ZRANGE', ANSWERED, 0, 0, 'WITHSCORES')
+if first[2] == nil or tonumber(first[2]) > now then
+break
+end
+forgetOldest(1)
+end
 end
 local WORD = 4294967296
 local ROUNDS = 4
@@ -809,6 +835,14 @@ redis.call('ZADD', COOLING, 0, whole(skipped))
 end
 redis.call('HSET', META, 'frontier', whole(number + 1))
 end
+local function coolSlot(slot, device)
+local coolingMs = tonumber(redis.call('HGET', META, 'coolingMs'))
+redis.call('ZADD', COOLING, whole(now + coolingMs), slot)
+redis.call('HSET', FORMER, 's:' .. slot, device)
+local former = formerSlots(device)
+former[#former + 1] = slot
+redis.call('HSET', FORMER, 'd:' .. device, table.concat(former, ','))
+end
 local function portsIn(text)
 local first, width = string.match(text, '^(%d+)/(%d+)$')
 return tonumber(first), first and 2 ^ tonumber(width)
@@ -839,6 +873,18 @@ local function countExtraSlots(more)
 if more ~= 0 then
 redis.call('HINCRBY', META, 'extraSlots', more)
 end
+end
+local function slotsOf(lease)
+if (redis.call('HGET', META, 'extraSlots') or '0') == '0' then
+return { lease.slot }
+end
+return slotsIn(cjson.decode(redis.call('HGET', META, 'plan')), lease)
+end
+local function coolSlots(slots, device)
+for _, slot in ipairs(slots) do
+coolSlot(slot, device)
+end
+countExtraSlots(1 - #slots)
 end
 local function takeMoreSlots(slots)
 for _, slot in ipairs(slots) do
@@ -921,10 +967,39 @@ local function announce(kind, lease, session)
 lease.fence = takeFence()
 publish(lease.fence, table.concat({ kind, nameOf(lease.id), session.id, encodeLease(lease) }, ' '))
 end
+local function shown(lease, session)
+return table.concat({ lease.id, redis.call('HGET', META, 'pool'), session.id, encodeLease(lease) }, ' ')
+end
 local function forgetSession(session)
 redis.call('HDEL', SESSIONS, session.device)
 redis.call('SETBIT', INDEXES, session.index, 0)
 redis.call('HDEL', HINTS, session.id)
+end
+local function leaveSession(session, lease)
+local name = nameOf(lease.id)
+local left = {}
+for _, other in ipairs(session.leases) do
+if other ~= name then
+left[#left + 1] = other
+end
+end
+session.leases = left
+if #left > 0 then
+saveSession(session)
+else
+forgetSession(session)
+end
+end
+local function endLease(lease, reason)
+local session = sessionOf(lease.device)
+announce('ended ' .. reason, lease, session)
+redis.call('HDEL', LEASES, nameOf(lease.id))
+redis.call('ZREM', EXPIRIES, nameOf(lease.id))
+countLease(lease.device, -1)
+coolSlots(slotsOf(lease), lease.device)
+leaveSession(session, lease)
+remember(lease.id, 'C' .. (reason == 'withdrawn' and WITHDRAWN or REQUEST_ENDED) .. (reason == 'expired' and BY_TIME or ''))
+return shown(lease, session)
 end
 local LOW_DIGITS = 12
 local function lowOf(hex)
@@ -1069,6 +1144,25 @@ end
 session.leases = {}
 return restoreSession(session)
 end
+local function endPredecessors(lease)
+local epoch, wanted = tonumber(string.match(lease.fence, '^%d+')), {}
+for _, slot in ipairs(slotsIn(plan, lease)) do
+wanted[slot] = true
+end
+local session = sessionOf(lease.device)
+for _, name in ipairs(session and session.leases or {}) do
+local other = decodeLease(name, redis.call('HGET', LEASES, name))
+local isOlder = counterIn(other.fence) < counterIn(lease.fence)
+if isOlder and tonumber(string.match(other.fence, '^%d+')) <= epoch then
+for _, slot in ipairs(slotsIn(plan, other)) do
+if wanted[slot] then
+endLease(other, 'freed')
+break
+end
+end
+end
+end
+end
 local function bringBack(lease, record)
 local epoch = tonumber(string.match(lease.fence, '^%d+'))
 if not missing(all, epoch, counterIn(lease.fence)) or lease.remainingMs <= 0 then
@@ -1085,6 +1179,9 @@ local first, count = portsIn(lease.ports)
 lease.slot = known and known.slot or slotOf(plan, hexOf(lease.address), first)
 if known and first and select(2, portsIn(known.ports)) > count then
 lease.ports = known.ports
+end
+if lease.slot and not known then
+endPredecessors(lease)
 end
 local lost = lease.slot and slotsNobodyHadSince(known, lease)
 local session = lost and sessionFor(lease, record)
@@ -1206,7 +1303,7 @@ redis.call('HDEL', TENANTS, ARGV[2])
 return { 0, takeNumber() }`,
   },
   claim: {
-    name: 'mooring_claim_90cac2865a0d',
+    name: 'mooring_claim_33fbdf6566f6',
     keys: 15,
     lua: `#!lua flags=allow-oom
 local UNDECLARED = -1
@@ -1359,13 +1456,19 @@ if isEmptied or hasGrown then
 redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
+local function noteLostEnd(reportEpoch, wholeCounter)
+if reportEpoch - tonumber(redis.call('HGET', META, 'epoch')) >= EPOCHS_LOST then
+noteMissed(reportEpoch, wholeCounter)
+end
+end
 local function beginRestoring(how)
-local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs')
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs', 'reportEpoch')
 if of[1] then
 followPlan(of[2])
 end
 local isInDoubt = not of[1] or of[6] ~= 'owner'
 local lost = isInDoubt and FENCES_LOST or math.max(0, tonumber(of[3]) - tonumber(of[4]))
+noteLostEnd(of[1] and tonumber(of[7]) or 0, tonumber(of[4] or 0))
 raise()
 noteMissed(tonumber(redis.call('HGET', META, 'epoch')), math.max(tonumber(of[4] or 0), of[1] and tonumber(of[3]) or 0))
 redis.call('HINCRBY', META, 'nextIndex', FENCES_LOST)
@@ -3946,7 +4049,7 @@ holdUntil(untilMs)
 return untilMs - now`,
   },
   report: {
-    name: 'mooring_report_3151fd7aa5af',
+    name: 'mooring_report_e7a87dd0759e',
     keys: 15,
     lua: `#!lua flags=allow-oom
 local STALE_EPOCH = -3
@@ -4073,13 +4176,19 @@ if isEmptied or hasGrown then
 redis.call('HSET', META, 'plan', plan, 'pool', of.pool, 'capacity', of.capacity, 'slots', of.slots)
 end
 end
+local function noteLostEnd(reportEpoch, wholeCounter)
+if reportEpoch - tonumber(redis.call('HGET', META, 'epoch')) >= EPOCHS_LOST then
+noteMissed(reportEpoch, wholeCounter)
+end
+end
 local function beginRestoring(how)
-local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs')
+local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs', 'reportEpoch')
 if of[1] then
 followPlan(of[2])
 end
 local isInDoubt = not of[1] or of[6] ~= 'owner'
 local lost = isInDoubt and FENCES_LOST or math.max(0, tonumber(of[3]) - tonumber(of[4]))
+noteLostEnd(of[1] and tonumber(of[7]) or 0, tonumber(of[4] or 0))
 raise()
 noteMissed(tonumber(redis.call('HGET', META, 'epoch')), math.max(tonumber(of[4] or 0), of[1] and tonumber(of[3]) or 0))
 redis.call('HINCRBY', META, 'nextIndex', FENCES_LOST)

@@ -6,7 +6,7 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 epoch and  2 counter of the last fence that it has seen  3 '1' when that was all  then some of its leases, each as it
         crosses and with its session's record behind it
-  Events  granted, activated, extended
+  Events  granted, activated, extended, ended
   Returns 1 when something of what it knows is missing, else 0, or UNDECLARED, QUARANTINED
 ]]
 --- @include "restoring"
@@ -58,6 +58,27 @@ local function sessionFor(lease, record)
   return restoreSession(session)
 end
 
+-- A lease that the device had of the same share before, and that nobody has touched since: it was freed in what is missing.
+local function endPredecessors(lease)
+  local epoch, wanted = tonumber(string.match(lease.fence, '^%d+')), {}
+  for _, slot in ipairs(slotsIn(plan, lease)) do
+    wanted[slot] = true
+  end
+  local session = sessionOf(lease.device)
+  for _, name in ipairs(session and session.leases or {}) do
+    local other = decodeLease(name, redis.call('HGET', LEASES, name))
+    local isOlder = counterIn(other.fence) < counterIn(lease.fence)
+    if isOlder and tonumber(string.match(other.fence, '^%d+')) <= epoch then
+      for _, slot in ipairs(slotsIn(plan, other)) do
+        if wanted[slot] then
+          endLease(other, 'freed')
+          break
+        end
+      end
+    end
+  end
+end
+
 -- spin: leases.bring-back
 local function bringBack(lease, record)
   local epoch = tonumber(string.match(lease.fence, '^%d+'))
@@ -76,6 +97,9 @@ local function bringBack(lease, record)
   lease.slot = known and known.slot or slotOf(plan, hexOf(lease.address), first)
   if known and first and select(2, portsIn(known.ports)) > count then
     lease.ports = known.ports
+  end
+  if lease.slot and not known then
+    endPredecessors(lease)
   end
   local lost = lease.slot and slotsNobodyHadSince(known, lease)
   local session = lost and sessionFor(lease, record)

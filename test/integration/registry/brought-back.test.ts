@@ -275,6 +275,41 @@ describe('an owner that comes back after its standby has claimed', () => {
     expect(await held()).toEqual([{ id: after.lease.id, state: 'active' }]);
   });
 
+  test('gives it back where its device had freed another before, of which the registry has not heard', async () => {
+    const known = await leases(HOLDER);
+    await isCutOff();
+    const { id, device, address } = known.lease;
+    await store.free({ leaseId: id, device, requestId: 'f'.repeat(32) });
+    lost = await leases(HOLDER);
+    await failOver();
+    await standbyClaims();
+    expect(await held()).toEqual([{ id, state: 'active' }]);
+    await comesBack();
+    expect(await held()).toEqual([{ id: lost.lease.id, state: 'active' }]);
+    expect(lost.lease.address).toBe(address);
+    await passes(COOLING_MS);
+    expect((await leases('stranger')).lease.address).not.toBe(address);
+    await expect(grants('another')).rejects.toMatchObject({ code: 'ERR_MOORING_EXHAUSTED' });
+  });
+
+  test('gives it back also when a second fail-over has lost that it was not heard', async () => {
+    await loses();
+    await expect(store.snapshot(anchor)).rejects.toMatchObject(quarantined);
+    await isCutOff();
+    await standbyClaims();
+    const counter = BigInt((await store.snapshot(anchor)).lastId.split('-')[1]!);
+    const known = { epoch, counter, leases: [], sessions: [] };
+    await failOver();
+    await server.client().set('test:server', `third ${anchor}`);
+    const reported = () =>
+      store.report(anchor, { relay: STANDBY.id, boot: STANDBY.boot, hasStandby: true, ...known }, TTL_MS);
+    await expect(reported()).rejects.toMatchObject(quarantined);
+    await passes(QUARANTINE_MS);
+    await reported();
+    expect(await comesBack()).toBe(true);
+    expect(await held()).toEqual([{ id: lost.lease.id, state: 'active' }]);
+  });
+
   test('is heard for an hour', async () => {
     await loses(7_200_000);
     await standbyClaims();

@@ -32,14 +32,23 @@ local function followPlan(plan)
   end
 end
 
+-- A reporter whose epoch is raised above this data's has ended a quarantine of which this data knows nothing: what that one did without
+-- may be brought back still.
+local function noteLostEnd(reportEpoch, wholeCounter)
+  if reportEpoch - tonumber(redis.call('HGET', META, 'epoch')) >= EPOCHS_LOST then
+    noteMissed(reportEpoch, wholeCounter)
+  end
+end
+
 -- `how`: by a report, or by a claim whose reporter, if there was one, is gone.
 local function beginRestoring(how)
-  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs')
+  local of = redis.call('HMGET', META, 'reportIsTold', 'reportPlan', 'reportCounter', 'wholeCounter', 'coolingMs', 'reportAs', 'reportEpoch')
   if of[1] then
     followPlan(of[2])
   end
   local isInDoubt = not of[1] or of[6] ~= 'owner'
   local lost = isInDoubt and FENCES_LOST or math.max(0, tonumber(of[3]) - tonumber(of[4]))
+  noteLostEnd(of[1] and tonumber(of[7]) or 0, tonumber(of[4] or 0))
   raise()
   noteMissed(tonumber(redis.call('HGET', META, 'epoch')), math.max(tonumber(of[4] or 0), of[1] and tonumber(of[3]) or 0))
   -- Indexes that sessions may have which somebody brings back later.
