@@ -6144,9 +6144,10 @@ end
 return 'OK'`,
   },
   transfer: {
-    name: 'mooring_transfer_d653947d1f8a',
+    name: 'mooring_transfer_939df33b035c',
     keys: 15,
     lua: `#!lua flags=allow-oom
+local UNDECLARED = -1
 local STALE_EPOCH = -3
 local QUARANTINED = -16
 local function readNow()
@@ -6200,6 +6201,14 @@ return true
 end
 return of[2] ~= false
 end
+local function isBehind(epoch)
+local of = redis.call('HMGET', META, 'epoch', 'quarantineMs')
+if not of[1] or tonumber(of[1]) >= tonumber(epoch or 0) then
+return false
+end
+beginQuarantine(tonumber(of[2]))
+return true
+end
 local function owner()
 local of = redis.call('HMGET', META, 'owner', 'boot', 'epoch', 'untilMs', 'home', 'standby', 'standbyBoot')
 return {
@@ -6224,10 +6233,13 @@ redis.call('HDEL', META, 'standby', 'standbyBoot')
 holdUntil(now + ttlMs)
 return whole(epoch)
 end
-if quarantined() then
+if quarantined() or isBehind(ARGV[2]) then
 return QUARANTINED
 end
 local current = owner()
+if not current.home then
+return UNDECLARED
+end
 if current.relay == ARGV[3] and current.boot == ARGV[4] and tonumber(current.epoch) == ARGV[2] + 1 then
 return current.epoch
 end

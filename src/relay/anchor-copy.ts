@@ -25,6 +25,8 @@ const GENTLE_BATCH = 32;
 
 export interface AnchorCopyOptions {
   readonly anchor: string;
+  /** Under which this relay has it; a registry that knows less has forgotten it since (default: another relay has it). */
+  readonly epoch?: bigint;
   readonly siteKey: Uint8Array;
   readonly registry: Registry;
   readonly engine: { command(command: EngineCommand): Promise<unknown> };
@@ -137,7 +139,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   const leaving = new Set<string>();
   let lastId = '0-0';
   /** The highest that the registry has named. */
-  let epoch = 0n;
+  let epoch = options.epoch ?? 0n;
   let journal: AnchorJournal | null = null;
   let stopped = false;
   let prefixes: readonly string[] = [];
@@ -382,9 +384,14 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     registry.plan(anchor),
   ]);
 
+  try {
+    refuseOlder(snapshot);
+  } catch (error) {
+    await unwatch();
+    throw error;
+  }
   prefixes = deliveredPrefixes(snapshot.anchor);
   plan = storedPlan;
-  epoch = snapshot.epoch;
   declaration = snapshot.anchor;
 
   return {

@@ -6,13 +6,16 @@
   KEYS  the anchor's (include/anchor.lua)
   ARGV  1 relay that gives  2 its epoch  3 relay that takes  4 its boot  5 ttlMs
   Events  owned
-  Returns epoch, or STALE_EPOCH, QUARANTINED
+  Returns epoch, or UNDECLARED, STALE_EPOCH, QUARANTINED
 ]]
 --- @include "ownership"
-if quarantined() then
+if quarantined() or isBehind(ARGV[2]) then
   return QUARANTINED
 end
 local current = owner()
+if not current.home then
+  return UNDECLARED
+end
 -- 1. Idempotency: this very hand-over has happened.
 if current.relay == ARGV[3] and current.boot == ARGV[4] and tonumber(current.epoch) == ARGV[2] + 1 then
   return current.epoch

@@ -285,6 +285,15 @@ describe('a planned hand-over', () => {
     });
   });
 
+  test('is made by no registry that knows less than its giver', async () => {
+    await expect(registry.transfer('a1', 'r1', 7n, 'r2', BOOT, TTL_MS)).rejects.toMatchObject({
+      code: 'ERR_MOORING_QUARANTINED',
+    });
+    await expect(registry.transfer('forgotten', 'r1', 7n, 'r2', BOOT, TTL_MS)).rejects.toMatchObject({
+      code: 'ERR_MOORING_UNKNOWN_ANCHOR',
+    });
+  });
+
   test('by an owner that has lost the anchor fails and thaws nothing', async () => {
     const clock = turnedClock();
     const { ownership, told } = relay('r1', OLD_BOOT, clock);

@@ -101,6 +101,7 @@ function relay() {
     one?.reach();
     await one?.opened;
   };
+  const known = { epoch: 1n };
   const declared = {
     ...{ id: 'a1', endpoints: ['198.51.100.1'], prefixes: ['192.0.2.1/32'], draining: [], retiring: false },
   } as unknown as Anchor;
@@ -109,7 +110,7 @@ function relay() {
     async snapshot() {
       await passes('snapshot');
       const nothing = { leases: [], sessions: [], hints: [], owner: null };
-      return { anchor: declared, epoch: 1n, lastId: '1-1', ...nothing };
+      return { anchor: declared, epoch: known.epoch, lastId: '1-1', ...nothing };
     },
     plan: async () => '',
     events: async (_: string, lastId: string) => ({ reload: false, events: [], lastId }),
@@ -128,15 +129,16 @@ function relay() {
     onEnded: () => undefined,
     timers: { nowMs: () => 0, after: () => () => undefined },
   });
-  return { node, hold };
+  return { node, hold, known };
 }
 
 test('an anchor that is served again while it is let go keeps the journal of its new epoch', async () => {
-  const { node, hold } = relay();
+  const { node, hold, known } = relay();
   await node.serve('a1', 1n, 1_000);
   const dropping = hold('drop-anchor');
   const forsaken = node.forsake('a1');
   await dropping.reached;
+  known.epoch = 2n;
   await node.serve('a1', 2n, 1_000);
   await node.noteStandby('a1', null);
   dropping.open();
@@ -173,4 +175,12 @@ test('a relay that is closed while it begins to serve waits for that, and writes
   await node.serve('a1', 2n, 1_000);
   await node.forsake('a1');
   expect(node.anchors()).toEqual([]);
+});
+
+test('an anchor that the registry has forgotten since it was claimed is not served as forgotten', async () => {
+  const { node, known } = relay();
+  known.epoch = 0n;
+  await expect(node.serve('a1', 1n, 1_000)).rejects.toMatchObject({ code: 'ERR_MOORING_QUARANTINED' });
+  await node.close();
+  expect(await disk.readdir(folder)).toEqual([]);
 });
