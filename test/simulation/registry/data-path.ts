@@ -71,10 +71,10 @@ export class DataPath {
       case 'anchor': {
         const { id, epoch, untilMs } = command.anchor;
         const known = this.anchors.get(id);
-        if (known?.epoch === epoch) {
+        // Of what a process before has left behind, each lease is told anew.
+        if (known?.epoch === epoch && !known.leftBehind) {
           known.untilMs = untilMs;
           known.frozen = false;
-          known.leftBehind = false;
           return;
         }
         const leases = this.followed.get(id) ?? new Map();

@@ -20,6 +20,8 @@ interface Known {
 /** What one incarnation of a server has said of an anchor. */
 interface Page {
   lastId: string;
+  /** Which beginning of the registry it goes on from: one that was emptied counts from nothing, until it is told what was. */
+  readonly life: string;
   /** Somebody owns the anchor by the word of this incarnation, not only by what it took over. */
   settled: boolean;
   /** A quarantine is being ended. */
@@ -28,6 +30,9 @@ interface Page {
   /** Leases that it has seen end by somebody's word. */
   readonly over: Set<string>;
 }
+
+/** By more than this an epoch rises only at the end of a quarantine. */
+const RAISED = 60_000n;
 
 /** Only by these a quarantine comes to its end. */
 const ENDING: ReadonlySet<string> = new Set(['claim', 'report', 'restore']);
@@ -83,7 +88,7 @@ export class Ledger {
     const key = `${anchor} ${database}`;
     let page = this.pages.get(key);
     if (page === undefined) {
-      page = { lastId: '0-0', settled: true, isRestoring: false, leases: new Map(), over: new Set() };
+      page = emptyPage('', true);
       this.pages.set(key, page);
     }
     return page;
@@ -91,11 +96,17 @@ export class Ledger {
 
   /** The replica has what the primary has. */
   copy(anchor: string, from: number, to: number): void {
-    const { lastId, leases, over } = this.page(anchor, from);
+    const { lastId, life, leases, over } = this.page(anchor, from);
     const copied = new Map([...leases].map(([id, known]) => [id, { ...known }]));
     this.pages.set(`${anchor} ${to}`, {
-      ...{ lastId, settled: false, isRestoring: false, leases: copied, over: new Set(over) },
+      ...{ lastId, life, settled: false, isRestoring: false, leases: copied, over: new Set(over) },
     });
+  }
+
+  /** A server that has nothing of the anchor answers for it from now on. `isTold`: by somebody, what was. */
+  empty(anchor: string, database: number, isTold: boolean): void {
+    if (!isTold) this.began.delete(anchor);
+    this.pages.set(`${anchor} ${database}`, emptyPage(`emptied ${database} `, false));
   }
 
   /** True time at which the lease ends by the latest word that anybody was given. */
@@ -112,14 +123,15 @@ export class Ledger {
   heard(anchor: string, database: number, event: LeaseEvent, command: string, request?: string): void {
     const page = this.page(anchor, database);
     this.counts.events += 1;
-    if (this.fences.has(`${anchor} ${event.fence}`)) this.broken(`fence ${event.fence} of ${anchor} twice`);
-    this.fences.add(`${anchor} ${event.fence}`);
     const [epoch, counter] = parts(event.fence);
+    const fence = `${lifeOf(page, epoch)}${anchor} ${event.fence}`;
+    if (this.fences.has(fence)) this.broken(`fence ${event.fence} of ${anchor} twice`);
+    this.fences.add(fence);
     const [lastEpoch, lastCounter] = parts(page.lastId);
     if (epoch < lastEpoch || counter <= lastCounter) {
       this.broken(`fence ${event.fence} of ${anchor} after ${page.lastId}`);
     }
-    const jumped = epoch - lastEpoch > 60_000n;
+    const jumped = epoch - lastEpoch > RAISED;
     if (!jumped && counter !== lastCounter + 1n) {
       this.broken(`fence ${event.fence} of ${anchor} leaves a gap after ${page.lastId}`);
     }
@@ -166,13 +178,15 @@ export class Ledger {
   }
 
   private owned(anchor: string, database: number, epoch: bigint, relay: string, command: string): void {
-    if (this.epochs.has(`${anchor} ${epoch}`)) this.broken(`epoch ${epoch} of ${anchor} begins twice`);
-    this.epochs.add(`${anchor} ${epoch}`);
+    const page = this.page(anchor, database);
+    const begun = `${lifeOf(page, epoch)}${anchor} ${epoch}`;
+    if (this.epochs.has(begun)) this.broken(`epoch ${epoch} of ${anchor} begins twice`);
+    this.epochs.add(begun);
     const former = this.owners.get(anchor);
     this.owners.set(anchor, relay);
     if (command === 'transfer') this.counts.handOvers += 1;
     if (command === 'claim' && former !== undefined && former !== relay) this.counts.takeovers += 1;
-    const page = this.page(anchor, database);
+    if (page.life !== '') page.settled = true;
     if (!page.isRestoring) return;
     page.isRestoring = false;
     page.settled = true;
@@ -271,6 +285,15 @@ export class Ledger {
 
 export function resourceOf({ address, ports }: Pick<Lease, 'address' | 'ports'>): string {
   return `${address} ${ports?.first ?? '-'}`;
+}
+
+function emptyPage(life: string, settled: boolean): Page {
+  return { lastId: '0-0', life, settled, isRestoring: false, leases: new Map(), over: new Set() };
+}
+
+/** A registry that has heard of epochs before goes on above all of them. */
+function lifeOf({ life }: Page, epoch: bigint): string {
+  return epoch > RAISED ? '' : life;
 }
 
 function parts(fence: string): [bigint, bigint] {

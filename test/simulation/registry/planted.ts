@@ -68,12 +68,6 @@ export const IN_ACTORS: readonly Mutation[] = [
     "isCode(error, 'ERR_MOORING_REGISTRY_UNAVAILABLE');",
   ),
   one(
-    'a start that does not say what its former process wrote down',
-    OWNERSHIP,
-    'if (known === undefined || options.report === undefined) return false;',
-    'return false;',
-  ),
-  one(
     'a former owner that does not say what nobody else knew',
     'src/relay/kept-anchors.ts',
     'if (toldUnder.get(anchor) === epoch) return;',
@@ -117,8 +111,8 @@ function one(name: string, file: string, find: string, replace: string): Mutatio
 
 /** What a fault needs that shows seldom otherwise. */
 export const SCENES: Readonly<Record<string, Scene>> = {
-  'a start that does not say what its former process wrote down': 'unheard',
   'a former owner that does not say what nobody else knew': 'begunAnew',
+  'a lease that is put back though this data knows its end': 'unheard',
   'a start that goes on by its journal without a promise of its standby': 'carriedOn',
   'an older epoch that is served after a newer': 'caught',
 };

@@ -120,6 +120,9 @@ async function perform(world: World, what: Act, at: number): Promise<void> {
       world.scheduler.after(what.lagMs, () => world.failOver(what.server, hosts, what.forMs, what.skewMs));
       return;
     }
+    case 'empty':
+      world.empty(what.server, what.declaredMs);
+      return;
     default:
       what satisfies never;
   }

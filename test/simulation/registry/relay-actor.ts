@@ -12,7 +12,7 @@ import type { DataPath } from './data-path.ts';
 import type { Disk } from './disk.ts';
 import type { Product } from './product.ts';
 import type { Process } from './scheduler.ts';
-import { ALONE_MS, PAIRED_MS, QUARANTINE_MS } from './shape.ts';
+import { ALONE_MS, EMPTIED_CLAIM_MS, PAIRED_MS, QUARANTINE_MS } from './shape.ts';
 
 const ASK_EVERY_MS = 200;
 const REMIND_EVERY_MS = 1_000;
@@ -51,6 +51,8 @@ export interface RelayActorOptions {
   /** Resolves when the registry has answered; rejects at once when it is away. */
   open(): Promise<void>;
   wallMs(): number;
+  /** The registry has come back empty some time. */
+  isEmptied(): boolean;
   /** Goes on by its journal. */
   onCarriedOn(): void;
   planeFor(relay: string): Promise<RelayPlane>;
@@ -134,7 +136,7 @@ export function startRelay(options: RelayActorOptions): RelayActor {
     },
     nobodyElse: (anchor, epoch) => !pairing.hadStandby(anchor, epoch) && options.isHome(anchor),
     standbyOf: (anchor) => pairing.standbyOf(anchor),
-    firstClaimMs: () => FIRST_CLAIM_MS,
+    firstClaimMs: () => (options.isEmptied() ? EMPTIED_CLAIM_MS : FIRST_CLAIM_MS),
     knownEpoch: node.knownEpoch,
     followedEpoch: node.followedEpoch,
     redeclare: (anchor) => node.redeclare(anchor),

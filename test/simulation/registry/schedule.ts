@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { MOST_DECEIVED_MS, PROMISED_MS, type Shape } from './shape.ts';
+import { EMPTIED_CLAIM_MS, MOST_DECEIVED_MS, PROMISED_MS, QUARANTINE_MS, type Shape } from './shape.ts';
 
 /** An even number: whoever owns an anchor then; an odd one: a relay by its place. */
 export type Which = number;
@@ -25,7 +25,9 @@ export type Act =
       readonly deceived: number;
       readonly forMs: number;
       readonly skewMs: number;
-    };
+    }
+  /** The server starts anew with nothing, and everybody can speak to it; so much later a node says again what was declared. */
+  | { readonly act: 'empty'; readonly server: number; readonly declaredMs: number };
 
 export interface Step {
   readonly afterMs: number;
@@ -199,3 +201,48 @@ export function schedulesOf(most?: Scene): fc.Arbitrary<Schedule> {
 }
 
 export const schedules = schedulesOf();
+
+/** A quarantine, and before it the time in which the registry is told that it knows less than it did. */
+const HEARD_MS = QUARANTINE_MS + EMPTIED_CLAIM_MS;
+
+const gentleStep: fc.Arbitrary<Step> = fc.record({
+  afterMs: gap,
+  what: fc.oneof(
+    {
+      weight: 4,
+      arbitrary: act({
+        act: is('lease'),
+        device: small,
+        leaseMs: fc.constantFrom(60_000, 60_000, 1_200),
+        both: fc.boolean(),
+      }),
+    },
+    { weight: 3, arbitrary: act({ act: fc.constantFrom('extend', 'free'), device: small, which: small }) },
+    { weight: 2, arbitrary: act({ act: is('hand-over'), anchor: small, to: small }) },
+    { weight: 1, arbitrary: act({ act: is('restart'), relay: small, pinned: fc.boolean() }) },
+    { weight: 1, arbitrary: act({ act: is('lose'), relay: small, withDisk: fc.boolean() }) },
+  ),
+});
+
+/** A registry that comes back empty while leases are taken and given back; what comes then waits until it has been told what was. */
+const emptied: fc.Arbitrary<Step[]> = fc
+  .record({
+    ...{ before: fc.array(gentleStep, { maxLength: 4 }), afterMs: gap, server: small },
+    ...{
+      declaredMs: fc.nat(600),
+      device: small,
+      heardMs: fc.integer({ min: HEARD_MS, max: HEARD_MS + 600 }),
+    },
+  })
+  .map(({ before, afterMs, server, declaredMs, device, heardMs }) => [
+    ...before,
+    { afterMs, what: { act: 'empty', server, declaredMs } },
+    { afterMs: 5, what: { act: 'lease', device, leaseMs: 60_000, both: false } },
+    { afterMs: heardMs, what: { act: 'extend', device, which: 0 } },
+  ]);
+
+/** Schedules in which the registry is emptied, and nobody is kept from telling it what was. */
+export const emptyings: fc.Arbitrary<Schedule> = fc.record({
+  shape: shape.map((one) => ({ ...one, weather: { lost: 0, late: 0, twice: 0 } })),
+  steps: fc.array(emptied, { minLength: 1, maxLength: 2 }).map((scenes) => scenes.flat()),
+});

@@ -210,6 +210,14 @@ export class Servers {
     return server.current % INCARNATIONS < MOST_FAIL_OVERS;
   }
 
+  /** It begins anew, with nothing. */
+  empty(server: Server): void {
+    server.current += 1;
+    server.skewMs[server.current % INCARNATIONS] = 0;
+    server.deceived.clear();
+    this.heard.set(server.current, new Map());
+  }
+
   /** The replica answers from now on; `deceived` hear the old primary for a while. */
   failOver(server: Server, deceived: readonly string[], forMs: number, skewMs: number): void {
     server.current += 1;

@@ -13,7 +13,7 @@ export function unsettled(world: World): string | undefined {
   }
   for (const { device, believed, process } of world.devices) {
     for (const { lease, anchor, untilMs } of believed.values()) {
-      if (untilMs < process.nowMs() + 200 || world.freed.has(lease)) continue;
+      if (untilMs < process.nowMs() + 200 || world.freed.has(lease) || world.untold.has(lease)) continue;
       if (paths.some((path) => path.forwardsLease(anchor, lease))) continue;
       if (hasNoWitness(world, anchor)) continue;
       return `${lease} of ${device.id}, acknowledged, is not forwarded`;

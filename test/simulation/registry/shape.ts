@@ -9,6 +9,8 @@ export const PAIRED_MS = 600;
 export const ALONE_MS = 1_000;
 /** For so long at least a standby does not claim after it has promised. */
 export const PROMISED_MS = holdMs(PAIRED_MS);
+/** An anchor that nobody owns is watched so long when the registry may have forgotten its owner. */
+export const EMPTIED_CLAIM_MS = 800;
 /** The longest that somebody may still hear a deposed primary. */
 export const MOST_DECEIVED_MS = 600;
 export const COOLING_MS = 2_000;

@@ -1,3 +1,4 @@
+import type { MooringError } from '../../../src/protocol/errors.ts';
 import type { RelayPlane } from '../../../src/protocol/relay-plane.ts';
 import type { Commands } from '../../../src/registry/connection.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
@@ -18,12 +19,15 @@ import { Host, Process, Scheduler } from './scheduler.ts';
 import { type Execution, type Scripts, Servers } from './servers.ts';
 import { COOLING_MS, declarationOf, homeOf, QUARANTINE_MS, type Shape } from './shape.ts';
 import { QUOTA, type SignallingActor, startSignalling } from './signalling-actor.ts';
+import { tellerOf, untoldLeases } from './telling.ts';
 import type { Wire } from './wire.ts';
 
 const PLANE_TIMEOUT_MS = 600;
 const DOOR_TIMEOUT_MS = 2_500;
 const OPEN_TIMEOUT_MS = 300;
 const WAKES_LOST = 300;
+const RESTARTED_MS = 50;
+const DECLARED_EVERY_MS = 400;
 
 /** What worlds are made on. */
 export interface Ground {
@@ -66,11 +70,14 @@ export class World {
     carriedOn: 0,
     failOvers: 0,
     lostFailOvers: 0,
+    emptied: 0,
   };
   readonly losses: Loss[] = [];
   /** When a relay lost what it had written down. */
   readonly forgot: { readonly relay: string; readonly atMs: number }[] = [];
   readonly freed = new Set<string>();
+  /** Leases of which nobody told a registry that had been emptied. */
+  readonly untold = new Set<string>();
   private readonly doors: SignallingActor[] = [];
   private readonly product: Product;
   private readonly commands: Commands;
@@ -115,10 +122,7 @@ export class World {
   async begin(): Promise<void> {
     await this.servers.noteFirst();
     this.seeCurrent();
-    for (const [at, id] of this.anchors.entries()) {
-      this.audit.look(this.serverOf(id).current);
-      await this.audit.store.declareAnchor(declarationOf(this.shape, id, at));
-    }
+    await this.declare();
     for (const id of this.relayIds) this.start(id);
     for (const id of ['s0', 's1']) this.openDoor(id);
     for (let at = 0; at < this.shape.devices; at += 1) this.addDevice(at);
@@ -156,12 +160,17 @@ export class World {
         isHome: (anchor) => homeOf(this.shape, this.anchors.indexOf(anchor)) === id,
         open: () => this.open(process),
         wallMs: () => this.scheduler.nowMs,
+        isEmptied: () => this.counts.emptied > 0,
         onCarriedOn: () => {
           this.counts.carriedOn += 1;
         },
         planeFor: async (other) => this.planeOf(other, process),
         candidates: async () => (await registry.relays()).filter((one) => one.id !== id),
-        onGivenUp: (error) => this.judge.fail(`${id} gives up its start: ${error.message}`),
+        onGivenUp: (error) => {
+          // Its supervisor starts it again, and it says again what its file declares.
+          if (this.isUndeclared(error)) this.scheduler.after(RESTARTED_MS, () => this.startAgain(id, boot));
+          else this.judge.fail(`${id} gives up its start: ${error.message}`);
+        },
       }),
     );
   }
@@ -180,14 +189,24 @@ export class World {
     } else this.disks.get(id)!.crash();
   }
 
+  private isUndeclared(error: Error): boolean {
+    return this.counts.emptied > 0 && (error as MooringError).code === 'ERR_MOORING_UNKNOWN_ANCHOR';
+  }
+
+  private startAgain(id: string, boot: string): void {
+    const relay = this.relays.get(id)!;
+    if (relay.boot === boot && relay.process.alive) this.start(id);
+  }
+
   private open(process: Process): Promise<void> {
     const { id } = this.servers.list[0]!;
     return new Promise((resolve, reject) => {
       if (this.network.cuts.has(linkOf(process.host.id, id))) return reject(new Error('away'));
       process.after(OPEN_TIMEOUT_MS, () => reject(new Error('no answer')));
-      this.network.send(process.host.id, id, () =>
-        this.network.send(id, process.host.id, process.guarded(resolve)),
-      );
+      this.network.send(process.host.id, id, async () => {
+        if (this.counts.emptied > 0) await this.declare();
+        this.network.send(id, process.host.id, process.guarded(resolve));
+      });
     });
   }
 
@@ -345,13 +364,55 @@ export class World {
     this.seeCurrent();
   }
 
+  /** A server comes back with nothing; `declaredMs` later a node that runs on has said again what was declared. */
+  empty(at: number, declaredMs: number): void {
+    const server = this.servers.list[at % this.servers.list.length]!;
+    if (!this.servers.mayFailOver(server) || this.cutMs.has(server.id)) return;
+    this.counts.emptied += 1;
+    // Who has something to say can say it: more than that no registry can count on.
+    this.everybodyIsHeard();
+    this.servers.empty(server);
+    if (server === this.servers.of('{d:}')) this.ledger.indexForgot = true;
+    const gone = this.anchors.filter((id) => this.serverOf(id) === server);
+    if (gone.length > 0) this.ledger.lostSome = true;
+    for (const id of gone) this.ledger.empty(id, server.current, tellerOf(this, id) !== undefined);
+    this.losses.push({
+      server: server.id,
+      cutMs: this.scheduler.nowMs,
+      atMs: this.scheduler.nowMs,
+      events: 0,
+    });
+    for (const lease of untoldLeases(this)) this.untold.add(lease);
+    this.seeCurrent();
+    this.scheduler.after(declaredMs, () => this.watchPools());
+  }
+
+  /** Somewhere a node runs on, and says again and again what the registry has forgotten. */
+  private async watchPools(): Promise<void> {
+    await this.declare();
+    this.scheduler.after(DECLARED_EVERY_MS, () => this.watchPools());
+  }
+
+  /** As the file says. An anchor that its owner has declared again stays as it is. */
+  private async declare(): Promise<void> {
+    for (const [at, id] of this.anchors.entries()) {
+      this.audit.look(this.serverOf(id).current);
+      if ((await this.audit.store.anchor(id)) !== null) continue;
+      await this.audit.store.declareAnchor(declarationOf(this.shape, id, at));
+    }
+  }
+
   /** Everything works again, and every relay runs. */
   heal(): void {
+    this.everybodyIsHeard();
+    for (const [id, { process }] of this.relays) if (!process.alive) this.start(id);
+  }
+
+  private everybodyIsHeard(): void {
     this.network.weather = CALM;
     for (const link of [...this.network.cuts.keys()]) this.network.mend(link);
     for (const host of this.hosts.values()) host.resume();
     for (const server of this.servers.list) this.servers.goOn(server);
-    for (const [id, { process }] of this.relays) if (!process.alive) this.start(id);
   }
 
   stop(): void {
