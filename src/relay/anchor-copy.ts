@@ -86,6 +86,11 @@ export interface AnchorCopy {
   session(id: string): Session | undefined;
   /** K_root of a session that this anchor carries. */
   root(session: Session): Uint8Array;
+  /**
+   * This relay serves it under `epoch` from now on. Where the registry goes on without a gap, so does the copy; but all of it under another
+   * epoch is another owner's, who may know less: what is held here stays as it is.
+   */
+  serveUnder(epoch: bigint): void;
   /** Journals every change from now on. */
   keep(journal: AnchorJournal): void;
   /** The same with the instants at which leases end: what a journal begins with. */
@@ -140,6 +145,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
   let lastId = '0-0';
   /** The highest that the registry has named. */
   let epoch = options.epoch ?? 0n;
+  let servedUnder: bigint | null = null;
   let journal: AnchorJournal | null = null;
   let stopped = false;
   let prefixes: readonly string[] = [];
@@ -315,6 +321,7 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
         const whole = await registry.snapshot(anchor);
         if (stopped) throw stoppedError(anchor);
         refuseOlder(whole);
+        if (servedUnder !== null && whole.epoch !== servedUnder) throw overtakenError(anchor, whole.epoch);
         await load(whole, askedMs, false);
         await readDeclaration();
         continue;
@@ -423,6 +430,9 @@ export async function copyAnchor(options: AnchorCopyOptions): Promise<AnchorCopy
     },
     session: (id) => sessions.get(id),
     root,
+    serveUnder(served) {
+      servedUnder = served;
+    },
     keep(kept) {
       journal = kept;
     },
@@ -497,6 +507,14 @@ function stoppedError(anchor: string): MooringError {
   return new MooringError(
     'ERR_MOORING_NOT_OWNER',
     `anchor ${anchor}: this relay has let go of it, or has begun anew with it; ask the registry for its owner and try there`,
+    { temporary: true, retryAfterMs: 200, data: { anchor } },
+  );
+}
+
+function overtakenError(anchor: string, epoch: bigint): MooringError {
+  return new MooringError(
+    'ERR_MOORING_NOT_OWNER',
+    `anchor ${anchor}: the registry has it under epoch ${epoch}, which is not this relay's; ask the registry for its owner and try there`,
     { temporary: true, retryAfterMs: 200, data: { anchor } },
   );
 }

@@ -49,7 +49,10 @@ export interface ServedAnchorOptions extends Omit<AnchorCopyOptions, 'timers'> {
 
 /** An anchor that this relay owns: its copy of the registry's state, installed in the packet engine under one epoch. */
 export interface ServedAnchor
-  extends Omit<AnchorCopy, 'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'keep' | 'heardMs'> {
+  extends Omit<
+    AnchorCopy,
+    'tellEngine' | 'onEnded' | 'onResized' | 'alone' | 'serveUnder' | 'keep' | 'heardMs'
+  > {
   readonly epoch: bigint;
   /**
    * Ends what had expired when the registry answered last, in the registry and in the engine. While it does not answer, puts the ends
@@ -192,6 +195,7 @@ function serving(
   let answeredMs = 0;
   let touchedMs = timers.nowMs();
   let standby = options.standby ?? null;
+  copy.serveUnder(epoch);
   copy.onEnded(options.onEnded);
   copy.onResized(options.onResized);
   const written = journal?.begin(anchor, () => ({

@@ -4,12 +4,14 @@ import type { EngineCommand } from '../../../src/datapath/engine-api.ts';
 import { processTimers } from '../../../src/ownership/timers.ts';
 import type { Lease } from '../../../src/protocol/lease.ts';
 import { commandConnection } from '../../../src/registry/connection.ts';
+import { QUARANTINE_MS } from '../../../src/registry/hold.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
 import { createStore } from '../../../src/registry/store.ts';
 import { type AnchorCopy, copyAnchor } from '../../../src/relay/anchor-copy.ts';
 import { createRelayPlane } from '../../../src/relay/plane.ts';
 import { type ServedAnchor, serveAnchor } from '../../../src/relay/served-anchor.ts';
 import { commandsWithTestClock } from '../../oracle/registry-run.ts';
+import { cutOff } from '../registry/cut-off.ts';
 import { type RealRedis, realRedis, silent } from '../registry/real-redis.ts';
 
 const LEASE_MS = 60_000;
@@ -63,11 +65,7 @@ beforeEach(async () => {
     };
   };
   store = { ...opened, events: late(opened.events), snapshot: late(opened.snapshot) };
-  await store.declareAnchor({
-    ...{ id: anchor, pool: anchor, sharing: 'whole', home: 'r1' },
-    ...{ prefixes: ['192.0.2.0/28'], endpoints: ['198.51.100.1'] },
-  });
-  ({ epoch } = await store.claim(anchor, 'r1', 'b'.repeat(16), 1e9));
+  await claimFor(1e9);
   copy = await copyAnchor({
     ...{ anchor, registry: store, engine, log: silent },
     ...{ siteKey: new Uint8Array(32), timers: { ...processTimers, nowMs: () => nowMs } },
@@ -75,6 +73,14 @@ beforeEach(async () => {
   await copy.tellEngine();
   ({ lease } = await grant('1'));
 });
+
+async function claimFor(ttlMs: number): Promise<void> {
+  await store.declareAnchor({
+    ...{ id: anchor, pool: anchor, sharing: 'whole', home: 'r1' },
+    ...{ prefixes: ['192.0.2.0/28'], endpoints: ['198.51.100.1'] },
+  });
+  ({ epoch } = await store.claim(anchor, 'r1', 'b'.repeat(16), ttlMs));
+}
 
 async function grant(key: string) {
   return store.grant({
@@ -192,6 +198,38 @@ function plane() {
   });
 }
 
+const serve = (through: typeof engine, resumed: Parameters<typeof serveAnchor>[1] = []) =>
+  serveAnchor(
+    {
+      ...{ anchor, epoch, untilMs: nowMs + 1_000, registry: store, engine: through, log: silent },
+      ...{ siteKey: new Uint8Array(32), timers: { ...processTimers, nowMs: () => nowMs } },
+      ...{ relay: 'r1', outageGraceMs: 0, isCurrent: () => true },
+      ...{ onEnded: () => undefined, onResized: () => undefined, onInstalled: () => undefined },
+    },
+    resumed,
+  );
+
+test('what an owner alone knows stays with it when it reads of another owner before it hears that it is none', async () => {
+  await server.client().set('test:server', 'first');
+  anchor += '-lost';
+  await claimFor(450);
+  const other = { id: 'r2', boot: 'c'.repeat(16) };
+  await store.appoint(anchor, 'r1', epoch, other, 450);
+  const failOver = await cutOff(server.client(), anchor);
+  const { lease: lost } = await grant('1');
+  const served = (await serve(engine))!;
+  await failOver();
+  const claims = () => store.claim(anchor, other.id, other.boot, 1e9);
+  await expect(claims()).rejects.toMatchObject({ code: 'ERR_MOORING_QUARANTINED' });
+  await passes(QUARANTINE_MS);
+  await claims();
+  await expect(served.follow()).rejects.toMatchObject({ code: 'ERR_MOORING_NOT_OWNER' });
+  expect(served.held().leases.map(({ id }) => id)).toContain(lost.id);
+  expect([...until.keys()]).toContain(lost.id);
+  await served.stop();
+  await server.client().set('test:server', 'first');
+});
+
 test('an engine that goes on with what a former process left hears of every lease before it is told that this was all', async () => {
   await store.activate(anchor, lease.id, epoch);
   const said: string[] = [];
@@ -203,20 +241,7 @@ test('an engine that goes on with what a former process left hears of every leas
       return null;
     },
   };
-  const served = await serveAnchor(
-    {
-      ...{ anchor, epoch, untilMs: nowMs + 1_000, registry: store, engine: listening, log: silent },
-      ...{
-        siteKey: new Uint8Array(32),
-        timers: { ...processTimers, nowMs: () => nowMs },
-        relay: 'r1',
-        outageGraceMs: 0,
-      },
-      ...{ onEnded: () => undefined, onResized: () => undefined, isCurrent: () => true },
-      onInstalled: () => undefined,
-    } as Parameters<typeof serveAnchor>[0],
-    [{ id: 'left' } as never],
-  );
+  const served = await serve(listening, [{ id: 'left' } as never]);
   expect(said).toEqual(['anchor', 'session', 'lease', 'import', 'installed']);
   await served?.stop();
 });
