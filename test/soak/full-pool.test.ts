@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { fullPool } from '../integration/registry/full-pool.ts';
 import { type RealRedis, realRedis } from '../integration/registry/real-redis.ts';
 
-/** A million leases, on a machine that does nothing else: interrupts for others' packets are on Redis' account too. */
+/** A million leases, on a machine that does nothing else: beside other load, some of that shows in Redis' account too. */
 const ANCHORS = 245;
 const MOST_MS = 10;
 

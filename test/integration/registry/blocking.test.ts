@@ -4,7 +4,7 @@ import { fullPool, type Longest } from './full-pool.ts';
 import { type RealRedis, realRedis } from './real-redis.ts';
 
 const MOST_MS = 10;
-/** Interrupts for the packets of other tests are on Redis' account too: what it does itself takes as long on every anchor. */
+/** Beside other tests some of their load shows in Redis' account too: what it does itself takes as long on every anchor. */
 const ANCHORS = 3;
 
 let server: RealRedis;

@@ -50,7 +50,9 @@ function relay(boot: bigint) {
   const options = {
     ...{ anchor: 'a1', registry, engine, log: silent, siteKey: new Uint8Array(32), timers },
     ...{ epoch, untilMs: 1e12, relay: 'r1', outageGraceMs: 0, isCurrent: () => true },
-    ...{ onEnded: () => undefined, onResized: () => undefined, onInstalled: () => undefined },
+    ...{ onEnded: () => undefined, onResized: () => undefined },
+    // What is to be done a turn later.
+    onInstalled: () => void setImmediate(() => timers.advance(0)),
   };
   return { rig, engine, options };
 }

@@ -7,7 +7,14 @@ import { createFollowedAnchors } from '../../../src/relay/followed-anchors.ts';
 import { followAnchor, type ServedAnchorOptions } from '../../../src/relay/served-anchor.ts';
 import { silent } from '../../integration/registry/real-redis.ts';
 
-const timers = { nowMs: () => 0, after: () => () => undefined };
+/** Time stands still. */
+const timers = {
+  nowMs: () => 0,
+  after(ms: number, run: () => void) {
+    if (ms === 0) setImmediate(run);
+    return () => undefined;
+  },
+};
 const anchor = {
   ...{ id: 'a1', endpoints: ['198.51.100.1'], prefixes: ['192.0.2.8/31'] },
   ...{ draining: [], retiring: false },
