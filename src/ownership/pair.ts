@@ -149,6 +149,8 @@ export function createPairing(options: PairingOptions): Pairing {
         const same =
           former === undefined || next === undefined ? former === next : named(former) === named(next);
         if (!same) await appoint(anchor, epoch, next);
+        if (next === undefined) alone.add(anchor);
+        else alone.delete(anchor);
       }),
     );
   }
