@@ -56,9 +56,6 @@ export interface Ending {
   readonly untilMs: number;
 }
 
-/** Where each session was last proven, for the engine. */
-export type Hints = ReadonlyMap<string, PathHint>;
-
 /**
  * The registry's leases and sessions of one anchor, in the order of their fences, kept in the packet engine as well: installed when
  * this relay owns the anchor, else followed. Whatever wakes it, it reads the anchor's event stream: there is one order.
